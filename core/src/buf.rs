@@ -1,0 +1,221 @@
+//! A writer over a caller's `&mut [u8]`: pieces in, the filled part out.
+//!
+//! Overflow is reported once, at the end, with the size that would have been enough: a chain of pushes needs no
+//! check at each link, and the caller can try again with a larger buffer. Nothing is cut silently.
+
+use core::fmt;
+
+/// The buffer was too small.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full {
+    /// Bytes that the whole text takes.
+    pub needed: usize,
+    /// Bytes that the buffer has.
+    pub capacity: usize,
+}
+
+impl Full {
+    /// Writes the cause as one lowercase clause.
+    pub fn describe(&self, out: &mut Writer<'_>) {
+        out.text("takes ")
+            .decimal(self.needed as u64)
+            .text(" bytes, more than the ")
+            .decimal(self.capacity as u64)
+            .text(" there is room for");
+    }
+}
+
+/// Implements `Display` and `Error` through a type's `describe(&self, &mut Writer)`, which needs no formatting machinery
+/// where size matters.
+macro_rules! display_by_describe {
+    ($($type:ty),+) => {$(
+        impl core::fmt::Display for $type {
+            fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+                let mut room = [0; 512];
+                let mut out = $crate::buf::Writer::new(&mut room);
+                self.describe(&mut out);
+                f.write_str(core::str::from_utf8(out.written()).unwrap_or("(not UTF-8)"))
+            }
+        }
+        impl core::error::Error for $type {}
+    )+};
+}
+pub(crate) use display_by_describe;
+
+display_by_describe!(Full);
+
+/// Appends to a buffer that the caller owns. Every push returns the writer, so they chain.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    buf: &'a mut [u8],
+    needed: usize,
+    whole: usize,
+}
+
+impl<'a> Writer<'a> {
+    /// A writer at the start of `buf`.
+    #[must_use]
+    pub const fn new(buf: &'a mut [u8]) -> Self {
+        Self { buf, needed: 0, whole: 0 }
+    }
+
+    /// Appends `bytes`. A piece that does not fit is left out whole; [`Writer::finish`] then fails.
+    pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        let start = self.needed;
+        self.needed = self.needed.saturating_add(bytes.len());
+        if let Some(room) = self.buf.get_mut(start..).and_then(|rest| rest.get_mut(..bytes.len())) {
+            room.copy_from_slice(bytes);
+            self.whole = self.needed;
+        }
+        self
+    }
+
+    /// Appends text.
+    pub fn text(&mut self, text: &str) -> &mut Self {
+        self.bytes(text.as_bytes())
+    }
+
+    /// Appends one byte.
+    pub fn byte(&mut self, byte: u8) -> &mut Self {
+        self.bytes(&[byte])
+    }
+
+    /// Appends decimal digits.
+    pub fn decimal(&mut self, value: u64) -> &mut Self {
+        self.padded(value, 1)
+    }
+
+    /// Appends decimal digits, zeros before them up to `width`.
+    pub fn padded(&mut self, value: u64, width: usize) -> &mut Self {
+        let mut digits = [b'0'; 20];
+        let mut left = value;
+        let mut first = digits.len();
+        for (at, digit) in digits.iter_mut().enumerate().rev() {
+            *digit = b'0'.wrapping_add(low_byte(left.wrapping_rem(10)));
+            left = left.wrapping_div(10);
+            first = at;
+            if left == 0 {
+                break;
+            }
+        }
+        first = first.min(digits.len().saturating_sub(width));
+        self.bytes(digits.get(first..).unwrap_or_default())
+    }
+
+    /// Appends a signed decimal number.
+    pub fn signed(&mut self, value: i64) -> &mut Self {
+        if value < 0 {
+            self.byte(b'-');
+        }
+        self.decimal(value.unsigned_abs())
+    }
+
+    /// Appends two lowercase hexadecimal digits.
+    pub fn hex(&mut self, byte: u8) -> &mut Self {
+        self.bytes(&[hex_digit(byte >> 4), hex_digit(byte & 0x0f)])
+    }
+
+    /// Appends a name for a person to read on one line: control characters, and bytes that are not UTF-8, become `\xNN`.
+    pub fn shown(&mut self, name: &[u8]) -> &mut Self {
+        for chunk in name.utf8_chunks() {
+            for byte in chunk.valid().bytes() {
+                if byte < 0x20 || byte == 0x7f {
+                    self.text("\\x").hex(byte);
+                } else {
+                    self.byte(byte);
+                }
+            }
+            for &byte in chunk.invalid() {
+                self.text("\\x").hex(byte);
+            }
+        }
+        self
+    }
+
+    /// Bytes the text takes so far, whether they fitted or not.
+    #[must_use]
+    pub const fn needed(&self) -> usize {
+        self.needed
+    }
+
+    /// What is written so far; where the buffer overflowed, the pieces before the first that did not fit.
+    #[must_use]
+    pub fn written(&self) -> &[u8] {
+        self.buf.get(..self.whole).unwrap_or_default()
+    }
+
+    /// The filled part of the buffer.
+    ///
+    /// # Errors
+    /// [`Full`] where a piece did not fit.
+    pub fn finish(self) -> Result<&'a mut [u8], Full> {
+        let capacity = self.buf.len();
+        self.buf.get_mut(..self.needed).ok_or(Full { needed: self.needed, capacity })
+    }
+}
+
+impl fmt::Write for Writer<'_> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        self.text(s);
+        Ok(())
+    }
+}
+
+/// The low eight bits.
+#[must_use]
+pub(crate) const fn low_byte(value: u64) -> u8 {
+    let [byte, ..] = value.to_le_bytes();
+    byte
+}
+
+const fn hex_digit(nibble: u8) -> u8 {
+    if nibble < 10 { b'0'.wrapping_add(nibble) } else { b'a'.wrapping_add(nibble.wrapping_sub(10)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fills_exactly_and_reports_one_over() {
+        let mut room = [0xa5; 4];
+        let mut out = Writer::new(&mut room);
+        out.text("ab").byte(b'c').byte(b'd');
+        assert_eq!(out.finish().unwrap(), b"abcd");
+        let mut out = Writer::new(&mut room);
+        out.text("abcd").byte(b'e');
+        assert_eq!(out.written(), b"abcd");
+        assert_eq!(out.finish(), Err(Full { needed: 5, capacity: 4 }));
+    }
+
+    #[test]
+    fn a_piece_after_an_overflow_is_not_written() {
+        let mut room = [0xa5; 4];
+        let mut out = Writer::new(&mut room);
+        out.text("abc").text("de").text("f");
+        assert_eq!(out.written(), b"abc");
+        assert_eq!(out.finish(), Err(Full { needed: 6, capacity: 4 }));
+        assert_eq!(room, [b'a', b'b', b'c', 0xa5]);
+    }
+
+    #[test]
+    fn numbers() {
+        let mut room = [0xa5; 64];
+        let mut out = Writer::new(&mut room);
+        out.decimal(0).byte(b' ').decimal(u64::MAX).byte(b' ').signed(i64::MIN).byte(b' ').padded(7, 3).byte(b' ').hex(0xaf);
+        assert_eq!(out.finish().unwrap(), b"0 18446744073709551615 -9223372036854775808 007 af");
+    }
+
+    #[test]
+    fn control_characters_are_shown() {
+        let mut room = [0xa5; 32];
+        let mut out = Writer::new(&mut room);
+        out.shown("a\nb\u{e9}\x7f".as_bytes());
+        assert_eq!(out.finish().unwrap(), "a\\x0ab\u{e9}\\x7f".as_bytes());
+    }
+
+    #[test]
+    fn full_says_both_numbers() {
+        assert_eq!(std::format!("{}", Full { needed: 5, capacity: 4 }), "takes 5 bytes, more than the 4 there is room for");
+    }
+}

@@ -1,0 +1,686 @@
+//! JSON bytes (RFC 8259) to a borrowed view: nothing is copied, lists have any length.
+//!
+//! Enters: a whole document. Leaves: a [`Value`] to walk through. Refuses, with the offset: what is not JSON, text that is
+//! not UTF-8, a lone surrogate in an escape, nesting past [`limits::JSON_DEPTH`].
+//!
+//! The document is checked once, by [`parse`], without recursion; after that every step is a plain scan that cannot
+//! fail. serde-json-core was the other candidate: its errors carry no offset, its strings come with their escapes undecoded,
+//! what it ignores recurses without a bound, and a list needs a capacity or a visitor of its own.
+
+use crate::buf::{Full, Writer, display_by_describe};
+use crate::limits;
+
+/// What is wrong with a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// It ends too early.
+    Ends,
+    /// Something else was to stand here.
+    Expected(&'static str),
+    /// A control character in a string.
+    Control,
+    /// An escape that JSON does not have, or a lone surrogate.
+    Escape,
+    /// Not UTF-8.
+    Utf8,
+    /// Nested deeper than [`limits::JSON_DEPTH`].
+    TooDeep,
+    /// Something after the document's end.
+    Trailing,
+}
+
+/// What is wrong with a document, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JsonError {
+    /// Bytes before the fault.
+    pub offset: usize,
+    /// The fault.
+    pub cause: Cause,
+}
+
+impl JsonError {
+    /// Writes the cause as one lowercase clause.
+    pub fn describe(&self, out: &mut Writer<'_>) {
+        match self.cause {
+            Cause::Ends => out.text("the JSON text ends too early"),
+            Cause::Expected(what) => out.text("expected ").text(what),
+            Cause::Control => out.text("control character in a string"),
+            Cause::Escape => out.text("invalid escape in a string"),
+            Cause::Utf8 => out.text("invalid UTF-8"),
+            Cause::TooDeep => out.text("nested deeper than ").decimal(limits::JSON_DEPTH as u64).text(" levels"),
+            Cause::Trailing => out.text("something after the end of the JSON text"),
+        };
+        out.text(" at byte ").decimal(self.offset as u64);
+    }
+}
+
+display_by_describe!(JsonError);
+
+/// Checks a whole document and gives its root.
+///
+/// # Errors
+/// [`JsonError`] with the offset of the first fault.
+pub fn parse(document: &[u8]) -> Result<Value<'_>, JsonError> {
+    if let Err(error) = core::str::from_utf8(document) {
+        return Err(JsonError { offset: error.valid_up_to(), cause: Cause::Utf8 });
+    }
+    let mut check = Check { document, at: 0, depth: 0, in_object: 0 };
+    check.whole()?;
+    Ok(Value { document, at: white_space(document, 0) })
+}
+
+/// What may stand next.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Value,
+    ValueOrEnd,
+    Key,
+    KeyOrEnd,
+    CommaOrEnd,
+}
+
+struct Check<'a> {
+    document: &'a [u8],
+    at: usize,
+    depth: usize,
+    /// One bit a level, the lowest the innermost: 1 for an object, 0 for an array.
+    in_object: u128,
+}
+
+impl Check<'_> {
+    fn peek(&self) -> Option<u8> {
+        self.document.get(self.at).copied()
+    }
+
+    fn fail<T>(&self, cause: Cause) -> Result<T, JsonError> {
+        let cause = if self.at >= self.document.len() { Cause::Ends } else { cause };
+        Err(JsonError { offset: self.at, cause })
+    }
+
+    fn step(&mut self) {
+        self.at = self.at.saturating_add(1);
+    }
+
+    fn whole(&mut self) -> Result<(), JsonError> {
+        let mut next = Next::Value;
+        loop {
+            self.at = white_space(self.document, self.at);
+            let byte = self.peek();
+            next = match (next, byte) {
+                (Next::Value | Next::ValueOrEnd, Some(b'{')) => {
+                    self.open(true)?;
+                    Next::KeyOrEnd
+                }
+                (Next::Value | Next::ValueOrEnd, Some(b'[')) => {
+                    self.open(false)?;
+                    Next::ValueOrEnd
+                }
+                (Next::ValueOrEnd, Some(b']')) | (Next::KeyOrEnd, Some(b'}')) => {
+                    self.close();
+                    Next::CommaOrEnd
+                }
+                (Next::Value | Next::ValueOrEnd, _) => {
+                    self.scalar()?;
+                    Next::CommaOrEnd
+                }
+                (Next::Key | Next::KeyOrEnd, Some(b'"')) => {
+                    self.string()?;
+                    self.at = white_space(self.document, self.at);
+                    if self.peek() != Some(b':') {
+                        return self.fail(Cause::Expected("':'"));
+                    }
+                    self.step();
+                    Next::Value
+                }
+                (Next::Key, _) => return self.fail(Cause::Expected("a string as key")),
+                (Next::KeyOrEnd, _) => return self.fail(Cause::Expected("a string as key or '}'")),
+                (Next::CommaOrEnd, Some(b',')) => {
+                    self.step();
+                    if self.is_in_object() { Next::Key } else { Next::Value }
+                }
+                (Next::CommaOrEnd, Some(b'}')) if self.is_in_object() => {
+                    self.close();
+                    Next::CommaOrEnd
+                }
+                (Next::CommaOrEnd, Some(b']')) if !self.is_in_object() => {
+                    self.close();
+                    Next::CommaOrEnd
+                }
+                (Next::CommaOrEnd, _) => return self.fail(Cause::Expected(if self.is_in_object() { "',' or '}'" } else { "',' or ']'" })),
+            };
+            if next == Next::CommaOrEnd && self.depth == 0 {
+                self.at = white_space(self.document, self.at);
+                return if self.at < self.document.len() { self.fail(Cause::Trailing) } else { Ok(()) };
+            }
+        }
+    }
+
+    const fn is_in_object(&self) -> bool {
+        self.in_object & 1 == 1
+    }
+
+    fn open(&mut self, object: bool) -> Result<(), JsonError> {
+        if self.depth >= limits::JSON_DEPTH {
+            return self.fail(Cause::TooDeep);
+        }
+        self.depth = self.depth.saturating_add(1);
+        self.in_object = self.in_object.wrapping_shl(1) | u128::from(object);
+        self.step();
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+        self.in_object = self.in_object.wrapping_shr(1);
+        self.step();
+    }
+
+    fn scalar(&mut self) -> Result<(), JsonError> {
+        match self.peek() {
+            Some(b'"') => self.string(),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.word("true"),
+            Some(b'f') => self.word("false"),
+            Some(b'n') => self.word("null"),
+            _ => self.fail(Cause::Expected("a value")),
+        }
+    }
+
+    fn word(&mut self, word: &'static str) -> Result<(), JsonError> {
+        for byte in word.bytes() {
+            if self.peek() != Some(byte) {
+                return self.fail(Cause::Expected(word));
+            }
+            self.step();
+        }
+        Ok(())
+    }
+
+    fn digits(&mut self) -> Result<(), JsonError> {
+        if !self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            return self.fail(Cause::Expected("a digit"));
+        }
+        while self.peek().is_some_and(|byte| byte.is_ascii_digit()) {
+            self.step();
+        }
+        Ok(())
+    }
+
+    fn number(&mut self) -> Result<(), JsonError> {
+        if self.peek() == Some(b'-') {
+            self.step();
+        }
+        if self.peek() == Some(b'0') {
+            self.step();
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.step();
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.step();
+            if matches!(self.peek(), Some(b'+' | b'-')) {
+                self.step();
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    fn string(&mut self) -> Result<(), JsonError> {
+        self.step();
+        loop {
+            match self.peek() {
+                None => return self.fail(Cause::Ends),
+                Some(b'"') => {
+                    self.step();
+                    return Ok(());
+                }
+                Some(b'\\') => {
+                    let (_, rest) =
+                        self.document.get(self.at..).and_then(escape).ok_or(JsonError { offset: self.at, cause: Cause::Escape })?;
+                    self.at = self.document.len().saturating_sub(rest.len());
+                }
+                Some(0..=0x1f) => return self.fail(Cause::Control),
+                Some(_) => self.step(),
+            }
+        }
+    }
+}
+
+/// Decodes one escape at the start of `text` (two of them for a surrogate pair); gives the character and what follows.
+fn escape(text: &[u8]) -> Option<(char, &[u8])> {
+    let (&letter, rest) = text.strip_prefix(b"\\")?.split_first()?;
+    let plain = match letter {
+        b'"' | b'\\' | b'/' => char::from(letter),
+        b'b' => '\u{8}',
+        b'f' => '\u{c}',
+        b'n' => '\n',
+        b'r' => '\r',
+        b't' => '\t',
+        b'u' => {
+            let (high, rest) = four_hex_digits(rest)?;
+            if let Some(character) = char::from_u32(high) {
+                return Some((character, rest));
+            }
+            let (low, rest) = four_hex_digits(rest.strip_prefix(b"\\u")?)?;
+            let pair = high.checked_sub(0xd800).filter(|high| *high < 0x400)?;
+            let low = low.checked_sub(0xdc00).filter(|low| *low < 0x400)?;
+            let character = char::from_u32(0x1_0000_u32.wrapping_add(pair.wrapping_shl(10)).wrapping_add(low))?;
+            return Some((character, rest));
+        }
+        _ => return None,
+    };
+    Some((plain, rest))
+}
+
+fn four_hex_digits(text: &[u8]) -> Option<(u32, &[u8])> {
+    let (digits, rest) = text.split_at_checked(4)?;
+    let value = digits.iter().try_fold(0_u32, |value, &digit| Some(value.wrapping_shl(4) | char::from(digit).to_digit(16)?))?;
+    Some((value, rest))
+}
+
+/// The offset of the first byte at or after `at` that is no white space.
+fn white_space(document: &[u8], at: usize) -> usize {
+    let rest = document.get(at..).unwrap_or_default();
+    at.saturating_add(rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).unwrap_or(rest.len()))
+}
+
+/// A value of a checked document.
+#[derive(Debug, Clone, Copy)]
+pub struct Value<'a> {
+    document: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Value<'a> {
+    /// Bytes before it in the document, for a message.
+    #[must_use]
+    pub const fn offset(&self) -> usize {
+        self.at
+    }
+
+    /// Its first byte tells what it is: `{`, `[`, `"`, a digit or `-`, `t`, `f`, `n`.
+    fn first(&self) -> u8 {
+        self.document.get(self.at).copied().unwrap_or(b'n')
+    }
+
+    /// Whether it is `null`.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        self.first() == b'n'
+    }
+
+    /// Whether it is an object.
+    #[must_use]
+    pub fn is_object(&self) -> bool {
+        self.first() == b'{'
+    }
+
+    /// Whether it is an array.
+    #[must_use]
+    pub fn is_array(&self) -> bool {
+        self.first() == b'['
+    }
+
+    /// `true` or `false`, where it is one.
+    #[must_use]
+    pub fn as_bool(&self) -> Option<bool> {
+        match self.first() {
+            b't' => Some(true),
+            b'f' => Some(false),
+            _ => None,
+        }
+    }
+
+    /// Its string, where it is one.
+    #[must_use]
+    pub fn as_str(&self) -> Option<Str<'a>> {
+        if self.first() != b'"' {
+            return None;
+        }
+        let start = self.at.saturating_add(1);
+        let end = string_end(self.document, self.at).saturating_sub(1);
+        Some(Str { raw: self.document.get(start..end).unwrap_or_default() })
+    }
+
+    /// The text of its number, where it is one.
+    #[must_use]
+    pub fn as_number(&self) -> Option<&'a [u8]> {
+        matches!(self.first(), b'-' | b'0'..=b'9').then(|| self.document.get(self.at..self.end()).unwrap_or_default())
+    }
+
+    /// Its elements, where it is an array; nothing otherwise.
+    pub fn elements(&self) -> impl Iterator<Item = Self> + use<'a> {
+        Walk { document: self.document, at: if self.is_array() { Some(self.at) } else { None } }
+    }
+
+    /// Its members, where it is an object; nothing otherwise.
+    pub fn members(&self) -> impl Iterator<Item = (Str<'a>, Self)> + use<'a> {
+        let document = self.document;
+        let keys = Walk { document, at: if self.is_object() { Some(self.at) } else { None } };
+        keys.filter_map(move |key| {
+            let colon = white_space(document, key.end());
+            let value = Self { document, at: white_space(document, colon.saturating_add(1)) };
+            Some((key.as_str()?, value))
+        })
+    }
+
+    /// The member of that name; of several, the last, as in Go and most readers. `None` where it is absent or `null`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Self> {
+        self.members().filter(|(key, _)| key.is(name.as_bytes())).last().map(|(_, value)| value).filter(|value| !value.is_null())
+    }
+
+    /// Offset just past it.
+    fn end(&self) -> usize {
+        match self.first() {
+            b'"' => string_end(self.document, self.at),
+            b'{' | b'[' => {
+                let mut depth: usize = 0;
+                let mut at = self.at;
+                while let Some(byte) = self.document.get(at) {
+                    match byte {
+                        b'"' => {
+                            at = string_end(self.document, at);
+                            continue;
+                        }
+                        b'{' | b'[' => depth = depth.saturating_add(1),
+                        b'}' | b']' => depth = depth.saturating_sub(1),
+                        _ => {}
+                    }
+                    at = at.saturating_add(1);
+                    if depth == 0 {
+                        break;
+                    }
+                }
+                at
+            }
+            _ => {
+                let rest = self.document.get(self.at..).unwrap_or_default();
+                let length = rest.iter().position(|byte| matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r'));
+                self.at.saturating_add(length.unwrap_or(rest.len()))
+            }
+        }
+    }
+}
+
+/// The offset past the closing quote of the string that opens at `at`.
+fn string_end(document: &[u8], at: usize) -> usize {
+    let mut at = at.saturating_add(1);
+    while let Some(byte) = document.get(at) {
+        match byte {
+            b'"' => return at.saturating_add(1),
+            b'\\' => at = at.saturating_add(2),
+            _ => at = at.saturating_add(1),
+        }
+    }
+    document.len()
+}
+
+/// Elements of an array, or keys of an object. `at` is the opening bracket or the last element that was given.
+struct Walk<'a> {
+    document: &'a [u8],
+    at: Option<usize>,
+}
+
+impl<'a> Iterator for Walk<'a> {
+    type Item = Value<'a>;
+
+    fn next(&mut self) -> Option<Value<'a>> {
+        let at = white_space(self.document, self.at.take()?);
+        let byte = self.document.get(at)?;
+        if matches!(byte, b']' | b'}') {
+            return None;
+        }
+        let found = Value { document: self.document, at: white_space(self.document, at.saturating_add(1)) };
+        let first = *self.document.get(found.at)?;
+        if matches!(byte, b'[' | b'{') && matches!(first, b']' | b'}') {
+            return None;
+        }
+        let mut end = white_space(self.document, found.end());
+        if self.document.get(end) == Some(&b':') {
+            let member = Value { document: self.document, at: white_space(self.document, end.saturating_add(1)) };
+            end = white_space(self.document, member.end());
+        }
+        self.at = Some(end);
+        Some(found)
+    }
+}
+
+/// A string of a checked document, its escapes still undecoded.
+#[derive(Debug, Clone, Copy)]
+pub struct Str<'a> {
+    raw: &'a [u8],
+}
+
+impl<'a> Str<'a> {
+    /// The name of a pod's main container.
+    pub const MAIN: Self = Self { raw: b"main" };
+
+    /// Bytes between its quotes: never fewer than it decodes to.
+    #[must_use]
+    pub const fn raw_len(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// Hands its decoded text on, piece by piece, until `each` says no.
+    fn pieces(&self, mut each: impl FnMut(&[u8]) -> bool) {
+        let mut rest = self.raw;
+        while !rest.is_empty() {
+            let plain = rest.iter().position(|&byte| byte == b'\\').unwrap_or(rest.len());
+            let (piece, tail) = rest.split_at_checked(plain).unwrap_or((rest, &[]));
+            if !piece.is_empty() && !each(piece) {
+                return;
+            }
+            let Some((character, after)) = escape(tail) else { return };
+            if !each(character.encode_utf8(&mut [0; 4]).as_bytes()) {
+                return;
+            }
+            rest = after;
+        }
+    }
+
+    /// Whether it decodes to `text`.
+    #[must_use]
+    pub fn is(&self, text: &[u8]) -> bool {
+        let mut left = Some(text);
+        self.pieces(|piece| {
+            left = left.and_then(|left| left.strip_prefix(piece));
+            left.is_some()
+        });
+        left.is_some_and(<[u8]>::is_empty)
+    }
+
+    /// Appends its decoded text.
+    pub fn write(&self, out: &mut Writer<'_>) {
+        self.pieces(|piece| {
+            out.bytes(piece);
+            true
+        });
+    }
+
+    /// Its decoded text, in `buf`.
+    ///
+    /// # Errors
+    /// [`Full`] where `buf` is too small.
+    pub fn decode<'b>(&self, buf: &'b mut [u8]) -> Result<&'b [u8], Full> {
+        let mut out = Writer::new(buf);
+        self.write(&mut out);
+        out.finish().map(|text| &*text)
+    }
+}
+
+/// Appends `text` as a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD, one a faulty sequence.
+pub fn write_str(text: &[u8], out: &mut Writer<'_>) {
+    out.byte(b'"');
+    write_escaped(text, out);
+    out.byte(b'"');
+}
+
+/// What [`write_str`] puts between the quotes.
+pub(crate) fn write_escaped(text: &[u8], out: &mut Writer<'_>) {
+    for chunk in text.utf8_chunks() {
+        for byte in chunk.valid().bytes() {
+            match byte {
+                b'"' => out.text("\\\""),
+                b'\\' => out.text("\\\\"),
+                b'\n' => out.text("\\n"),
+                b'\r' => out.text("\\r"),
+                b'\t' => out.text("\\t"),
+                0..=0x1f | 0x7f => out.text("\\u00").hex(byte),
+                _ => out.byte(byte),
+            };
+        }
+        if !chunk.invalid().is_empty() {
+            out.text("\u{fffd}");
+        }
+    }
+}
+
+/// An array of strings, and nothing else: the argument file.
+///
+/// # Errors
+/// [`JsonError`] where the document is no JSON, no array, or has an element that is no string or holds a NUL character.
+pub fn parse_strings(document: &[u8]) -> Result<impl Iterator<Item = Str<'_>>, JsonError> {
+    let root = parse(document)?;
+    if !root.is_array() {
+        return Err(JsonError { offset: root.offset(), cause: Cause::Expected("an array of strings") });
+    }
+    for element in root.elements() {
+        let fault = match element.as_str() {
+            None => "a string",
+            Some(string) => {
+                let mut has_nul = false;
+                string.pieces(|piece| {
+                    has_nul |= piece.contains(&0);
+                    true
+                });
+                if !has_nul {
+                    continue;
+                }
+                "a string without a NUL character"
+            }
+        };
+        return Err(JsonError { offset: element.offset(), cause: Cause::Expected(fault) });
+    }
+    Ok(root.elements().filter_map(|element| element.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::String;
+    use std::vec::Vec;
+
+    fn text(value: Str<'_>) -> String {
+        let mut room = [0xa5; 256];
+        String::from_utf8(value.decode(&mut room).unwrap().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn walks_objects_and_arrays() {
+        let root = parse(br#" { "a" : [ 1 , "x" , [ ] , { } , null ] , "b" : { "c" : true } , "a2":-1.5e3 } "#).unwrap();
+        assert_eq!(root.get("a").unwrap().elements().count(), 5);
+        assert_eq!(root.get("b").unwrap().get("c").unwrap().as_bool(), Some(true));
+        assert_eq!(root.get("a2").unwrap().as_number(), Some(&b"-1.5e3"[..]));
+        assert!(root.get("c").is_none());
+        let keys: Vec<String> = root.members().map(|(key, _)| text(key)).collect();
+        assert_eq!(keys, ["a", "b", "a2"]);
+        assert_eq!(parse(b"[]").unwrap().elements().count(), 0);
+        assert_eq!(parse(b"[[],[]]").unwrap().elements().count(), 2);
+        assert_eq!(parse(b"{}").unwrap().members().count(), 0);
+        assert_eq!(parse(b"7").unwrap().elements().count(), 0);
+    }
+
+    #[test]
+    fn escapes() {
+        let root = parse(r#"["\/tmp\/o15 \u0026 \u00e9", "\ud83d\ude00\"\\\b\f\n\r\t", "é"]"#.as_bytes()).unwrap();
+        let all: Vec<String> = root.elements().map(|element| text(element.as_str().unwrap())).collect();
+        assert_eq!(all, ["/tmp/o15 & é", "😀\"\\\u{8}\u{c}\n\r\t", "é"]);
+        assert!(root.elements().next().unwrap().as_str().unwrap().is("/tmp/o15 & é".as_bytes()));
+        assert!(!root.elements().next().unwrap().as_str().unwrap().is(b"/tmp/o15 & "));
+    }
+
+    #[test]
+    fn the_last_of_equal_names_and_escaped_names() {
+        let root = parse(br#"{"a":1,"\u0061":2,"n":null}"#).unwrap();
+        assert_eq!(root.get("a").unwrap().as_number(), Some(&b"2"[..]));
+        assert!(root.get("n").is_none());
+    }
+
+    #[test]
+    fn decode_says_what_it_needs() {
+        let root = parse(br#""ab\n""#).unwrap();
+        let string = root.as_str().unwrap();
+        assert_eq!(string.decode(&mut [0xa5; 3]).unwrap(), b"ab\n");
+        assert_eq!(string.decode(&mut [0xa5; 2]), Err(Full { needed: 3, capacity: 2 }));
+    }
+
+    #[test]
+    fn faults_have_their_place() {
+        for (document, offset, cause) in [
+            ("", 0, Cause::Ends),
+            ("{\"outputs\": ", 12, Cause::Ends),
+            ("{\"a\" 1}", 5, Cause::Expected("':'")),
+            ("{a:1}", 1, Cause::Expected("a string as key or '}'")),
+            ("{\"a\":1,}", 7, Cause::Expected("a string as key")),
+            ("[1 2]", 3, Cause::Expected("',' or ']'")),
+            ("[1}", 2, Cause::Expected("',' or ']'")),
+            ("{\"a\":1]", 6, Cause::Expected("',' or '}'")),
+            ("[1,]", 3, Cause::Expected("a value")),
+            ("[01]", 2, Cause::Expected("',' or ']'")),
+            ("[1.]", 3, Cause::Expected("a digit")),
+            ("[-]", 2, Cause::Expected("a digit")),
+            ("[1e+]", 4, Cause::Expected("a digit")),
+            ("nul", 3, Cause::Ends),
+            ("trua", 3, Cause::Expected("true")),
+            ("\"a\nb\"", 2, Cause::Control),
+            ("\"\\x\"", 1, Cause::Escape),
+            ("\"\\u12g4\"", 1, Cause::Escape),
+            ("\"\\ud800\"", 1, Cause::Escape),
+            ("\"\\ud800\\u0041\"", 1, Cause::Escape),
+            ("\"\\udc00\\ud800\"", 1, Cause::Escape),
+            ("\"abc", 4, Cause::Ends),
+            ("1 1", 2, Cause::Trailing),
+            ("]", 0, Cause::Expected("a value")),
+        ] {
+            assert_eq!(parse(document.as_bytes()).unwrap_err(), JsonError { offset, cause }, "{document}");
+        }
+        assert_eq!(parse(b"\"\xff\"").unwrap_err(), JsonError { offset: 1, cause: Cause::Utf8 });
+    }
+
+    #[test]
+    fn nesting_is_bounded() {
+        let nested = |levels: usize| std::format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(parse(nested(limits::JSON_DEPTH).as_bytes()).is_ok());
+        assert_eq!(
+            parse(nested(limits::JSON_DEPTH + 1).as_bytes()).unwrap_err(),
+            JsonError { offset: limits::JSON_DEPTH, cause: Cause::TooDeep }
+        );
+        let mixed = std::format!("{}1{}", "{\"a\":[".repeat(64), "]}".repeat(64));
+        assert!(parse(mixed.as_bytes()).is_ok());
+    }
+
+    #[test]
+    fn string_lists() {
+        let mut all = Vec::new();
+        for string in parse_strings(r#"["a b", "é\n\"\\", "😀", ""]"#.as_bytes()).unwrap() {
+            all.push(text(string));
+        }
+        assert_eq!(all, ["a b", "é\n\"\\", "😀", ""]);
+        for (document, offset) in [("[1]", 1), ("{}", 0), ("[\"a\", null]", 6), ("[\"\\u0000\"]", 1)] {
+            assert_eq!(parse_strings(document.as_bytes()).err().unwrap().offset, offset);
+        }
+    }
+
+    #[test]
+    fn strings_are_written_as_json() {
+        let mut room = [0xa5; 64];
+        let mut out = Writer::new(&mut room);
+        write_str(b"a\"\\\n\x01\xff\xfeb", &mut out);
+        assert_eq!(core::str::from_utf8(out.finish().unwrap()).unwrap(), "\"a\\\"\\\\\\n\\u0001\u{fffd}\u{fffd}b\"");
+    }
+}

@@ -1,0 +1,391 @@
+//! Layout and container name to the paths of protocol files (docs/protocol.md, "Files").
+//!
+//! Enters: which layout, the shared folder, the container's name, an output's path. Leaves: a NUL-terminated path in
+//! the caller's buffer. Refuses: a container name that is no file name, an output path with a NUL byte.
+//!
+//! An output's path comes from a template and is not trusted: it is cleaned as text before it is joined, so that
+//! `..` can never climb out of `outputs/`.
+
+use core::ffi::CStr;
+
+use crate::buf::{Full, Writer, display_by_describe};
+use crate::limits;
+
+/// Which of the two layouts of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One main container, files directly under the shared folder.
+    Flat,
+    /// Several containers, one folder each under `ctr/`.
+    Pod,
+}
+
+impl Kind {
+    /// The shared folder where nothing else is said.
+    #[must_use]
+    pub const fn default_dir(self) -> &'static CStr {
+        match self {
+            Self::Flat => c"/var/argo",
+            Self::Pod => c"/var/run/argo",
+        }
+    }
+
+    /// `flat` or `pod`.
+    #[must_use]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        match text {
+            b"flat" => Some(Self::Flat),
+            b"pod" => Some(Self::Pod),
+            _ => None,
+        }
+    }
+}
+
+/// A file or folder of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum File<'a> {
+    /// The shared folder itself.
+    Shared,
+    /// The binary itself; `argoexec` where it was called by that name.
+    Binary {
+        /// Called as `argoexec`.
+        argoexec: bool,
+    },
+    /// The template, JSON.
+    Template,
+    /// Readiness marker of pods without an init container.
+    Status,
+    /// `ctr`, the parent of the containers' folders (pod layout), else the shared folder.
+    Containers,
+    /// The container's own folder.
+    Container,
+    /// Exit code, decimal digits.
+    ExitCode,
+    /// Copy of stdout.
+    Stdout,
+    /// Copy of stderr (flat layout).
+    Stderr,
+    /// Both in order of arrival (pod layout).
+    Combined,
+    /// Signal to deliver.
+    Signal,
+    /// Release of the pause before the command.
+    Before,
+    /// Release of the pause after the command.
+    After,
+    /// Output parameter from a path.
+    Parameter(&'a [u8]),
+    /// Output artifact from a path.
+    Artifact(&'a [u8]),
+}
+
+/// Why a path could not be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathError {
+    /// The path has a NUL byte at this offset.
+    Nul {
+        /// Bytes before it.
+        offset: usize,
+    },
+    /// An output path that names no file (empty, `/`, or only dots).
+    NamesNothing,
+    /// Longer than the buffer, or than the system takes.
+    Full(Full),
+}
+
+impl PathError {
+    /// Writes the cause as one lowercase clause.
+    pub fn describe(&self, out: &mut Writer<'_>) {
+        match self {
+            Self::Nul { offset } => {
+                out.text("has a NUL byte at offset ").decimal(*offset as u64);
+            }
+            Self::NamesNothing => {
+                out.text("names no file");
+            }
+            Self::Full(full) => full.describe(out),
+        }
+    }
+}
+
+/// A container name that cannot be used as a folder's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NameError {
+    /// No bytes at all.
+    Empty,
+    /// More than [`limits::CONTAINER_NAME_BYTES`].
+    TooLong {
+        /// Bytes it has.
+        length: usize,
+    },
+    /// A byte that is none of `a-z`, `A-Z`, `0-9`, `-`, `_` and an inner `.`.
+    Byte {
+        /// The byte.
+        byte: u8,
+        /// Bytes before it.
+        offset: usize,
+    },
+}
+
+impl NameError {
+    /// Writes the cause as one lowercase clause.
+    pub fn describe(&self, out: &mut Writer<'_>) {
+        match self {
+            Self::Empty => out.text("is empty"),
+            Self::TooLong { length } => {
+                out.text("has ").decimal(*length as u64).text(" bytes, more than ").decimal(limits::CONTAINER_NAME_BYTES as u64)
+            }
+            Self::Byte { byte, offset } => out.text("has the byte 0x").hex(*byte).text(" at offset ").decimal(*offset as u64),
+        };
+    }
+}
+
+display_by_describe!(PathError, NameError);
+
+/// Checks a container name: it becomes a folder's name, so it may not be empty, `.`, `..` or hold a `/`.
+///
+/// # Errors
+/// [`NameError`], each variant its own cause.
+pub fn check_name(name: &[u8]) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if name.len() > limits::CONTAINER_NAME_BYTES {
+        return Err(NameError::TooLong { length: name.len() });
+    }
+    for (offset, &byte) in name.iter().enumerate() {
+        let fine = byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' || (byte == b'.' && offset > 0);
+        if !fine {
+            return Err(NameError::Byte { byte, offset });
+        }
+    }
+    Ok(())
+}
+
+/// A layout, its shared folder and the container that it is seen from.
+#[derive(Debug, Clone, Copy)]
+pub struct Layout<'a> {
+    /// Flat or pod.
+    pub kind: Kind,
+    /// The shared folder.
+    pub dir: &'a [u8],
+    /// The container's name, checked by [`check_name`]. Unused in the flat layout.
+    pub container: &'a [u8],
+}
+
+impl Layout<'_> {
+    /// The path of a protocol file, in `buf`.
+    ///
+    /// # Errors
+    /// [`PathError::Nul`] and [`PathError::NamesNothing`] for an output path, [`PathError::Full`] where `buf` is too small.
+    pub fn path<'b>(&self, file: File<'_>, buf: &'b mut [u8]) -> Result<&'b CStr, PathError> {
+        let mut out = Writer::new(buf);
+        out.bytes(self.dir);
+        let own = match file {
+            File::Container | File::ExitCode | File::Stdout | File::Stderr | File::Combined | File::Signal | File::Before | File::After => {
+                true
+            }
+            File::Shared
+            | File::Binary { .. }
+            | File::Template
+            | File::Status
+            | File::Containers
+            | File::Parameter(_)
+            | File::Artifact(_) => false,
+        };
+        if self.kind == Kind::Pod {
+            if own {
+                out.text("/ctr/").bytes(self.container);
+            } else if file == File::Containers {
+                out.text("/ctr");
+            }
+        }
+        match file {
+            File::Parameter(path) => {
+                out.text("/outputs/parameters");
+                clean(path, &mut out)?;
+            }
+            File::Artifact(path) => {
+                out.text("/outputs/artifacts");
+                clean(path, &mut out)?;
+                out.text(".tgz");
+            }
+            _ => {
+                let name = base_name(file);
+                if !name.is_empty() {
+                    out.byte(b'/').bytes(name.as_bytes());
+                }
+            }
+        }
+        out.byte(0);
+        let path = out.finish().map_err(PathError::Full)?;
+        // The folder and the name come from argv, the environment or a literal: none can hold a NUL.
+        CStr::from_bytes_until_nul(path).map_err(|_| PathError::NamesNothing)
+    }
+}
+
+/// The name of a protocol file inside its folder; empty for folders and for outputs, whose names come from a template.
+#[must_use]
+pub const fn base_name(file: File<'_>) -> &'static str {
+    match file {
+        File::Binary { argoexec: true } => "argoexec",
+        File::Binary { argoexec: false } => "emissary",
+        File::Template => "template",
+        File::Status => "status",
+        File::ExitCode => "exitcode",
+        File::Stdout => "stdout",
+        File::Stderr => "stderr",
+        File::Combined => "combined",
+        File::Signal => "signal",
+        File::Before => "before",
+        File::After => "after",
+        File::Shared | File::Containers | File::Container | File::Parameter(_) | File::Artifact(_) => "",
+    }
+}
+
+/// Appends `/path`, cleaned as text and rooted: no `//`, `/./`, `..` or trailing `/` is left (what Go's
+/// `path.Clean("/" + path)` gives).
+fn clean(path: &[u8], out: &mut Writer<'_>) -> Result<(), PathError> {
+    if let Some(offset) = path.iter().position(|&byte| byte == 0) {
+        return Err(PathError::Nul { offset });
+    }
+    let mut any = false;
+    for component in components(path) {
+        any = true;
+        out.byte(b'/').bytes(component);
+    }
+    if any { Ok(()) } else { Err(PathError::NamesNothing) }
+}
+
+/// The components of a path once it is cleaned and rooted: `a//b/./../c` gives `a`, `c`. A `..` at the root goes nowhere.
+///
+/// Quadratic in the number of components that a `..` may still remove, without a heap or a recursion.
+pub fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let parts = || path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".");
+    parts().enumerate().filter_map(move |(at, part)| {
+        if part == b".." {
+            return None;
+        }
+        // Kept unless a later `..` takes it away: walk on and count depth below this part.
+        let mut depth: usize = 1;
+        for later in parts().skip(at.saturating_add(1)) {
+            depth = if later == b".." { depth.saturating_sub(1) } else { depth.saturating_add(1) };
+            if depth == 0 {
+                return None;
+            }
+        }
+        Some(part)
+    })
+}
+
+/// Whether `path` is `folder` or lies below it, both cleaned: `/data2` is not inside `/data`.
+#[must_use]
+pub fn is_inside(path: &[u8], folder: &[u8]) -> bool {
+    let mut of_path = components(path);
+    components(folder).all(|part| of_path.next() == Some(part))
+}
+
+/// The base name that an artifact's entry takes: the last component, empty where there is none.
+#[must_use]
+pub fn last_component(path: &[u8]) -> &[u8] {
+    components(path).last().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POD: Layout<'_> = Layout { kind: Kind::Pod, dir: b"/var/run/argo", container: b"main" };
+    const FLAT: Layout<'_> = Layout { kind: Kind::Flat, dir: b"/var/argo", container: b"" };
+
+    fn path(layout: &Layout<'_>, file: File<'_>) -> std::string::String {
+        let mut room = [0xa5; 256];
+        layout.path(file, &mut room).unwrap().to_str().unwrap().into()
+    }
+
+    #[test]
+    fn every_file_in_both_layouts() {
+        let rows: &[(File<'_>, &str, &str)] = &[
+            (File::Binary { argoexec: false }, "/var/argo/emissary", "/var/run/argo/emissary"),
+            (File::Binary { argoexec: true }, "/var/argo/argoexec", "/var/run/argo/argoexec"),
+            (File::Shared, "/var/argo", "/var/run/argo"),
+            (File::Template, "/var/argo/template", "/var/run/argo/template"),
+            (File::Status, "/var/argo/status", "/var/run/argo/status"),
+            (File::Containers, "/var/argo", "/var/run/argo/ctr"),
+            (File::Container, "/var/argo", "/var/run/argo/ctr/main"),
+            (File::ExitCode, "/var/argo/exitcode", "/var/run/argo/ctr/main/exitcode"),
+            (File::Stdout, "/var/argo/stdout", "/var/run/argo/ctr/main/stdout"),
+            (File::Stderr, "/var/argo/stderr", "/var/run/argo/ctr/main/stderr"),
+            (File::Combined, "/var/argo/combined", "/var/run/argo/ctr/main/combined"),
+            (File::Signal, "/var/argo/signal", "/var/run/argo/ctr/main/signal"),
+            (File::Before, "/var/argo/before", "/var/run/argo/ctr/main/before"),
+            (File::After, "/var/argo/after", "/var/run/argo/ctr/main/after"),
+            (File::Parameter(b"/tmp/a"), "/var/argo/outputs/parameters/tmp/a", "/var/run/argo/outputs/parameters/tmp/a"),
+            (File::Artifact(b"/tmp/a/"), "/var/argo/outputs/artifacts/tmp/a.tgz", "/var/run/argo/outputs/artifacts/tmp/a.tgz"),
+        ];
+        for (file, flat, pod) in rows {
+            assert_eq!((path(&FLAT, *file).as_str(), path(&POD, *file).as_str()), (*flat, *pod));
+        }
+    }
+
+    #[test]
+    fn output_paths_stay_inside() {
+        let rows: &[(&[u8], &str)] = &[
+            (b"a", "a"),
+            (b"a//", "a"),
+            (b"./a/./b", "a/b"),
+            (b"/../../etc/passwd", "etc/passwd"),
+            (b"a/../../../b", "b"),
+            (b"a/b/../../c", "c"),
+            (b"a/b/c/../../d/..//e", "a/e"),
+            (b"...", "..."),
+        ];
+        for (given, want) in rows {
+            assert_eq!(path(&FLAT, File::Parameter(given)), std::format!("/var/argo/outputs/parameters/{want}"));
+        }
+    }
+
+    #[test]
+    fn hostile_output_paths() {
+        let mut room = [0xa5; 64];
+        assert_eq!(FLAT.path(File::Parameter(b"/a\0b"), &mut room), Err(PathError::Nul { offset: 2 }));
+        for nothing in [&b""[..], b"/", b"..", b"a/..", b"//."] {
+            assert_eq!(FLAT.path(File::Artifact(nothing), &mut room), Err(PathError::NamesNothing));
+        }
+        let exact = "/var/argo/exitcode".len() + 1;
+        assert!(FLAT.path(File::ExitCode, &mut room[..exact]).is_ok());
+        assert_eq!(FLAT.path(File::ExitCode, &mut room[..exact - 1]), Err(PathError::Full(Full { needed: exact, capacity: exact - 1 })));
+    }
+
+    #[test]
+    fn inside() {
+        for (path, folder, want) in [
+            ("/data", "/data", true),
+            ("/data/", "/data", true),
+            ("/data/x", "/data/", true),
+            ("/data2", "/data", false),
+            ("/data/../x", "/data", false),
+            ("/x/../data/y", "/data", true),
+            ("/", "/data", false),
+            ("/any", "/", true),
+        ] {
+            assert_eq!(is_inside(path.as_bytes(), folder.as_bytes()), want, "{path} in {folder}");
+        }
+    }
+
+    #[test]
+    fn names() {
+        assert_eq!(check_name(b"main"), Ok(()));
+        assert_eq!(check_name(b""), Err(NameError::Empty));
+        assert_eq!(check_name(b".."), Err(NameError::Byte { byte: b'.', offset: 0 }));
+        assert_eq!(check_name(b"a/b"), Err(NameError::Byte { byte: b'/', offset: 1 }));
+        assert_eq!(check_name(&[b'a'; 63]), Ok(()));
+        assert_eq!(check_name(&[b'a'; 64]), Err(NameError::TooLong { length: 64 }));
+    }
+
+    #[test]
+    fn base_names() {
+        assert_eq!(last_component(b"/tmp/o//"), b"o");
+        assert_eq!(last_component(b"/"), b"");
+    }
+}

@@ -1,0 +1,79 @@
+//! The decisions of a process emissary, without IO.
+//!
+//! An emissary runs a container's real command as its child and leaves exit code, logs, output parameters and
+//! artifacts as plain files on a shared volume. This crate decides; its caller does. It never sees a file
+//! descriptor, a process id, a clock, the environment or a heap: bytes, plain data and time come in, bytes and
+//! [`supervise::Action`]s go out, on buffers that the caller owns.
+//!
+//! ```text
+//!   template bytes ──▶ template ──▶ Plan ─┐
+//!   signal-file bytes ─▶ signal ──▶ Event ─┼─▶ supervise::Machine ──▶ Action ──▶ the caller
+//!   wait status ───────▶ exit ────▶ Event ─┘
+//!   names ─────────────▶ layout ──▶ protocol file paths
+//!   entry facts ───────▶ tar ─────▶ header blocks ──▶ (the caller's deflate) ──▶ gzip framing
+//! ```
+//!
+//! The rooms, in the order a run passes through them:
+//!
+//! | room | in | out |
+//! |---|---|---|
+//! | [`limits`] | – | every capacity, with its reason |
+//! | [`buf`] | pieces of text | a filled part of a caller's buffer, or [`buf::Full`] |
+//! | [`layout`] | layout, container name, output path | path of a protocol file |
+//! | [`json`], [`template`] | JSON bytes | a borrowed view, lists of any length |
+//! | [`ready`] | the readiness marker | go on, wait, give up |
+//! | [`supervise`] | events and the time | actions |
+//! | [`escalate`] | the time, a request to end | SIGTERM, SIGKILL, giving up |
+//! | [`signal`], [`exit`] | signal-file bytes, wait statuses | signals, exit codes, digits |
+//! | [`tar`], [`gzip`] | facts about a file | header blocks, framing |
+//! | [`time`], [`log`], [`report`] | text, numbers | durations, time stamps, log lines, what `wait` reports |
+//!
+//! Not here, on purpose: compression (its state is large and its crate needs a heap), globbing, YAML, a runtime.
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![deny(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::arithmetic_side_effects,
+    clippy::cast_possible_truncation
+)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::arithmetic_side_effects,
+        clippy::cast_possible_truncation,
+        clippy::std_instead_of_core,
+        reason = "a test may overflow, and then fails"
+    )
+)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod limits;
+
+pub mod buf;
+
+pub mod layout;
+
+pub mod json;
+pub mod template;
+
+pub mod ready;
+
+pub mod supervise;
+
+pub mod escalate;
+
+pub mod exit;
+pub mod signal;
+
+pub mod gzip;
+pub mod tar;
+
+pub mod log;
+pub mod report;
+pub mod time;

@@ -1,0 +1,316 @@
+//! Signal numbers and names (signal(7)), the signal file, and which signals are forwarded.
+//!
+//! Enters: the bytes of a signal file or a command-line word. Leaves: a [`Signal`]. Refuses: 0, negative numbers,
+//! numbers past 64, unknown names, anything around them but white space.
+//!
+//! Numbers are those of Linux on x86, Arm, RISC-V, PowerPC and s390, which share one table.
+
+use crate::buf::{Writer, display_by_describe};
+use crate::limits;
+
+/// A signal that Linux can deliver: 1 to 64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signal(u8);
+
+/// Who raised a signal that we receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Another process, with kill(2) or its like.
+    Process,
+    /// The kernel: a terminal, a timer, a limit, a descriptor.
+    Kernel,
+    /// The kernel, at a system call of our own.
+    Ourselves,
+}
+
+impl Origin {
+    /// Reads it from a signal's `si_code` and `si_pid` (sigaction(2)): codes above 0 are the kernel's.
+    #[must_use]
+    pub const fn new(code: i32, pid: u32, own_pid: u32) -> Self {
+        if code > 0 {
+            Self::Kernel
+        } else if pid == own_pid {
+            Self::Ourselves
+        } else {
+            Self::Process
+        }
+    }
+}
+
+/// Why some bytes are no signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignalError {
+    /// Nothing but white space.
+    Empty,
+    /// A number outside 1 to 64.
+    OutOfRange,
+    /// Neither a number nor a signal's name.
+    Unknown,
+}
+
+impl SignalError {
+    /// Writes the cause as one lowercase clause.
+    pub fn describe(&self, out: &mut Writer<'_>) {
+        out.text(match self {
+            Self::Empty => "is empty",
+            Self::OutOfRange => "is outside 1 to 64",
+            Self::Unknown => "is neither a signal's number nor its name",
+        });
+    }
+}
+
+display_by_describe!(SignalError);
+
+/// Names in order of their numbers, from 1.
+const NAMES: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD",
+    "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
+];
+
+/// Further names for the same numbers.
+const ALIASES: [(&str, u8); 4] = [("IOT", 6), ("CLD", 17), ("POLL", 29), ("UNUSED", 31)];
+
+/// The first real-time signal, as glibc numbers them.
+const RTMIN: u8 = 34;
+
+impl Signal {
+    /// Hang-up.
+    pub const HUP: Self = Self(1);
+    /// Interrupt.
+    pub const INT: Self = Self(2);
+    /// Quit.
+    pub const QUIT: Self = Self(3);
+    /// Kill: cannot be caught.
+    pub const KILL: Self = Self(9);
+    /// Termination.
+    pub const TERM: Self = Self(15);
+    /// A child stopped or ended.
+    pub const CHLD: Self = Self(17);
+    /// Continue.
+    pub const CONT: Self = Self(18);
+    /// Stop: cannot be caught.
+    pub const STOP: Self = Self(19);
+    /// Urgent data on a socket.
+    pub const URG: Self = Self(23);
+    /// The limit of CPU time is reached.
+    pub const XCPU: Self = Self(24);
+    /// The terminal's size changed.
+    pub const WINCH: Self = Self(28);
+
+    /// A signal by its number, where there is one.
+    #[must_use]
+    pub const fn new(number: u64) -> Option<Self> {
+        if number == 0 || number > limits::SIGNAL_MAX as u64 { None } else { Some(Self(crate::buf::low_byte(number))) }
+    }
+
+    /// Its number, 1 to 64.
+    #[must_use]
+    pub const fn number(self) -> u8 {
+        self.0
+    }
+
+    /// Whether one that we receive goes on to the command. Not: SIGCHLD, which is about our own children; what our own system calls raise
+    /// (SIGPIPE, SIGXFSZ); SIGURG and SIGXCPU where the kernel raises them about our own sockets and our own limit. A SIGURG that another
+    /// process sends is meant for the command: unlike Go's runtime, nothing in here sends one to itself.
+    #[must_use]
+    pub fn is_forwarded(self, origin: Origin) -> bool {
+        match origin {
+            Origin::Process => self != Self::CHLD,
+            Origin::Kernel => !matches!(self, Self::CHLD | Self::URG | Self::XCPU),
+            Origin::Ourselves => false,
+        }
+    }
+
+    /// Whether it asks a step that has not begun, or that pauses between two attempts, to end.
+    #[must_use]
+    pub const fn is_request_to_end(self) -> bool {
+        matches!(self, Self::HUP | Self::INT | Self::QUIT | Self::KILL | Self::TERM)
+    }
+
+    /// Parses a signal file or a word: a decimal number, or a name with or without `SIG`, in either case, white space around it.
+    ///
+    /// # Errors
+    /// [`SignalError`], each variant its own cause.
+    pub fn parse(bytes: &[u8]) -> Result<Self, SignalError> {
+        let word = bytes.trim_ascii();
+        if word.is_empty() {
+            return Err(SignalError::Empty);
+        }
+        if word.iter().all(u8::is_ascii_digit) {
+            return crate::exit::parse_decimal(word).and_then(Self::new).ok_or(SignalError::OutOfRange);
+        }
+        if let Some((b'-', digits)) = word.split_first()
+            && !digits.is_empty()
+            && digits.iter().all(u8::is_ascii_digit)
+        {
+            return Err(SignalError::OutOfRange);
+        }
+        let name = match word.split_at_checked(3) {
+            Some((prefix, rest)) if prefix.eq_ignore_ascii_case(b"SIG") => rest,
+            _ => word,
+        };
+        for (number, known) in (1_u8..).zip(NAMES) {
+            if name.eq_ignore_ascii_case(known.as_bytes()) {
+                return Ok(Self(number));
+            }
+        }
+        for (known, number) in ALIASES {
+            if name.eq_ignore_ascii_case(known.as_bytes()) {
+                return Ok(Self(number));
+            }
+        }
+        parse_realtime(name)
+    }
+
+    /// Writes its name (`SIGTERM`, `SIGRTMIN+3`).
+    pub fn describe(&self, out: &mut Writer<'_>) {
+        out.text("SIG");
+        if let Some(name) = NAMES.get(usize::from(self.0.saturating_sub(1))) {
+            out.text(name);
+        } else {
+            out.text("RTMIN");
+            let offset = i64::from(self.0).saturating_sub(i64::from(RTMIN));
+            if offset > 0 {
+                out.byte(b'+');
+            }
+            if offset != 0 {
+                out.signed(offset);
+            }
+        }
+    }
+}
+
+/// `RTMIN`, `RTMIN+n`, `RTMAX`, `RTMAX-n`.
+fn parse_realtime(name: &[u8]) -> Result<Signal, SignalError> {
+    let Some((base, rest)) = name.split_at_checked(5) else { return Err(SignalError::Unknown) };
+    let (from, sign) = if base.eq_ignore_ascii_case(b"RTMIN") {
+        (RTMIN, b'+')
+    } else if base.eq_ignore_ascii_case(b"RTMAX") {
+        (limits::SIGNAL_MAX, b'-')
+    } else {
+        return Err(SignalError::Unknown);
+    };
+    let offset = match rest.split_first() {
+        None => 0,
+        Some((&first, digits)) if first == sign => crate::exit::parse_decimal(digits).ok_or(SignalError::Unknown)?,
+        Some(_) => return Err(SignalError::Unknown),
+    };
+    let number = if sign == b'+' { u64::from(from).checked_add(offset) } else { u64::from(from).checked_sub(offset) };
+    match number.and_then(Signal::new) {
+        Some(signal) if signal.0 >= RTMIN => Ok(signal),
+        _ => Err(SignalError::OutOfRange),
+    }
+}
+
+/// A set of signals, delivered in order of their numbers, as the kernel does with pending ones.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Set(u64);
+
+impl Set {
+    /// No signal.
+    pub const EMPTY: Self = Self(0);
+
+    /// Adds a signal.
+    pub fn insert(&mut self, signal: Signal) {
+        self.0 |= 1_u64.wrapping_shl(u32::from(signal.0.saturating_sub(1)));
+    }
+
+    /// Takes out the lowest.
+    pub fn take_first(&mut self) -> Option<Signal> {
+        let at = self.0.trailing_zeros();
+        if at >= u64::BITS {
+            return None;
+        }
+        self.0 &= self.0.saturating_sub(1);
+        Signal::new(u64::from(at).saturating_add(1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names() {
+        for (text, number) in [
+            ("15", 15),
+            (" 15\n", 15),
+            ("TERM", 15),
+            ("sigterm", 15),
+            ("SIGKILL", 9),
+            ("1", 1),
+            ("64", 64),
+            ("SYS", 31),
+            ("POLL", 29),
+            ("RTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX-1", 63),
+            ("0000000000000000000000015", 15),
+        ] {
+            assert_eq!(Signal::parse(text.as_bytes()), Ok(Signal(number)), "{text}");
+        }
+    }
+
+    #[test]
+    fn rubbish() {
+        for (text, error) in [
+            ("", SignalError::Empty),
+            (" \n", SignalError::Empty),
+            ("0", SignalError::OutOfRange),
+            ("65", SignalError::OutOfRange),
+            ("-9", SignalError::OutOfRange),
+            ("99999999999999999999", SignalError::OutOfRange),
+            ("term!", SignalError::Unknown),
+            ("SIG", SignalError::Unknown),
+            ("15 15", SignalError::Unknown),
+            ("+15", SignalError::Unknown),
+            ("RTMIN+31", SignalError::OutOfRange),
+            ("RTMIN-1", SignalError::Unknown),
+            ("RTMAX-40", SignalError::OutOfRange),
+            ("\u{fffd}\u{fffd}", SignalError::Unknown),
+        ] {
+            assert_eq!(Signal::parse(text.as_bytes()), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_round_trip() {
+        for number in 1..=64 {
+            let signal = Signal::new(number).unwrap();
+            let mut room = [0xa5; 16];
+            let mut out = Writer::new(&mut room);
+            signal.describe(&mut out);
+            let name = out.finish().unwrap();
+            // 32 and 33 belong to the C library and have no name of their own: SIGRTMIN-2, SIGRTMIN-1.
+            if number == 32 || number == 33 {
+                assert_eq!(Signal::parse(name), Err(SignalError::Unknown));
+            } else {
+                assert_eq!(Signal::parse(name), Ok(signal));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_forwarded() {
+        let kept = |origin: Origin| -> std::vec::Vec<u8> {
+            (1..=64).filter_map(Signal::new).filter(|signal| !signal.is_forwarded(origin)).map(Signal::number).collect()
+        };
+        assert_eq!(kept(Origin::Process), [17]);
+        assert_eq!(kept(Origin::Kernel), [17, 23, 24]);
+        assert_eq!(kept(Origin::Ourselves).len(), 64);
+        // si_code of kill(2), tgkill(2) and the kernel.
+        for (code, pid, want) in [(0, 7, Origin::Process), (-6, 7, Origin::Process), (0, 1, Origin::Ourselves), (0x80, 0, Origin::Kernel)] {
+            assert_eq!(Origin::new(code, pid, 1), want);
+        }
+    }
+
+    #[test]
+    fn a_set_gives_back_each_once_in_order() {
+        let mut set = Set::default();
+        for number in [64, 1, 15, 1] {
+            set.insert(Signal::new(number).unwrap());
+        }
+        let out: std::vec::Vec<u8> = core::iter::from_fn(|| set.take_first()).map(Signal::number).collect();
+        assert_eq!(out, [1, 15, 64]);
+    }
+}

@@ -1,0 +1,681 @@
+//! The supervisor: events and the time in, actions out. No IO, no clock, no process id.
+//!
+//! Enters: what happened ([`Event`]). Leaves: what to do next ([`Action`]), to be drained after each event. Refuses: nothing; an event
+//! that does not belong to the present phase changes nothing.
+//!
+//! ```text
+//!            Begin                    Planned                 Found                Spawned         Exited
+//!   Idle ──▶ (ready?) ──▶ Planning ──▶ (dependencies?) ──▶ Finding ──▶ (before?) ──▶ Starting ──▶ Running ──▶ Draining
+//!                                                                                      ▲                         │ Drained
+//!                                                                                      └── (retry pause?) ◀──────┤
+//!                                                             Done ◀── Saving ◀── (after?) ◀─────────────────────┘
+//! ```
+//!
+//! What holds, whatever comes in (fuzz/fuzz_targets/supervisor.rs asserts it): one command at a time, no signal to a command that
+//! was reaped, exactly one [`Action::Finish`], and after a command's end always a next action.
+
+use crate::exit;
+use crate::signal::{Set, Signal};
+
+/// What is waited for. Each has its condition, which the caller looks at whenever the shared folder changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gate {
+    /// The supervisor of an init-less pod says that it is ready.
+    Ready,
+    /// Every dependency has an exit code.
+    Dependencies,
+    /// A person releases the pause before the command.
+    Before,
+    /// The pause between two attempts is over; opened by the machine itself, by time.
+    Retry,
+    /// A person releases the pause after the command.
+    After,
+}
+
+/// What is known before the template is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Setup {
+    /// Wait for the readiness marker.
+    pub waits_for_ready: bool,
+    /// Pause before the command.
+    pub pauses_before: bool,
+    /// Pause after the command.
+    pub pauses_after: bool,
+}
+
+/// What the template adds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plan {
+    /// This container waits for others.
+    pub has_dependencies: bool,
+    /// This container is a sidecar: it ends when the main containers have.
+    pub is_sidecar: bool,
+    /// This container saves outputs.
+    pub saves_outputs: bool,
+    /// Attempts in all, at least one.
+    pub attempts: u32,
+    /// Milliseconds between two.
+    pub retry_pause_ms: u64,
+    /// Milliseconds between a sidecar's SIGTERM and its SIGKILL.
+    pub grace_ms: u64,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The run begins.
+    Begin,
+    /// What a gate waits for is there.
+    Opened(Gate),
+    /// The template is read.
+    Planned(Plan),
+    /// The command is found.
+    Found,
+    /// The command runs.
+    Spawned,
+    /// A step failed that the command cannot run without; the code to write.
+    Failed(u8),
+    /// The command ended with this exit code.
+    Exited(u8),
+    /// Everything the command wrote is in the copies and, where its reader takes it, on our own stdout and stderr.
+    Drained,
+    /// A captured copy could not be written.
+    CopyFailed,
+    /// Outputs are saved, or not all of them could be.
+    Saved {
+        /// Every one that is there was saved.
+        all: bool,
+    },
+    /// A signal that is to be forwarded was received ([`Signal::is_forwarded`]), or one was read from the signal file.
+    Signal(Signal),
+    /// All main containers have ended (for a sidecar).
+    MainsExited,
+    /// Time passed.
+    Tick,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Look at a gate's condition, now and at each change, until it holds.
+    Await(Gate),
+    /// Read the template (and, after the readiness marker, link the input artifacts): [`Event::Planned`] or [`Event::Failed`].
+    Plan,
+    /// Find the command: [`Event::Found`] or [`Event::Failed`].
+    Find,
+    /// Start the command: [`Event::Spawned`] or [`Event::Failed`].
+    Spawn,
+    /// Deliver a signal to the command's process group.
+    Forward(Signal),
+    /// Read what the command has written by now, then [`Event::Drained`].
+    Drain,
+    /// Stop passing on to our own stdout and stderr what their readers do not take; the copies are still completed.
+    Abandon,
+    /// Save the outputs: [`Event::Saved`].
+    Save,
+    /// Write the exit code and exit with it. The last action.
+    Finish(u8),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Idle,
+    Waiting(Gate),
+    Planning,
+    Finding,
+    Starting,
+    Running,
+    Draining,
+    Saving,
+    Done,
+}
+
+/// A few actions, first in first out.
+#[derive(Debug)]
+struct Queue {
+    slots: [Option<Action>; crate::limits::ACTIONS],
+    first: usize,
+    end: usize,
+}
+
+impl Queue {
+    /// Adds an action. The queue is emptied after each event, and no event makes more actions than it holds.
+    fn push(&mut self, action: Action) {
+        if let Some(slot) = self.slots.get_mut(self.end) {
+            *slot = Some(action);
+            self.end = self.end.saturating_add(1);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Action> {
+        let action = self.slots.get_mut(self.first).and_then(Option::take);
+        if action.is_some() {
+            self.first = self.first.saturating_add(1);
+        } else {
+            self.first = 0;
+            self.end = 0;
+        }
+        action
+    }
+}
+
+/// The state machine. Feed it with [`Machine::handle`], then drain [`Machine::poll_action`].
+#[derive(Debug)]
+pub struct Machine {
+    setup: Setup,
+    plan: Plan,
+    phase: Phase,
+    queue: Queue,
+    /// Signals that came before there was a command to take them.
+    pending: Set,
+    attempts_left: u32,
+    /// The last attempt's code.
+    code: u8,
+    /// A signal that asks to end went to the command: no further attempt.
+    is_ending: bool,
+    mains_exited: bool,
+    copy_failed: bool,
+    deadline_ms: Option<u64>,
+}
+
+impl Machine {
+    /// A run that has not begun.
+    #[must_use]
+    pub const fn new(setup: Setup) -> Self {
+        let plan = Plan { has_dependencies: false, is_sidecar: false, saves_outputs: false, attempts: 1, retry_pause_ms: 0, grace_ms: 0 };
+        let queue = Queue { slots: [None; crate::limits::ACTIONS], first: 0, end: 0 };
+        Self {
+            setup,
+            plan,
+            phase: Phase::Idle,
+            queue,
+            pending: Set::EMPTY,
+            attempts_left: 0,
+            code: exit::FAILURE,
+            is_ending: false,
+            mains_exited: false,
+            copy_failed: false,
+            deadline_ms: None,
+        }
+    }
+
+    /// The next action, until there is none.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.queue.pop()
+    }
+
+    /// Whether there is an action to poll.
+    #[must_use]
+    pub fn has_action(&self) -> bool {
+        self.queue.slots.get(self.queue.first).is_some_and(Option::is_some)
+    }
+
+    /// When to come back with [`Event::Tick`] at the latest, on the clock of `now_ms`.
+    #[must_use]
+    pub const fn deadline_ms(&self) -> Option<u64> {
+        self.deadline_ms
+    }
+
+    /// The gate that is waited at, if any.
+    #[must_use]
+    pub const fn gate(&self) -> Option<Gate> {
+        match self.phase {
+            Phase::Waiting(gate) => Some(gate),
+            _ => None,
+        }
+    }
+
+    /// Takes in what happened at `now_ms` (milliseconds on any clock that does not go back).
+    pub fn handle(&mut self, now_ms: u64, event: Event) {
+        match event {
+            Event::Begin if self.phase == Phase::Idle => {
+                if self.setup.waits_for_ready {
+                    self.wait(Gate::Ready);
+                } else {
+                    self.go(Phase::Planning, Action::Plan);
+                }
+            }
+            Event::Opened(gate) if self.phase == Phase::Waiting(gate) && gate != Gate::Retry => self.pass(gate),
+            Event::Planned(plan) if self.phase == Phase::Planning => {
+                self.plan = plan;
+                self.attempts_left = plan.attempts.max(1);
+                if plan.has_dependencies {
+                    self.wait(Gate::Dependencies);
+                } else {
+                    self.pass(Gate::Dependencies);
+                }
+            }
+            Event::Found if self.phase == Phase::Finding => {
+                if self.setup.pauses_before {
+                    self.wait(Gate::Before);
+                } else {
+                    self.pass(Gate::Before);
+                }
+            }
+            Event::Spawned if self.phase == Phase::Starting => self.run(now_ms),
+            Event::Failed(code) => self.fail(code),
+            Event::Exited(code) if self.phase == Phase::Running => {
+                self.code = code;
+                self.deadline_ms = None;
+                self.go(Phase::Draining, Action::Drain);
+            }
+            Event::Drained if self.phase == Phase::Draining => self.after_attempt(now_ms),
+            Event::CopyFailed => self.copy_failed = true,
+            Event::Saved { all } if self.phase == Phase::Saving => self.finish(all),
+            Event::Signal(signal) => self.signal(signal),
+            Event::MainsExited if self.plan.is_sidecar && !self.mains_exited => {
+                self.mains_exited = true;
+                if self.phase == Phase::Running {
+                    self.end_sidecar(now_ms);
+                }
+            }
+            Event::Tick => self.tick(now_ms),
+            _ => {}
+        }
+    }
+
+    fn go(&mut self, phase: Phase, action: Action) {
+        self.phase = phase;
+        self.queue.push(action);
+    }
+
+    fn wait(&mut self, gate: Gate) {
+        self.go(Phase::Waiting(gate), Action::Await(gate));
+    }
+
+    /// What comes behind a gate.
+    fn pass(&mut self, gate: Gate) {
+        match gate {
+            Gate::Ready => self.go(Phase::Planning, Action::Plan),
+            Gate::Dependencies => self.go(Phase::Finding, Action::Find),
+            Gate::Before | Gate::Retry => self.go(Phase::Starting, Action::Spawn),
+            Gate::After => self.save(),
+        }
+    }
+
+    fn run(&mut self, now_ms: u64) {
+        self.phase = Phase::Running;
+        self.attempts_left = self.attempts_left.saturating_sub(1);
+        while let Some(signal) = self.pending.take_first() {
+            self.forward(signal);
+        }
+        if self.mains_exited {
+            self.end_sidecar(now_ms);
+        }
+    }
+
+    fn end_sidecar(&mut self, now_ms: u64) {
+        self.forward(Signal::TERM);
+        self.deadline_ms = Some(now_ms.saturating_add(self.plan.grace_ms));
+    }
+
+    fn forward(&mut self, signal: Signal) {
+        self.is_ending |= signal.is_request_to_end();
+        self.queue.push(Action::Forward(signal));
+    }
+
+    fn signal(&mut self, signal: Signal) {
+        match self.phase {
+            Phase::Running => self.forward(signal),
+            // The command is gone. Whoever insists on the end does not wait for a reader of our stdout that takes nothing.
+            Phase::Draining if signal.is_request_to_end() => {
+                self.is_ending = true;
+                self.queue.push(Action::Abandon);
+            }
+            // It must not be held any longer, and its code stands.
+            Phase::Waiting(Gate::After) if signal.is_request_to_end() => self.save(),
+            Phase::Waiting(gate) if signal.is_request_to_end() => {
+                let code = exit::code_of_signal(signal);
+                // Between two attempts the command has run, and what it left is saved.
+                if gate == Gate::Retry {
+                    self.code = code;
+                    self.is_ending = true;
+                    self.after_last_attempt();
+                } else {
+                    self.fail(code);
+                }
+            }
+            Phase::Idle
+            | Phase::Planning
+            | Phase::Finding
+            | Phase::Starting
+            | Phase::Waiting(Gate::Ready | Gate::Dependencies | Gate::Before | Gate::Retry) => {
+                self.pending.insert(signal);
+            }
+            Phase::Draining | Phase::Waiting(Gate::After) | Phase::Saving | Phase::Done => {}
+        }
+    }
+
+    fn tick(&mut self, now_ms: u64) {
+        if self.deadline_ms.is_none_or(|deadline| now_ms < deadline) {
+            return;
+        }
+        self.deadline_ms = None;
+        match self.phase {
+            Phase::Waiting(Gate::Retry) => self.pass(Gate::Retry),
+            Phase::Running => self.forward(Signal::KILL),
+            _ => {}
+        }
+    }
+
+    fn after_attempt(&mut self, now_ms: u64) {
+        if self.code == 0 || self.attempts_left == 0 || self.is_ending {
+            self.after_last_attempt();
+        } else if self.plan.retry_pause_ms == 0 {
+            self.pass(Gate::Retry);
+        } else {
+            self.deadline_ms = Some(now_ms.saturating_add(self.plan.retry_pause_ms));
+            self.wait(Gate::Retry);
+        }
+    }
+
+    fn after_last_attempt(&mut self) {
+        self.deadline_ms = None;
+        if self.setup.pauses_after && !self.is_ending {
+            self.wait(Gate::After);
+        } else {
+            self.save();
+        }
+    }
+
+    fn save(&mut self) {
+        if self.plan.saves_outputs {
+            self.go(Phase::Saving, Action::Save);
+        } else {
+            self.finish(true);
+        }
+    }
+
+    /// The command's own code, unless that is 0 and something of its output is lost.
+    fn finish(&mut self, all_saved: bool) {
+        let lost = !all_saved || self.copy_failed;
+        let code = if self.code == 0 && lost { exit::FAILURE } else { self.code };
+        self.go(Phase::Done, Action::Finish(code));
+    }
+
+    /// Ends a run whose command is not running. Once it runs it is never abandoned.
+    fn fail(&mut self, code: u8) {
+        match self.phase {
+            Phase::Running | Phase::Draining | Phase::Saving | Phase::Done | Phase::Waiting(Gate::After) => {}
+            Phase::Idle | Phase::Planning | Phase::Finding | Phase::Starting | Phase::Waiting(_) => {
+                self.deadline_ms = None;
+                self.go(Phase::Done, Action::Finish(code));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    const PLAN: Plan =
+        Plan { has_dependencies: false, is_sidecar: false, saves_outputs: true, attempts: 1, retry_pause_ms: 0, grace_ms: 30_000 };
+    const SIDECAR: Plan = Plan { is_sidecar: true, saves_outputs: false, grace_ms: 1_000, ..PLAN };
+
+    /// Feeds rows of time and event, and compares the actions of each.
+    fn play(setup: Setup, rows: &[(u64, Event, &[Action])]) -> Machine {
+        let mut machine = Machine::new(setup);
+        for (at, (now_ms, event, want)) in rows.iter().enumerate() {
+            machine.handle(*now_ms, *event);
+            let actions: Vec<Action> = core::iter::from_fn(|| machine.poll_action()).collect();
+            assert_eq!(actions, *want, "row {at}: {event:?}");
+        }
+        machine
+    }
+
+    use Action as A;
+    use Event as E;
+
+    const fn usr1() -> Signal {
+        match Signal::new(10) {
+            Some(signal) => signal,
+            None => Signal::TERM,
+        }
+    }
+
+    #[test]
+    fn a_plain_run() {
+        play(
+            Setup::default(),
+            &[
+                (0, E::Begin, &[A::Plan]),
+                (0, E::Planned(PLAN), &[A::Find]),
+                (0, E::Found, &[A::Spawn]),
+                (0, E::Spawned, &[]),
+                (9, E::Exited(3), &[A::Drain]),
+                (9, E::Drained, &[A::Save]),
+                (9, E::Saved { all: true }, &[A::Finish(3)]),
+                (9, E::Exited(0), &[]),
+                (9, E::Signal(Signal::TERM), &[]),
+                (9, E::Failed(64), &[]),
+            ],
+        );
+    }
+
+    #[test]
+    fn signals_before_while_and_after() {
+        play(
+            Setup::default(),
+            &[
+                (0, E::Begin, &[A::Plan]),
+                (0, E::Signal(Signal::TERM), &[]),
+                (0, E::Planned(PLAN), &[A::Find]),
+                (0, E::Signal(usr1()), &[]),
+                (0, E::Found, &[A::Spawn]),
+                (0, E::Spawned, &[A::Forward(usr1()), A::Forward(Signal::TERM)]),
+                (1, E::Signal(Signal::STOP), &[A::Forward(Signal::STOP)]),
+                (1, E::Signal(Signal::CONT), &[A::Forward(Signal::CONT)]),
+                (2, E::Exited(143), &[A::Drain]),
+                (2, E::Signal(usr1()), &[]),
+                (2, E::Signal(Signal::TERM), &[A::Abandon]),
+                (2, E::Drained, &[A::Save]),
+                (2, E::Signal(Signal::TERM), &[]),
+                (2, E::Saved { all: true }, &[A::Finish(143)]),
+            ],
+        );
+    }
+
+    #[test]
+    fn every_signal_at_once_before_the_start() {
+        let mut machine =
+            play(Setup::default(), &[(0, E::Begin, &[A::Plan]), (0, E::Planned(PLAN), &[A::Find]), (0, E::Found, &[A::Spawn])]);
+        for number in 1..=64 {
+            machine.handle(0, E::Signal(Signal::new(number).unwrap()));
+        }
+        machine.handle(0, E::Spawned);
+        assert_eq!(core::iter::from_fn(|| machine.poll_action()).count(), 64);
+    }
+
+    #[test]
+    fn readiness_dependencies_and_pauses_in_order() {
+        let setup = Setup { waits_for_ready: true, pauses_before: true, pauses_after: true };
+        let plan = Plan { has_dependencies: true, ..PLAN };
+        play(
+            setup,
+            &[
+                (0, E::Begin, &[A::Await(Gate::Ready)]),
+                (0, E::Opened(Gate::Before), &[]),
+                (1, E::Opened(Gate::Ready), &[A::Plan]),
+                (1, E::Planned(plan), &[A::Await(Gate::Dependencies)]),
+                (2, E::Opened(Gate::Dependencies), &[A::Find]),
+                (2, E::Found, &[A::Await(Gate::Before)]),
+                (2, E::Signal(usr1()), &[]),
+                (3, E::Opened(Gate::Before), &[A::Spawn]),
+                (3, E::Spawned, &[A::Forward(usr1())]),
+                (4, E::Exited(0), &[A::Drain]),
+                (4, E::Drained, &[A::Await(Gate::After)]),
+                (4, E::Signal(usr1()), &[]),
+                (5, E::Opened(Gate::After), &[A::Save]),
+                (5, E::Saved { all: true }, &[A::Finish(0)]),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_request_to_end_ends_each_wait() {
+        let dependencies = Plan { has_dependencies: true, ..PLAN };
+        play(
+            Setup { waits_for_ready: true, ..Setup::default() },
+            &[(0, E::Begin, &[A::Await(Gate::Ready)]), (0, E::Signal(Signal::INT), &[A::Finish(130)])],
+        );
+        play(
+            Setup::default(),
+            &[
+                (0, E::Begin, &[A::Plan]),
+                (0, E::Planned(dependencies), &[A::Await(Gate::Dependencies)]),
+                (0, E::Signal(Signal::TERM), &[A::Finish(143)]),
+                (0, E::Opened(Gate::Dependencies), &[]),
+            ],
+        );
+        play(
+            Setup { pauses_after: true, ..Setup::default() },
+            &[
+                (0, E::Begin, &[A::Plan]),
+                (0, E::Planned(PLAN), &[A::Find]),
+                (0, E::Found, &[A::Spawn]),
+                (0, E::Spawned, &[]),
+                (0, E::Exited(5), &[A::Drain]),
+                (0, E::Drained, &[A::Await(Gate::After)]),
+                (0, E::Signal(Signal::TERM), &[A::Save]),
+                (0, E::Saved { all: true }, &[A::Finish(5)]),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_failed_dependency_or_command_is_the_code() {
+        let dependencies = Plan { has_dependencies: true, ..PLAN };
+        play(
+            Setup::default(),
+            &[
+                (0, E::Begin, &[A::Plan]),
+                (0, E::Planned(dependencies), &[A::Await(Gate::Dependencies)]),
+                (0, E::Failed(3), &[A::Finish(3)]),
+                (0, E::Failed(4), &[]),
+            ],
+        );
+        play(Setup::default(), &[(0, E::Begin, &[A::Plan]), (0, E::Planned(PLAN), &[A::Find]), (0, E::Failed(64), &[A::Finish(64)])]);
+    }
+
+    #[test]
+    fn retries_pause_and_stop_at_success_or_at_a_request_to_end() {
+        let plan = Plan { attempts: 3, retry_pause_ms: 100, ..PLAN };
+        let start: [(u64, Event, &[Action]); 6] = [
+            (0, E::Begin, &[A::Plan]),
+            (0, E::Planned(plan), &[A::Find]),
+            (0, E::Found, &[A::Spawn]),
+            (0, E::Spawned, &[]),
+            (5, E::Exited(1), &[A::Drain]),
+            (5, E::Drained, &[A::Await(Gate::Retry)]),
+        ];
+        let then = |more: &[(u64, Event, &'static [Action])]| {
+            let rows: Vec<_> = start.iter().copied().chain(more.iter().copied()).collect();
+            play(Setup::default(), &rows)
+        };
+        then(&[
+            (6, E::Opened(Gate::Retry), &[]),
+            (104, E::Tick, &[]),
+            (105, E::Tick, &[A::Spawn]),
+            (105, E::Spawned, &[]),
+            (106, E::Exited(0), &[A::Drain]),
+            (106, E::Drained, &[A::Save]),
+            (106, E::Saved { all: true }, &[A::Finish(0)]),
+        ]);
+        then(&[(6, E::Signal(Signal::TERM), &[A::Save]), (7, E::Saved { all: true }, &[A::Finish(143)])]);
+        then(&[
+            (105, E::Tick, &[A::Spawn]),
+            (105, E::Spawned, &[]),
+            (106, E::Signal(Signal::TERM), &[A::Forward(Signal::TERM)]),
+            (107, E::Exited(143), &[A::Drain]),
+            (107, E::Drained, &[A::Save]),
+        ]);
+        then(&[
+            (105, E::Tick, &[A::Spawn]),
+            (105, E::Spawned, &[]),
+            (106, E::Exited(2), &[A::Drain]),
+            (106, E::Drained, &[A::Await(Gate::Retry)]),
+            (206, E::Tick, &[A::Spawn]),
+            (206, E::Spawned, &[]),
+            (207, E::Exited(4), &[A::Drain]),
+            (207, E::Drained, &[A::Save]),
+            (207, E::Saved { all: true }, &[A::Finish(4)]),
+        ]);
+    }
+
+    #[test]
+    fn zero_attempts_is_one_and_no_pause_is_none() {
+        play(
+            Setup::default(),
+            &[
+                (0, E::Begin, &[A::Plan]),
+                (0, E::Planned(Plan { attempts: 0, saves_outputs: false, ..PLAN }), &[A::Find]),
+                (0, E::Found, &[A::Spawn]),
+                (0, E::Spawned, &[]),
+                (0, E::Exited(2), &[A::Drain]),
+                (0, E::Drained, &[A::Finish(2)]),
+            ],
+        );
+        play(
+            Setup::default(),
+            &[
+                (0, E::Begin, &[A::Plan]),
+                (0, E::Planned(Plan { attempts: 2, ..PLAN }), &[A::Find]),
+                (0, E::Found, &[A::Spawn]),
+                (0, E::Spawned, &[]),
+                (0, E::Exited(2), &[A::Drain]),
+                (0, E::Drained, &[A::Spawn]),
+            ],
+        );
+    }
+
+    #[test]
+    fn a_sidecar_ends_with_the_mains() {
+        let start: [(u64, Event, &[Action]); 4] =
+            [(0, E::Begin, &[A::Plan]), (0, E::Planned(SIDECAR), &[A::Find]), (0, E::Found, &[A::Spawn]), (0, E::Spawned, &[])];
+        let rows: Vec<(u64, Event, &[Action])> = start
+            .into_iter()
+            .chain([
+                (50, E::MainsExited, &[A::Forward(Signal::TERM)][..]),
+                (60, E::MainsExited, &[]),
+                (1_049, E::Tick, &[]),
+                (1_050, E::Tick, &[A::Forward(Signal::KILL)]),
+                (1_051, E::Exited(137), &[A::Drain]),
+                (1_051, E::Drained, &[A::Finish(137)]),
+            ])
+            .collect();
+        let machine = play(Setup::default(), &rows);
+        assert_eq!(machine.deadline_ms(), None);
+        // The mains had ended before it began.
+        play(
+            Setup::default(),
+            &[
+                (0, E::Begin, &[A::Plan]),
+                (0, E::Planned(SIDECAR), &[A::Find]),
+                (0, E::MainsExited, &[]),
+                (0, E::Found, &[A::Spawn]),
+                (0, E::Spawned, &[A::Forward(Signal::TERM)]),
+            ],
+        );
+        // For a main container it means nothing.
+        play(Setup::default(), &[(0, E::Begin, &[A::Plan]), (0, E::Planned(PLAN), &[A::Find]), (0, E::MainsExited, &[])]);
+    }
+
+    #[test]
+    fn lost_output_is_64_unless_the_command_failed() {
+        for (code, copy_failed, all, want) in [(0, false, false, 64), (0, true, true, 64), (7, true, false, 7), (0, false, true, 0)] {
+            let mut machine = play(
+                Setup::default(),
+                &[(0, E::Begin, &[A::Plan]), (0, E::Planned(PLAN), &[A::Find]), (0, E::Found, &[A::Spawn]), (0, E::Spawned, &[])],
+            );
+            if copy_failed {
+                machine.handle(0, E::CopyFailed);
+            }
+            for event in [E::Exited(code), E::Drained, E::Saved { all }] {
+                machine.handle(0, event);
+            }
+            assert_eq!(core::iter::from_fn(|| machine.poll_action()).last(), Some(A::Finish(want)));
+        }
+    }
+}
