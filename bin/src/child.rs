@@ -1,0 +1,129 @@
+//! The command: finding it, starting it, signalling its process group, reaping it and every orphan.
+
+use core::ffi::CStr;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use emissary_core::buf::Writer;
+use emissary_core::exit::Outcome;
+use emissary_core::limits::PATH_BYTES;
+use emissary_core::signal::Signal;
+use rustix::fs::{Access, AtFlags, CWD, FileType};
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitOptions};
+
+use crate::error::Error;
+use crate::sys::{self, Argv, Mask, Spawn};
+use crate::tee;
+
+/// Where commands are looked for where `PATH` is not set (the default of execvp(3)).
+const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
+
+/// What a command inherits that we changed for ourselves.
+pub(crate) struct Inherited {
+    pub(crate) mask: Mask,
+    pub(crate) ignores_sigchld: bool,
+    pub(crate) umask: u32,
+}
+
+/// `exec: "NAME": CAUSE`, as Go's os/exec words it.
+fn not_started(name: &[u8], cause: &[u8]) -> Error {
+    Error::text(&[b"exec: \"", name, b"\": ", cause])
+}
+
+/// Finds a command as execvp(3) does: as given if it holds a `/`, else through `PATH`.
+///
+/// # Errors
+/// Nothing there that can be executed.
+pub(crate) fn find(name: &CStr) -> Result<CString, Error> {
+    let bytes = name.to_bytes();
+    if bytes.contains(&b'/') {
+        return Ok(name.to_owned());
+    }
+    let path = sys::env(c"PATH").map_or(DEFAULT_PATH, CStr::to_bytes);
+    let mut denied = false;
+    for dir in path.split(|&byte| byte == b':') {
+        // An empty part of PATH is the working directory.
+        let dir = if dir.is_empty() { b"." } else { dir };
+        let mut room = [0; PATH_BYTES];
+        let mut out = Writer::new(&mut room);
+        out.bytes(dir).byte(b'/').bytes(bytes).byte(0);
+        // What does not fit cannot be opened either.
+        let Ok(Ok(candidate)) = out.finish().map(|path| CStr::from_bytes_with_nul(path)) else { continue };
+        let is_file = rustix::fs::stat(candidate).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
+        if is_file && !bytes.is_empty() {
+            if rustix::fs::accessat(CWD, candidate, Access::EXEC_OK, AtFlags::EACCESS).is_ok() {
+                return Ok(candidate.to_owned());
+            }
+            denied = true;
+        }
+    }
+    Err(not_started(bytes, if denied { b"permission denied" } else { b"executable file not found in $PATH" }))
+}
+
+/// A running command and our ends of its pipes.
+pub(crate) struct Started {
+    pub(crate) pid: Pid,
+    pub(crate) outputs: [Option<OwnedFd>; 2],
+}
+
+/// Starts the command in a process group of its own; `capture` puts pipes before its stdout and stderr.
+///
+/// # Errors
+/// In the words of Go's os/exec, with a hint where the kernel's error is about the interpreter.
+pub(crate) fn spawn(path: &CStr, argv: &Argv<'_>, capture: bool, inherited: &Inherited) -> Result<Started, Error> {
+    let pipes = if capture { Some((tee::pipe()?, tee::pipe()?)) } else { None };
+    let (outputs, sinks) = match pipes {
+        Some(((out, out_sink), (err, err_sink))) => ([Some(out), Some(err)], [Some(out_sink), Some(err_sink)]),
+        None => ([None, None], [None, None]),
+    };
+    let [out_sink, err_sink] = &sinks;
+    let result = sys::spawn(&Spawn {
+        path,
+        argv,
+        stdio: [None, out_sink.as_ref().map(AsFd::as_fd), err_sink.as_ref().map(AsFd::as_fd)],
+        terminal: false,
+        mask: inherited.mask,
+        ignores_sigchld: inherited.ignores_sigchld,
+        umask: inherited.umask,
+    });
+    match result {
+        Ok(pid) => Ok(Started { pid, outputs }),
+        Err(errno) => Err(explain(path, errno)),
+    }
+}
+
+fn explain(path: &CStr, errno: Errno) -> Error {
+    let mut cause = sys::error_text(errno).to_ascii_lowercase();
+    let exists = rustix::fs::stat(path).is_ok();
+    let hint: &[u8] = match errno {
+        Errno::NOENT if exists => b" (the file is there: its interpreter or its dynamic loader is not)",
+        Errno::NOEXEC => b" (neither a program for this machine nor a script that begins with #!)",
+        _ => b"",
+    };
+    cause.extend_from_slice(hint);
+    Error { errno: Some(errno), ..not_started(path.to_bytes(), &cause) }
+}
+
+/// Delivers a signal to the command's process group. That the group is gone already is no error.
+///
+/// # Errors
+/// What kill(2) says otherwise.
+pub(crate) fn forward(pid: Pid, signal: Signal) -> Result<(), Errno> {
+    match sys::kill(-pid.as_raw_nonzero().get(), signal.number()) {
+        Err(Errno::SRCH) => Ok(()),
+        other => other,
+    }
+}
+
+/// Reaps every child that has ended; gives the command's exit code if it is among them.
+pub(crate) fn reap(command: Option<Pid>) -> Option<u8> {
+    let mut code = None;
+    loop {
+        match rustix::process::wait(WaitOptions::NOHANG) {
+            Ok(Some((pid, status))) if Some(pid) == command => code = Outcome::from_wait_status(status.as_raw()).exit_code(),
+            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(None) | Err(_) => return code,
+        }
+    }
+}

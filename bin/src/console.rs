@@ -1,0 +1,88 @@
+//! What we say ourselves: one line each on stderr, and a fatal error in the container's termination log too.
+
+use core::ffi::CStr;
+use std::os::fd::AsFd;
+
+use emissary_core::log::{self, Format, Level};
+use emissary_core::{exit, limits};
+use rustix::fs::{Mode, OFlags};
+
+use crate::error::Error;
+use crate::sys;
+
+/// Where Kubernetes reads a container's last words, unless its `terminationMessagePath` says otherwise.
+const TERMINATION_LOG: &CStr = c"/dev/termination-log";
+
+/// Form and least level of the lines.
+#[derive(Clone, Copy)]
+pub(crate) struct Console {
+    pub(crate) format: Format,
+    pub(crate) level: Level,
+}
+
+impl Console {
+    fn say(self, level: Level, parts: &[&[u8]]) {
+        if level >= self.level {
+            let mut room = [0; limits::LOG_LINE_BYTES];
+            let line = log::line(self.format, level, unix_ms(), &parts.concat(), &mut room);
+            // Nobody is left to tell where stderr itself fails.
+            let _ = write_all(rustix::stdio::stderr(), line);
+        }
+    }
+
+    pub(crate) fn info(self, parts: &[&[u8]]) {
+        self.say(Level::Info, parts);
+    }
+
+    pub(crate) fn warn(self, parts: &[&[u8]]) {
+        self.say(Level::Warn, parts);
+    }
+
+    pub(crate) fn error(self, error: &Error) {
+        self.say(Level::Error, &[&error.text]);
+    }
+
+    /// Says what ends the run, in the termination log too, and gives the status to exit with.
+    pub(crate) fn fatal(self, error: &Error) -> u8 {
+        self.error(error);
+        let path = sys::env(c"EMISSARY_TERMINATION_LOG").unwrap_or(TERMINATION_LOG);
+        // Only where it is there: outside Kubernetes nobody reads it.
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+        if let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) {
+            let mut room = [0; limits::LOG_LINE_BYTES];
+            let line = log::line(Format::Plain, Level::Error, 0, &error.text, &mut room);
+            let _ = write_all(file, line);
+        }
+        if error.status == 0 { exit::FAILURE } else { error.status }
+    }
+}
+
+/// Writes everything, or gives the first error.
+pub(crate) fn write_all(fd: impl AsFd, bytes: &[u8]) -> Result<(), rustix::io::Errno> {
+    let mut left = bytes;
+    while !left.is_empty() {
+        match rustix::io::write(&fd, left) {
+            Ok(0) => return Err(rustix::io::Errno::IO),
+            Ok(written) => left = left.get(written..).unwrap_or_default(),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn unix_ms() -> i64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    #[allow(clippy::unnecessary_cast, reason = "32 bits on some targets")]
+    let milliseconds = now.tv_nsec as i64 / 1_000_000;
+    now.tv_sec.saturating_mul(1_000).saturating_add(milliseconds)
+}
+
+/// Milliseconds on a clock that does not go back.
+pub(crate) fn monotonic_ms() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    #[allow(clippy::unnecessary_cast, reason = "32 bits on some targets")]
+    let milliseconds = now.tv_nsec as i64 / 1_000_000;
+    now.tv_sec.saturating_mul(1_000).saturating_add(milliseconds).unsigned_abs()
+}

@@ -1,0 +1,192 @@
+//! Kernel events: signals as a descriptor, changes of folders through inotify, and one poll over both and the command's pipes.
+//!
+//! Nothing wakes us but an event. Where inotify is exhausted or the file system does not offer it, folders are looked at every 100 ms
+//! instead, and that is said once.
+
+use core::ffi::CStr;
+use core::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use emissary_core::layout::{self, File};
+use emissary_core::signal::{Origin, Signal};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::console::Console;
+use crate::error::Error;
+use crate::sys;
+
+/// Milliseconds between two looks at a folder that cannot be watched.
+const LOOK_EVERY_MS: u64 = 100;
+
+/// Makes sure that descriptors 0 to 2 are taken, so that nothing we open gets one of them. What fills a gap closes at execve: the
+/// command finds closed what we found closed.
+pub(crate) fn occupy_standard_descriptors() {
+    let mut fds = [
+        PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::empty()),
+        PollFd::from_borrowed_fd(rustix::stdio::stdout(), PollFlags::empty()),
+        PollFd::from_borrowed_fd(rustix::stdio::stderr(), PollFlags::empty()),
+    ];
+    let _ = rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    for fd in &fds {
+        if fd.revents().contains(PollFlags::NVAL)
+            // The lowest free number is this one. A path descriptor needs no device, and fails at every read and write.
+            && let Ok(filler) = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        {
+            core::mem::forget(filler);
+        }
+    }
+}
+
+/// Signals that were sent to us.
+pub(crate) struct Signals {
+    fd: OwnedFd,
+    own_pid: u32,
+}
+
+impl Signals {
+    /// Starts to receive them; they are all blocked already.
+    ///
+    /// # Errors
+    /// What signalfd(2) says.
+    pub(crate) fn new() -> Result<Self, Error> {
+        let fd = sys::signal_descriptor().map_err(|errno| Error::new("make a", b"signal descriptor", errno))?;
+        Ok(Self { fd, own_pid: rustix::process::getpid().as_raw_nonzero().get().unsigned_abs() })
+    }
+
+    /// The next one that is waiting and is either to be forwarded or SIGCHLD.
+    pub(crate) fn next(&self) -> Option<Signal> {
+        // struct signalfd_siginfo, signalfd(2): 128 bytes; ssi_signo at 0, ssi_code at 8, ssi_pid at 12.
+        let mut record = [0; 128];
+        loop {
+            match rustix::io::read(&self.fd, &mut record) {
+                Ok(128) => {}
+                Err(Errno::INTR) => continue,
+                _ => return None,
+            }
+            let word = |at: usize| u32::from_ne_bytes([record[at], record[at + 1], record[at + 2], record[at + 3]]);
+            let origin = Origin::new(word(8).cast_signed(), word(12), self.own_pid);
+            if let Some(signal) = Signal::new(u64::from(word(0)))
+                && (signal == Signal::CHLD || signal.is_forwarded(origin))
+            {
+                return Some(signal);
+            }
+        }
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// What happened in watched folders.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Change {
+    /// Anything, or a look is due anyway.
+    pub(crate) any: bool,
+    /// An exit-code file was closed by its writer, or renamed into place: it is complete.
+    pub(crate) exit_code: bool,
+}
+
+/// Folders that are watched for files which appear complete: closed after writing, or renamed into place.
+pub(crate) struct Watch {
+    fd: Option<OwnedFd>,
+    must_look: bool,
+    console: Console,
+}
+
+impl Watch {
+    /// A watch on nothing yet.
+    pub(crate) fn new(console: Console) -> Self {
+        match rustix::fs::inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
+            Ok(fd) => Self { fd: Some(fd), must_look: false, console },
+            Err(errno) => {
+                let mut watch = Self { fd: None, must_look: false, console };
+                watch.fall_back(&Error::new("watch", b"folders with inotify", errno));
+                watch
+            }
+        }
+    }
+
+    fn fall_back(&mut self, error: &Error) {
+        if !self.must_look {
+            self.must_look = true;
+            self.console.warn(&[&error.text, b"; looking every 100 ms instead"]);
+        }
+    }
+
+    /// Watches a folder; with `growth`, writes to its files count too.
+    pub(crate) fn add(&mut self, folder: &CStr, growth: bool) {
+        let Some(fd) = &self.fd else { return };
+        let mut flags = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+        if growth {
+            flags |= WatchFlags::MODIFY;
+        }
+        if let Err(errno) = rustix::fs::inotify::add_watch(fd, folder, flags) {
+            self.fall_back(&Error::new("watch the folder", folder.to_bytes(), errno));
+        }
+    }
+
+    /// Takes the events that are waiting.
+    pub(crate) fn take(&self) -> Change {
+        let mut change = Change { any: self.must_look, exit_code: false };
+        let Some(fd) = &self.fd else { return change };
+        let mut room = [MaybeUninit::uninit(); 1024];
+        let mut reader = Reader::new(fd, &mut room);
+        while let Ok(event) = reader.next() {
+            change.any = true;
+            let name = event.file_name().map_or(&[][..], CStr::to_bytes);
+            change.exit_code |= name == layout::base_name(File::ExitCode).as_bytes();
+        }
+        change
+    }
+
+    /// The descriptor to poll, where there is one.
+    pub(crate) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// When to look again although nothing happened.
+    pub(crate) fn look_at_ms(&self, now_ms: u64) -> Option<u64> {
+        self.must_look.then(|| now_ms.saturating_add(LOOK_EVERY_MS))
+    }
+}
+
+/// Descriptors to wait for: signals, folders, two outputs, and a terminal's two ends.
+const POLL_FDS: usize = 6;
+
+/// What is waited for in one round.
+pub(crate) struct PollSet<'f> {
+    fds: [PollFd<'f>; POLL_FDS],
+    count: usize,
+}
+
+impl<'f> PollSet<'f> {
+    /// Waits for signals, and for what is added.
+    pub(crate) fn new(signals: &'f Signals) -> Self {
+        // What fills the array is cut off before it is polled.
+        Self { fds: core::array::from_fn(|_| PollFd::new(signals, PollFlags::IN)), count: 1 }
+    }
+
+    /// Adds a descriptor.
+    pub(crate) fn push(&mut self, fd: BorrowedFd<'f>, flags: PollFlags) {
+        if let Some(slot) = self.fds.get_mut(self.count) {
+            *slot = PollFd::from_borrowed_fd(fd, flags);
+            self.count += 1;
+        }
+    }
+
+    /// Waits until a descriptor is ready or a time has come.
+    pub(crate) fn wait(mut self, now_ms: u64, until_ms: Option<u64>) {
+        let timeout = until_ms.map(|until| {
+            let left_ms = until.saturating_sub(now_ms);
+            Timespec { tv_sec: i64::try_from(left_ms / 1_000).unwrap_or(i64::MAX), tv_nsec: ((left_ms % 1_000) * 1_000_000) as _ }
+        });
+        // EINTR cannot be: every signal is blocked. Any other error ends the wait, and the next round shows what is ready.
+        let _ = rustix::event::poll(&mut self.fds[..self.count], timeout.as_ref());
+    }
+}

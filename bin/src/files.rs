@@ -1,0 +1,391 @@
+//! Protocol files: where they are, reading them, writing them so that they appear complete or not at all.
+//!
+//! Everything below the shared folder is opened relative to a descriptor, one component at a time, and no link is followed: other
+//! containers write there too, and a link must not lead us out.
+
+use core::ffi::CStr;
+use std::os::fd::{AsFd, OwnedFd};
+
+use emissary_core::buf::Writer;
+use emissary_core::layout::{self, File, Kind, Layout};
+use emissary_core::limits::PATH_BYTES;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawMode};
+use rustix::io::Errno;
+
+use crate::args::Common;
+use crate::console;
+use crate::error::Error;
+use crate::sys;
+
+/// Room for a path.
+pub(crate) type Room = [u8; PATH_BYTES];
+
+/// The shared folder.
+pub(crate) struct Shared<'a> {
+    pub(crate) layout: Layout<'a>,
+    fd: OwnedFd,
+}
+
+impl<'a> Shared<'a> {
+    /// Finds and opens the shared folder, and checks the container's name.
+    ///
+    /// # Errors
+    /// A name or layout that is none, a folder that is not there; the message names it.
+    pub(crate) fn open(common: &Common<'a>) -> Result<Self, Error> {
+        let text = |name: &CStr| sys::env(name).filter(|value| !value.is_empty());
+        let name = common.name.or_else(|| text(c"ARGO_CONTAINER_NAME")).map(CStr::to_bytes);
+        let kind = match (common.kind, text(c"EMISSARY_LAYOUT")) {
+            (Some(kind), _) => kind,
+            (None, Some(value)) => Kind::parse(value.to_bytes())
+                .ok_or_else(|| Error::text(&[b"EMISSARY_LAYOUT: '", value.to_bytes(), b"' is not `flat` or `pod`"]))?,
+            (None, None) if name.is_some() => Kind::Pod,
+            (None, None) => Kind::Flat,
+        };
+        if let Some(name) = name {
+            check_name(name)?;
+        }
+        let dir = common.dir.or_else(|| text(c"EMISSARY_DIR")).unwrap_or(kind.default_dir());
+        let fd = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+            .map_err(|errno| Error::new("open the shared folder", dir.to_bytes(), errno))?;
+        Ok(Self { layout: Layout { kind, dir: dir.to_bytes(), container: name.unwrap_or_default() }, fd })
+    }
+
+    /// The same folder as another container sees it.
+    pub(crate) fn layout_of<'b>(&'b self, container: &'b [u8]) -> Layout<'b> {
+        Layout { container, ..self.layout }
+    }
+
+    /// The path of a protocol file.
+    pub(crate) fn path<'b>(&self, file: File<'_>, room: &'b mut Room) -> Result<&'b CStr, Error> {
+        self.layout.path(file, room).map_err(|cause| Error::because(&[b"path in the shared folder"], |out| cause.describe(out)))
+    }
+
+    /// A container's folder; made, with its parent, where it is missing. In the flat layout it is the shared folder.
+    ///
+    /// # Errors
+    /// A folder that cannot be made or opened, by its path.
+    pub(crate) fn container(&self, name: &[u8]) -> Result<Folder, Error> {
+        let mut room = [0; PATH_BYTES];
+        let path = self
+            .layout_of(name)
+            .path(File::Container, &mut room)
+            .map_err(|cause| Error::because(&[b"folder of container '", name, b"'"], |out| cause.describe(out)))?;
+        let parts = [&b"ctr"[..], name];
+        let parts = if self.layout.kind == Kind::Pod { &parts[..] } else { &[] };
+        let fd = descend(self.fd.as_fd(), parts.iter().copied(), 0o777)
+            .map_err(|errno| Error::new("make the folder", path.to_bytes(), errno))?;
+        Ok(Folder { fd, path: path.to_bytes().to_vec() })
+    }
+
+    /// This container's folder.
+    ///
+    /// # Errors
+    /// As [`Shared::container`], and where the pod layout has no container name.
+    pub(crate) fn own(&self) -> Result<Folder, Error> {
+        if self.layout.kind == Kind::Pod && self.layout.container.is_empty() {
+            return Err(Error::text(&[b"the pod layout needs a container name: --name, or ARGO_CONTAINER_NAME"]));
+        }
+        self.container(self.layout.container)
+    }
+
+    /// The shared folder itself, as a folder to read and write in.
+    pub(crate) fn top(&self) -> Result<Folder, Error> {
+        let fd = descend(self.fd.as_fd(), core::iter::empty(), 0)
+            .map_err(|errno| Error::new("open the shared folder", self.layout.dir, errno))?;
+        Ok(Folder { fd, path: self.layout.dir.to_vec() })
+    }
+
+    /// The folder that an output goes to (made, mode 0755, where it is missing) and the file's name in it.
+    ///
+    /// # Errors
+    /// A path that names nothing or has a NUL, a folder that cannot be made.
+    pub(crate) fn output<'b>(&self, file: File<'_>, room: &'b mut Room) -> Result<(Folder, &'b [u8]), Error> {
+        let path = self.path(file, room)?.to_bytes();
+        let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+        let (parent, name) = (&path[..slash], &path[slash + 1..]);
+        let below = parent.get(self.layout.dir.len()..).unwrap_or_default();
+        let parts = below.split(|&byte| byte == b'/').filter(|part| !part.is_empty());
+        let fd = descend(self.fd.as_fd(), parts, 0o755).map_err(|errno| Error::new("make the folder", parent, errno))?;
+        Ok((Folder { fd, path: parent.to_vec() }, name))
+    }
+
+    /// The template's bytes: the file, else `ARGO_TEMPLATE`, else what `offloaded` stands for.
+    ///
+    /// # Errors
+    /// A template that is nowhere or cannot be read.
+    pub(crate) fn read_template(&self) -> Result<Vec<u8>, Error> {
+        let mut room = [0; PATH_BYTES];
+        let path = self.path(File::Template, &mut room)?;
+        match read_file(path) {
+            Err(error) if error.errno == Some(Errno::NOENT) => match template_from_env()? {
+                Some(document) => Ok(document),
+                None => Err(Error::text(&[b"no template: ", path.to_bytes(), b" is missing and ARGO_TEMPLATE is not set"])),
+            },
+            other => other,
+        }
+    }
+}
+
+/// Where a template is that was too large for the environment.
+const OFFLOADED_TEMPLATE: &CStr = c"/argo/config/ARGO_TEMPLATE";
+
+/// The template in `ARGO_TEMPLATE`, where it is set.
+///
+/// # Errors
+/// An offloaded template that cannot be read.
+pub(crate) fn template_from_env() -> Result<Option<Vec<u8>>, Error> {
+    match sys::env(c"ARGO_TEMPLATE").map(CStr::to_bytes) {
+        None => Ok(None),
+        Some(b"offloaded") => read_file(OFFLOADED_TEMPLATE).map(Some),
+        Some(document) => Ok(Some(document.to_vec())),
+    }
+}
+
+/// Refuses what cannot be a container's folder.
+pub(crate) fn check_name(name: &[u8]) -> Result<(), Error> {
+    layout::check_name(name).map_err(|cause| Error::because(&[b"container name '", name, b"'"], |out| cause.describe(out)))
+}
+
+/// Opens folders one below the other, each relative to the one before, following no link; makes those that are missing.
+fn descend<'a>(from: impl AsFd, parts: impl Iterator<Item = &'a [u8]>, mode: RawMode) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut at = rustix::fs::openat(from, c".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    for part in parts {
+        let path_flags = (flags - OFlags::RDONLY) | OFlags::PATH;
+        at = match rustix::fs::openat(&at, part, path_flags, Mode::empty()) {
+            Err(Errno::NOENT) => {
+                match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(mode)) {
+                    // Another container was first.
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(errno),
+                }
+                rustix::fs::openat(&at, part, path_flags, Mode::empty())?
+            }
+            other => other?,
+        };
+    }
+    Ok(at)
+}
+
+/// A folder of the protocol, and its path for messages.
+pub(crate) struct Folder {
+    fd: OwnedFd,
+    path: Vec<u8>,
+}
+
+impl Folder {
+    /// The path of a file in it, for a message.
+    pub(crate) fn path_of(&self, name: &[u8]) -> Vec<u8> {
+        [&self.path, &b"/"[..], name].concat()
+    }
+
+    fn error(&self, operation: &str, name: &[u8], errno: Errno) -> Error {
+        Error::new(operation, &self.path_of(name), errno)
+    }
+
+    /// Whether something has this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+    }
+
+    /// The start of a small file, and milliseconds since it was written; `None` where there is none.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or that is no regular file.
+    pub(crate) fn read<'b>(&self, name: &str, room: &'b mut [u8]) -> Result<Option<(&'b [u8], u64)>, Error> {
+        match open_regular(self.fd.as_fd(), name.as_bytes(), OFlags::NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.error("read", name.as_bytes(), errno)),
+            Ok((file, stat)) => {
+                let bytes = read_some(&file, room).map_err(|errno| self.error("read", name.as_bytes(), errno))?;
+                Ok(Some((bytes, age_ms(&stat))))
+            }
+        }
+    }
+
+    /// Bytes of a file; `None` where there is none.
+    pub(crate) fn size(&self, name: &str) -> Option<u64> {
+        rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_size.unsigned_abs())
+    }
+
+    /// Takes a small file away and gives its start; `None` where there is none. It is renamed first, so that a file which replaces it
+    /// meanwhile is not lost.
+    ///
+    /// # Errors
+    /// A file that cannot be read or taken away, or that is no regular file (it is gone all the same).
+    pub(crate) fn take<'b>(&self, name: &str, taken: &str, room: &'b mut [u8]) -> Result<Option<&'b [u8]>, Error> {
+        match rustix::fs::renameat(&self.fd, name, &self.fd, taken) {
+            Err(Errno::NOENT) => return Ok(None),
+            Err(errno) => return Err(self.error("take away", name.as_bytes(), errno)),
+            Ok(()) => {}
+        }
+        let result = open_regular(self.fd.as_fd(), taken.as_bytes(), OFlags::NOFOLLOW).and_then(|(file, _)| read_some(&file, room));
+        if rustix::fs::unlinkat(&self.fd, taken, AtFlags::empty()) == Err(Errno::ISDIR) {
+            let _ = rustix::fs::unlinkat(&self.fd, taken, AtFlags::REMOVEDIR);
+        }
+        result.map(Some).map_err(|errno| self.error("read", name.as_bytes(), errno))
+    }
+
+    /// Writes a small file beside its name and renames it there.
+    ///
+    /// # Errors
+    /// What the system says; the file is then as it was.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8], mode: RawMode) -> Result<(), Error> {
+        let name = name.as_bytes();
+        let draft = self.draft(name, mode)?;
+        console::write_all(&draft.file, bytes).map_err(|errno| self.error("write", name, errno))?;
+        draft.commit(name)
+    }
+
+    /// A file that appears under `name` when it is complete.
+    ///
+    /// # Errors
+    /// What the system says of the folder.
+    pub(crate) fn draft(&self, name: &[u8], mode: RawMode) -> Result<Draft<'_>, Error> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        // Containers that share the folder may have the same process id; the clock tells them apart.
+        let mut serial = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).tv_nsec.unsigned_abs();
+        loop {
+            let mut room = [0; DRAFT_NAME_BYTES];
+            let mut out = Writer::new(&mut room);
+            #[allow(clippy::unnecessary_cast, reason = "32 bits on some targets")]
+            out.text(".emissary-")
+                .decimal(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs().into())
+                .byte(b'-')
+                .decimal(serial as u64);
+            match rustix::fs::openat(&self.fd, out.written(), flags, Mode::from_raw_mode(mode)) {
+                Err(Errno::EXIST) => serial = serial.wrapping_add(1),
+                Err(errno) => return Err(self.error("write", name, errno)),
+                Ok(file) => {
+                    // An init container that is not ours may run under another umask.
+                    let _ = rustix::fs::fchmod(&file, Mode::from_raw_mode(mode));
+                    return Ok(Draft { folder: self, name: room, file, committed: false });
+                }
+            }
+        }
+    }
+
+    /// Opens a log for appending.
+    ///
+    /// # Errors
+    /// What the system says, or that it is no regular file.
+    pub(crate) fn append(&self, name: &str) -> Result<OwnedFd, Error> {
+        let flags =
+            OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
+        rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o666))
+            .and_then(|file| if is_regular(&rustix::fs::fstat(&file)?) { Ok(file) } else { Err(Errno::INVAL) })
+            .map_err(|errno| self.error("open", name.as_bytes(), errno))
+    }
+
+    /// Opens a log for reading; `None` where there is none yet.
+    pub(crate) fn open_log(&self, name: &str) -> Option<OwnedFd> {
+        open_regular(self.fd.as_fd(), name.as_bytes(), OFlags::NOFOLLOW).ok().map(|(file, _)| file)
+    }
+}
+
+const DRAFT_NAME_BYTES: usize = 48;
+
+/// A file under a name of its own until it is complete; removed if it never is.
+pub(crate) struct Draft<'a> {
+    folder: &'a Folder,
+    name: [u8; DRAFT_NAME_BYTES],
+    /// To write to.
+    pub(crate) file: OwnedFd,
+    committed: bool,
+}
+
+impl Draft<'_> {
+    fn name(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.name).unwrap_or_default()
+    }
+
+    /// Gives it its name, in place of what stood there.
+    ///
+    /// # Errors
+    /// What rename(2) says; what stood there stays.
+    pub(crate) fn commit(mut self, name: &[u8]) -> Result<(), Error> {
+        let folder = self.folder;
+        rustix::fs::renameat(&folder.fd, self.name(), &folder.fd, name).map_err(|errno| folder.error("write", name, errno))?;
+        self.committed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        if !self.committed {
+            let _ = rustix::fs::unlinkat(&self.folder.fd, self.name(), AtFlags::empty());
+        }
+    }
+}
+
+fn is_regular(stat: &rustix::fs::Stat) -> bool {
+    rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file()
+}
+
+fn age_ms(stat: &rustix::fs::Stat) -> u64 {
+    #[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
+    let written = (stat.st_mtime as i64).saturating_mul(1_000).saturating_add(stat.st_mtime_nsec as i64 / 1_000_000);
+    u64::try_from(console::unix_ms().saturating_sub(written)).unwrap_or(0)
+}
+
+/// Opens a regular file for reading; a pipe does not block, and neither it nor anything else that is no file is read.
+fn open_regular(folder: impl AsFd, name: &[u8], more: OFlags) -> Result<(OwnedFd, rustix::fs::Stat), Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY | more;
+    let file = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    let stat = rustix::fs::fstat(&file)?;
+    let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+    match kind {
+        rustix::fs::FileType::RegularFile => Ok((file, stat)),
+        rustix::fs::FileType::Directory => Err(Errno::ISDIR),
+        _ => Err(Errno::INVAL),
+    }
+}
+
+/// Fills `room` as far as the file goes.
+fn read_some<'b>(file: &OwnedFd, room: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+    let mut filled = 0;
+    while filled < room.len() {
+        match rustix::io::read(file, &mut room[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(&room[..filled])
+}
+
+/// A whole file, whose path is not below the shared folder's untrusted part.
+///
+/// # Errors
+/// What the system says, by the path.
+pub(crate) fn read_file(path: &CStr) -> Result<Vec<u8>, Error> {
+    let error = |errno| Error::new("read", path.to_bytes(), errno);
+    let (file, stat) = open_regular(CWD, path.to_bytes(), OFlags::empty()).map_err(error)?;
+    read_to_end(&file, usize::try_from(stat.st_size).unwrap_or(0)).map_err(error)
+}
+
+/// Reads up to the end, of which `hint` bytes are expected.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn read_to_end(file: impl AsFd, hint: usize) -> Result<Vec<u8>, Errno> {
+    // One byte more shows the end without a growth.
+    let mut bytes = vec![0; hint.saturating_add(1)];
+    let mut filled = 0;
+    loop {
+        if filled == bytes.len() {
+            bytes.resize(bytes.len().saturating_mul(2).max(4096), 0);
+        }
+        match rustix::io::read(&file, &mut bytes[filled..]) {
+            Ok(0) => {
+                bytes.truncate(filled);
+                return Ok(bytes);
+            }
+            Ok(read) => filled += read,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The init role: this binary and the template into the shared folder.
+
+use core::ffi::CStr;
+
+use emissary_core::layout::{self, File};
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::args::{Common, Personality};
+use crate::console;
+use crate::error::Error;
+use crate::files::{self, Folder, Shared};
+use crate::run;
+use crate::sys;
+
+/// Prepares the shared folder; gives the status to exit with.
+pub(crate) fn init(common: &Common<'_>, template: Option<&CStr>) -> u8 {
+    rustix::process::umask(Mode::empty());
+    match prepare(common, template) {
+        Ok(()) => 0,
+        Err(error) => common.console.fatal(&error),
+    }
+}
+
+fn prepare(common: &Common<'_>, template: Option<&CStr>) -> Result<(), Error> {
+    // First what can be refused, so that nothing is left behind.
+    let document = match template {
+        Some(path) if path == c"-" => {
+            files::read_to_end(rustix::stdio::stdin(), 4096).map_err(|errno| Error::new("read", b"stdin", errno))?
+        }
+        Some(path) => files::read_file(path)?,
+        None => files::template_from_env()?.ok_or_else(|| Error::text(&[b"no template: neither --template nor ARGO_TEMPLATE is given"]))?,
+    };
+    run::parse_template(&document)?;
+    let shared = Shared::open(common)?;
+    let folder = shared.top()?;
+    copy_self(&folder, layout::base_name(File::Binary { argoexec: common.personality == Personality::Argoexec }))?;
+    folder.write(layout::base_name(File::Template), &document, 0o444)
+}
+
+/// Copies this executable.
+fn copy_self(folder: &Folder, name: &str) -> Result<(), Error> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let own = rustix::fs::openat(CWD, c"/proc/self/exe", flags, Mode::empty())
+        // Without /proc, the path that the kernel was given.
+        .or_else(|errno| sys::executable_path().ok_or(errno).and_then(|path| rustix::fs::openat(CWD, path, flags, Mode::empty())))
+        .map_err(|errno| Error::new("read", b"this executable", errno))?;
+    let draft = folder.draft(name.as_bytes(), 0o555)?;
+    let mut room = [0; 16_384];
+    loop {
+        match rustix::io::read(&own, &mut room) {
+            Ok(0) => break,
+            Ok(read) => console::write_all(&draft.file, &room[..read])
+                .map_err(|errno| Error::new("write", &folder.path_of(name.as_bytes()), errno))?,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Error::new("read", b"this executable", errno)),
+        }
+    }
+    draft.commit(name.as_bytes())
+}

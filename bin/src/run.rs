@@ -1,0 +1,496 @@
+//! The main role, from top to bottom: prepare, wait, start, supervise, save, write the exit code.
+//!
+//! The machine of core decides; this file looks, starts, reads and writes, and reports back. It owns every buffer.
+
+use core::cell::OnceCell;
+use core::ffi::CStr;
+use std::ffi::CString;
+
+use emissary_core::exit::{self, ExitCodeError};
+use emissary_core::json::Str;
+use emissary_core::layout::{self, File, Kind};
+use emissary_core::limits::{CONTAINER_NAME_BYTES, EXIT_CODE_FILE_BYTES, PATH_BYTES, SIGNAL_FILE_BYTES};
+use emissary_core::ready::{self, Readiness};
+use emissary_core::signal::Signal;
+use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
+use emissary_core::template::Template;
+use rustix::event::PollFlags;
+use rustix::fs::Mode;
+use rustix::process::Pid;
+
+use crate::args::{Common, Personality};
+use crate::arguments;
+use crate::child::{self, Inherited};
+use crate::console::{self, Console};
+use crate::error::Error;
+use crate::events::{self, PollSet, Signals, Watch};
+use crate::files::{Folder, Shared};
+use crate::inputs;
+use crate::outputs;
+use crate::sys::{self, Argv};
+use crate::tee::Tee;
+
+/// Seconds between a SIGTERM and the SIGKILL after it where nothing else is said: Kubernetes' default.
+const DEFAULT_GRACE_S: u64 = 30;
+
+/// Age in milliseconds from which an exit-code file counts as complete although nobody saw it being closed. Ours are complete from the
+/// start; others may write theirs in place.
+const SETTLED_MS: u64 = 100;
+
+/// What kind of container this is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// One with a template.
+    Main,
+    /// An artifact plugin's server, which has none and is ended through its signal file alone.
+    PluginSidecar,
+}
+
+/// Runs the command; gives the status to exit with.
+pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
+    let umask = rustix::process::umask(Mode::empty()).as_raw_mode();
+    let inherited = Inherited {
+        mask: sys::block_all_signals(),
+        ignores_sigchld: sys::take_sigchld(),
+        // Argo's executor leaves its command with none, and steps that share a volume under several uids rely on it.
+        umask: if common.personality == Personality::Argoexec { 0 } else { umask },
+    };
+    events::occupy_standard_descriptors();
+    let console = common.console;
+    let shared = match Shared::open(common) {
+        Ok(shared) => shared,
+        Err(error) => return console.fatal(&error),
+    };
+    let folder = match shared.own() {
+        Ok(folder) => folder,
+        Err(error) => return console.fatal(&error),
+    };
+    let code = supervise(console, &shared, &folder, command, role, &inherited).unwrap_or_else(|error| console.fatal(&error));
+    let mut room = [0; 3];
+    match folder.write(layout::base_name(File::ExitCode), exit::digits(code, &mut room), 0o644) {
+        Ok(()) => code,
+        Err(error) => {
+            let status = console.fatal(&error);
+            if code == 0 { status } else { code }
+        }
+    }
+}
+
+fn is_true(name: &CStr) -> bool {
+    sys::env(name) == Some(c"true")
+}
+
+/// Milliseconds between SIGTERM and SIGKILL.
+pub(crate) fn grace_ms() -> u64 {
+    let text = sys::env(c"ARGO_TERMINATION_GRACE_PERIOD_SECONDS").map(CStr::to_bytes);
+    text.and_then(|text| exit::parse_decimal(text.trim_ascii())).unwrap_or(DEFAULT_GRACE_S).saturating_mul(1_000)
+}
+
+/// Feeds the machine until it is done; gives the exit code.
+///
+/// # Errors
+/// What keeps the machine from being fed at all.
+fn supervise(
+    console: Console,
+    shared: &Shared<'_>,
+    folder: &Folder,
+    command: &[&CStr],
+    role: Role,
+    inherited: &Inherited,
+) -> Result<u8, Error> {
+    // As PID 1 orphans come to us anyway. Where this is refused they go elsewhere.
+    let own_pid = rustix::process::getpid();
+    if own_pid != Pid::INIT {
+        let _ = rustix::process::set_child_subreaper(Some(own_pid));
+    }
+    let signals = Signals::new()?;
+    let added = arguments::read(folder, command.len())?;
+    let argv = added.vector(command);
+    let document = OnceCell::new();
+    let mut found = CString::default();
+    let mut run = Run {
+        console,
+        shared,
+        folder,
+        signals: &signals,
+        watch: Watch::new(console),
+        role,
+        machine: Machine::new(Setup {
+            waits_for_ready: is_true(c"ARGO_WAIT_FOR_READY"),
+            pauses_before: is_true(c"ARGO_DEBUG_PAUSE_BEFORE"),
+            pauses_after: is_true(c"ARGO_DEBUG_PAUSE_AFTER"),
+        }),
+        template: None,
+        tee: None,
+        child: None,
+        is_draining: false,
+        reap_is_due: false,
+        began_ms: console::monotonic_ms(),
+        look_at_ms: None,
+    };
+    run.watch(shared.layout.container);
+    run.tell(Event::Begin);
+    loop {
+        while let Some(action) = run.machine.poll_action() {
+            match action {
+                Action::Await(gate) => run.begin_to_wait(gate),
+                Action::Plan => match run.plan(&document) {
+                    Ok(plan) => run.tell(Event::Planned(plan)),
+                    Err(error) => run.fail(&error),
+                },
+                Action::Find => match child::find(command[0]) {
+                    Ok(path) => {
+                        found = path;
+                        run.tell(Event::Found);
+                    }
+                    Err(error) => run.fail(&error),
+                },
+                Action::Spawn => run.spawn(&found, &argv, inherited),
+                Action::Forward(signal) => run.forward(signal),
+                Action::Drain => run.drain(),
+                Action::Abandon => run.tee.iter_mut().for_each(Tee::abandon),
+                Action::Save => {
+                    let all = run.template.is_none_or(|template| outputs::save(console, shared, &template));
+                    run.tell(Event::Saved { all });
+                }
+                Action::Finish(code) => return Ok(code),
+            }
+        }
+        // Only now, so that no signal is still on its way to a process id that is free again.
+        if run.reap_is_due {
+            run.reap();
+        } else {
+            run.pump();
+            if !run.machine.has_action() {
+                run.wait();
+            }
+        }
+    }
+}
+
+struct Run<'a> {
+    console: Console,
+    shared: &'a Shared<'a>,
+    folder: &'a Folder,
+    signals: &'a Signals,
+    watch: Watch,
+    role: Role,
+    machine: Machine,
+    template: Option<Template<'a>>,
+    tee: Option<Tee<'a>>,
+    child: Option<Pid>,
+    is_draining: bool,
+    reap_is_due: bool,
+    began_ms: u64,
+    /// When to look at files again although nothing changed.
+    look_at_ms: Option<u64>,
+}
+
+impl<'a> Run<'a> {
+    fn tell(&mut self, event: Event) {
+        self.machine.handle(console::monotonic_ms(), event);
+    }
+
+    /// Says why the command cannot run, and ends.
+    fn fail(&mut self, error: &Error) {
+        let code = self.console.fatal(error);
+        self.tell(Event::Failed(code));
+    }
+
+    /// Watches a container's folder, which is there.
+    fn watch(&mut self, container: &[u8]) {
+        let mut room = [0; PATH_BYTES];
+        if let Ok(path) = self.shared.layout_of(container).path(File::Container, &mut room) {
+            self.watch.add(path, false);
+        }
+    }
+
+    /// Makes the folders of other containers, where they are missing, and watches them.
+    fn watch_others(&mut self, mut names: impl Iterator<Item = Str<'a>>) -> Result<(), Error> {
+        names.try_for_each(|name| {
+            let mut room = [0; CONTAINER_NAME_BYTES];
+            let name = decoded(name, &mut room);
+            self.shared.container(name)?;
+            self.watch(name);
+            Ok(())
+        })
+    }
+
+    /// Reads the template; what it asks for.
+    fn plan(&mut self, document: &'a OnceCell<Vec<u8>>) -> Result<Plan, Error> {
+        let mut plan =
+            Plan { has_dependencies: false, is_sidecar: false, saves_outputs: false, attempts: 1, retry_pause_ms: 0, grace_ms: grace_ms() };
+        if self.role == Role::PluginSidecar {
+            return Ok(plan);
+        }
+        let bytes = self.shared.read_template()?;
+        let template = parse_template(document.get_or_init(|| bytes))?;
+        let is_flat = self.shared.layout.kind == Kind::Flat;
+        let name = self.shared.layout.container;
+        let is_main = is_flat || name == b"main";
+        if is_main && is_true(c"ARGO_WAIT_FOR_READY") {
+            inputs::link(&template)?;
+        }
+        if is_flat || is_true(c"ARGO_INCLUDE_SCRIPT_OUTPUT") || template.archives_logs() {
+            self.tee = Some(Tee::new(self.console, self.folder, is_flat));
+        }
+        if !is_flat {
+            plan.has_dependencies = template.dependencies(name).next().is_some();
+            plan.is_sidecar = template.is_sidecar(name);
+        }
+        let retry = template.retry();
+        plan.saves_outputs = is_main;
+        plan.attempts = retry.attempts;
+        plan.retry_pause_ms = retry.pause_ms;
+        if plan.is_sidecar {
+            plan.attempts = 1;
+            self.watch_others(main_containers(&template))?;
+        }
+        self.template = Some(template);
+        Ok(plan)
+    }
+
+    fn begin_to_wait(&mut self, gate: Gate) {
+        let what: &[u8] = match gate {
+            Gate::Ready => {
+                let mut room = [0; PATH_BYTES];
+                if let Ok(path) = self.shared.path(File::Shared, &mut room) {
+                    self.watch.add(path, false);
+                }
+                b"waiting until the supervisor is ready"
+            }
+            Gate::Dependencies => {
+                if let Some(template) = self.template
+                    && let Err(error) = self.watch_others(template.dependencies(self.shared.layout.container))
+                {
+                    return self.fail(&error);
+                }
+                b"waiting for dependencies"
+            }
+            Gate::Before => b"paused before the command; the file `before` releases it",
+            Gate::After => b"paused after the command; the file `after` releases it",
+            Gate::Retry => b"pausing before the next attempt",
+        };
+        self.console.info(&[what]);
+        self.look(false);
+    }
+
+    fn spawn(&mut self, path: &CStr, argv: &Argv<'_>, inherited: &Inherited) {
+        match child::spawn(path, argv, self.tee.is_some(), inherited) {
+            Err(error) => self.fail(&error),
+            Ok(started) => {
+                self.child = Some(started.pid);
+                self.is_draining = false;
+                if let Some(tee) = &mut self.tee {
+                    tee.attach(started.outputs);
+                }
+                self.tell(Event::Spawned);
+                // What was there before we began to watch, and what came while the command was being started.
+                self.look(false);
+            }
+        }
+    }
+
+    fn forward(&mut self, signal: Signal) {
+        if let Some(pid) = self.child
+            && let Err(errno) = child::forward(pid, signal)
+        {
+            self.console.error(&Error::new("signal", b"the command's process group", errno));
+        }
+    }
+
+    /// A signal for the command. An artifact plugin's server ends through its signal file alone: its pod sends SIGTERM to all containers at
+    /// once, and the server is still needed then.
+    fn signal(&mut self, signal: Signal, is_from_file: bool) {
+        if self.role == Role::Main || is_from_file || signal != Signal::TERM {
+            self.tell(Event::Signal(signal));
+        }
+    }
+
+    fn reap(&mut self) {
+        self.reap_is_due = false;
+        if let Some(code) = child::reap(self.child) {
+            self.child = None;
+            let mut room = [0; 3];
+            self.console.info(&[b"sub-process exited, exit code ", exit::digits(code, &mut room)]);
+            self.tell(Event::Exited(code));
+        }
+    }
+
+    fn drain(&mut self) {
+        self.is_draining = true;
+        self.tee.iter_mut().for_each(Tee::begin_drain);
+    }
+
+    /// Moves what the command has written.
+    fn pump(&mut self) {
+        if let Some(tee) = &mut self.tee {
+            tee.pump();
+            if tee.takes_failure() {
+                self.tell(Event::CopyFailed);
+            }
+        }
+        if self.is_draining && self.tee.as_ref().is_none_or(Tee::is_drained) {
+            self.is_draining = false;
+            self.tell(Event::Drained);
+        }
+    }
+
+    /// Waits for the next event of any kind and takes it in.
+    fn wait(&mut self) {
+        let now_ms = console::monotonic_ms();
+        let times = [self.machine.deadline_ms(), self.look_at_ms, self.watch.look_at_ms(now_ms)];
+        let mut set = PollSet::new(self.signals);
+        if let Some(fd) = self.watch.as_fd() {
+            set.push(fd, PollFlags::IN);
+        }
+        if let Some(tee) = &self.tee {
+            tee.poll_for(&mut set);
+        }
+        set.wait(now_ms, times.into_iter().flatten().min());
+        while let Some(signal) = self.signals.next() {
+            if signal == Signal::CHLD {
+                self.reap_is_due = true;
+            } else {
+                self.signal(signal, false);
+            }
+        }
+        self.tell(Event::Tick);
+        let change = self.watch.take();
+        let is_due = self.look_at_ms.is_some_and(|at| at <= console::monotonic_ms());
+        if change.any || is_due {
+            self.look(change.exit_code);
+        }
+    }
+
+    /// Looks at the files that matter in this phase. `is_closed` says that exit codes were seen to be complete.
+    fn look(&mut self, is_closed: bool) {
+        self.look_at_ms = None;
+        let mut room = [0; SIGNAL_FILE_BYTES];
+        match self.folder.take(layout::base_name(File::Signal), ".signal-taken", &mut room) {
+            Ok(None) => {}
+            Ok(Some(bytes)) => match Signal::parse(bytes) {
+                Ok(signal) => self.signal(signal, true),
+                Err(cause) => {
+                    self.console.warn(&[&Error::because(&[b"signal file ignored: '", bytes, b"'"], |out| cause.describe(out)).text])
+                }
+            },
+            Err(error) => self.console.warn(&[&error.text]),
+        }
+        match self.machine.gate() {
+            Some(Gate::Ready) => self.look_for_readiness(),
+            Some(Gate::Dependencies) => self.look_for_dependencies(is_closed),
+            Some(gate @ (Gate::Before | Gate::After)) => {
+                let file = if gate == Gate::Before { File::Before } else { File::After };
+                if self.folder.has(layout::base_name(file)) {
+                    self.tell(Event::Opened(gate));
+                }
+            }
+            Some(Gate::Retry) | None => {}
+        }
+        if let Some(template) = self.template
+            && self.shared.layout.kind == Kind::Pod
+            && template.is_sidecar(self.shared.layout.container)
+            && main_containers(&template).all(|name| matches!(self.exit_code_of(name, is_closed), Ok(Some(_))))
+        {
+            self.tell(Event::MainsExited);
+        }
+    }
+
+    fn look_for_readiness(&mut self) {
+        let mut room = [0; ready::MARKER_BYTES];
+        let waited_ms = console::monotonic_ms().saturating_sub(self.began_ms);
+        let marker = self.shared.top().and_then(|top| top.read(layout::base_name(File::Status), &mut room));
+        let (bytes, age_ms) = match marker {
+            Ok(marker) => marker.unwrap_or((&[], waited_ms)),
+            Err(error) => {
+                self.console.warn(&[&error.text]);
+                (&[][..], waited_ms)
+            }
+        };
+        match ready::parse(bytes, age_ms) {
+            Readiness::Ready => self.tell(Event::Opened(Gate::Ready)),
+            Readiness::Failed(reason) => {
+                self.fail(&Error::text(&[b"the supervisor failed: ", reason]).with_status(exit::NOT_READY));
+            }
+            Readiness::Dead => self.fail(&Error::text(&[b"the supervisor is dead: no sign of life for 30 s"]).with_status(exit::NOT_READY)),
+            Readiness::Wait { left_ms } => self.look_again_in(left_ms),
+        }
+    }
+
+    fn look_for_dependencies(&mut self, is_closed: bool) {
+        let Some(template) = self.template else { return };
+        let mut all = true;
+        for name in template.dependencies(self.shared.layout.container) {
+            match self.exit_code_of(name, is_closed) {
+                Ok(Some(0)) => {}
+                Ok(None) => all = false,
+                Ok(Some(code)) => {
+                    let (mut room, mut digits) = ([0; CONTAINER_NAME_BYTES], [0; 3]);
+                    let name = decoded(name, &mut room);
+                    let text = [b"dependency '", name, b"' failed, exit code ", exit::digits(code, &mut digits)];
+                    return self.fail(&Error::text(&text).with_status(code));
+                }
+                Err(error) => return self.fail(&error),
+            }
+        }
+        if all {
+            self.tell(Event::Opened(Gate::Dependencies));
+        }
+    }
+
+    /// A container's exit code; `None` while there is none that is complete.
+    fn exit_code_of(&mut self, name: Str<'_>, is_closed: bool) -> Result<Option<u8>, Error> {
+        let mut room = [0; CONTAINER_NAME_BYTES];
+        let folder = self.shared.container(decoded(name, &mut room))?;
+        let (code, again_in_ms) = read_exit_code(&folder, is_closed)?;
+        if let Some(again_in_ms) = again_in_ms {
+            self.look_again_in(again_in_ms);
+        }
+        Ok(code)
+    }
+
+    fn look_again_in(&mut self, milliseconds: u64) {
+        let at = console::monotonic_ms().saturating_add(milliseconds);
+        self.look_at_ms = Some(self.look_at_ms.map_or(at, |now| now.min(at)));
+    }
+}
+
+/// A container's name that the template's check has found to fit.
+fn decoded<'b>(name: Str<'_>, room: &'b mut [u8; CONTAINER_NAME_BYTES]) -> &'b [u8] {
+    name.decode(room).unwrap_or_default()
+}
+
+/// Checks a template; the message says where it is wrong.
+///
+/// # Errors
+/// As [`Template::parse`].
+pub(crate) fn parse_template(document: &[u8]) -> Result<Template<'_>, Error> {
+    Template::parse(document).map_err(|cause| Error::because(&[b"template"], |out| cause.describe(out)))
+}
+
+/// Names of the main containers of a pod: those of the set, or `main`.
+pub(crate) fn main_containers<'a>(template: &Template<'a>) -> impl Iterator<Item = Str<'a>> + use<'a> {
+    let has_set = template.container_names().next().is_some();
+    template.container_names().chain((!has_set).then_some(Str::MAIN))
+}
+
+/// The exit code in a container's folder, if it is complete, else when to look again. It is complete when its writer was seen to close it, or
+/// when it has not been written to for a while.
+///
+/// # Errors
+/// A file that cannot be read, or holds no exit code.
+pub(crate) fn read_exit_code(folder: &Folder, is_closed: bool) -> Result<(Option<u8>, Option<u64>), Error> {
+    let name = layout::base_name(File::ExitCode);
+    let mut room = [0; EXIT_CODE_FILE_BYTES];
+    let Some((bytes, age_ms)) = folder.read(name, &mut room)? else { return Ok((None, None)) };
+    if !is_closed && age_ms < SETTLED_MS {
+        return Ok((None, Some(SETTLED_MS - age_ms)));
+    }
+    match exit::parse(bytes) {
+        Ok(code) => Ok((Some(code), None)),
+        // Made and not written yet.
+        Err(ExitCodeError::Empty) => Ok((None, None)),
+        Err(cause) => Err(Error::because(&[&folder.path_of(name.as_bytes())], |out| cause.describe(out))),
+    }
+}

@@ -1,0 +1,339 @@
+//! The only unsafe code: the edge to the kernel and the C library where rustix has no safe wrapper.
+//!
+//! Every wrapper is safe, takes and returns plain data or owned descriptors, and holds no policy.
+#![allow(unsafe_code, reason = "the one file that may")]
+
+use core::alloc::{GlobalAlloc, Layout};
+use core::ffi::{CStr, c_char, c_int, c_long, c_void};
+use core::marker::PhantomData;
+use core::ptr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use rustix::io::Errno;
+use rustix::process::Pid;
+
+/// The C library's entry: no Rust runtime runs before it, which would ignore SIGPIPE and install handlers that the command would
+/// have to be freed from again.
+#[cfg(not(test))]
+#[unsafe(no_mangle)]
+extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
+    let count = usize::try_from(argc).unwrap_or(0);
+    let mut args = Vec::with_capacity(count);
+    for at in 0..count {
+        // SAFETY: the C library passes `argc` pointers (C11, 5.1.2.2.1).
+        let arg = unsafe { argv.add(at) };
+        // SAFETY: `arg` is one of those pointers.
+        let arg = unsafe { arg.read() };
+        // SAFETY: each is a NUL-terminated string that lives as long as the process.
+        args.push(unsafe { CStr::from_ptr(arg) });
+    }
+    c_int::from(crate::start(&args))
+}
+
+/// An allocator that gives every allocation pages of its own. The few that are made are large (a template, a compressor's state), and
+/// the C library's allocator costs 6 kB of code and a heap segment. Memory that is not touched is not there.
+pub(crate) struct Pages;
+
+#[cfg(not(test))]
+#[global_allocator]
+static PAGES: Pages = Pages;
+
+/// Smallest page of any architecture. The kernel rounds lengths up to its own.
+const PAGE_BYTES: usize = 4096;
+
+const fn whole_pages(bytes: usize) -> usize {
+    bytes.saturating_add(PAGE_BYTES - 1) & !(PAGE_BYTES - 1)
+}
+
+// SAFETY: mmap gives memory that nothing else uses, aligned to a page, until munmap; larger alignments are refused.
+unsafe impl GlobalAlloc for Pages {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.align() > PAGE_BYTES {
+            return ptr::null_mut();
+        }
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that is in use.
+        let at = unsafe { libc::mmap(ptr::null_mut(), whole_pages(layout.size()), protection, flags, -1, 0) };
+        if at == libc::MAP_FAILED { ptr::null_mut() } else { at.cast() }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: the caller's promise is passed on; fresh pages are zero.
+        unsafe { self.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: the caller says that `at` came from `alloc` with this layout.
+        unsafe { libc::munmap(at.cast(), whole_pages(layout.size())) };
+    }
+
+    unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if whole_pages(layout.size()) == whole_pages(new_size) {
+            return at;
+        }
+        // SAFETY: the caller says that `at` came from `alloc` with this layout.
+        let at = unsafe { libc::mremap(at.cast(), whole_pages(layout.size()), whole_pages(new_size), libc::MREMAP_MAYMOVE) };
+        if at == libc::MAP_FAILED { ptr::null_mut() } else { at.cast() }
+    }
+}
+
+/// The value of an environment variable. It lives as long as the process, which never changes its environment.
+pub(crate) fn env(name: &CStr) -> Option<&'static CStr> {
+    // SAFETY: `name` is NUL-terminated; no thread changes the environment.
+    let value = unsafe { libc::getenv(name.as_ptr()) };
+    if value.is_null() {
+        return None;
+    }
+    // SAFETY: getenv gives a NUL-terminated string of the environment.
+    Some(unsafe { CStr::from_ptr(value) })
+}
+
+/// The C library's text for an error number, such as `No such file or directory`.
+pub(crate) fn error_text(errno: Errno) -> &'static [u8] {
+    // SAFETY: strerror takes any number.
+    let text = unsafe { libc::strerror(errno.raw_os_error()) };
+    if text.is_null() {
+        return b"unknown error";
+    }
+    // SAFETY: strerror gives a NUL-terminated string; only one thread calls it, and musl's are static.
+    unsafe { CStr::from_ptr(text) }.to_bytes()
+}
+
+fn last_errno() -> Errno {
+    // SAFETY: the address of this thread's error number is always valid.
+    let at = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    Errno::from_raw_os_error(unsafe { at.read() })
+}
+
+/// A signal mask as the kernel has it: bit N-1 for signal N, the real-time signals of the C library included.
+#[derive(Clone, Copy)]
+pub(crate) struct Mask(u64);
+
+fn set_mask(mask: Mask) -> Mask {
+    let mut old = 0_u64;
+    // SAFETY: both pointers are to eight bytes, as the size says; the kernel's set is a 64-bit word on every Linux we build for.
+    unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK as c_long, ptr::from_ref(&mask.0), ptr::from_mut(&mut old), 8 as c_long)
+    };
+    Mask(old)
+}
+
+/// Blocks every signal that can be blocked, and gives the mask from before.
+pub(crate) fn block_all_signals() -> Mask {
+    set_mask(Mask(u64::MAX))
+}
+
+/// A descriptor that reads the signals which are sent to us, all of which are blocked.
+pub(crate) fn signal_descriptor() -> Result<OwnedFd, Errno> {
+    let mask = u64::MAX;
+    let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
+    // SAFETY: the pointer is to eight bytes, as the size says.
+    let fd = unsafe { libc::syscall(libc::SYS_signalfd4, -1 as c_long, ptr::from_ref(&mask), 8 as c_long, flags as c_long) };
+    let fd = RawFd::try_from(fd).map_err(|_| Errno::BADF)?;
+    if fd < 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: the kernel has just opened it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets SIGCHLD to its default action, without which ended children vanish unseen; says whether it was ignored.
+pub(crate) fn take_sigchld() -> bool {
+    // SAFETY: the default action runs no code of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) == libc::SIG_IGN }
+}
+
+/// Sends a signal; a negative `pid` means the process group, as in kill(2).
+pub(crate) fn kill(pid: i32, signal: u8) -> Result<(), Errno> {
+    // SAFETY: kill touches no memory.
+    if unsafe { libc::kill(pid, c_int::from(signal)) } == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Where the kernel says that our own executable was started from, for a system without /proc.
+pub(crate) fn executable_path() -> Option<&'static CStr> {
+    // SAFETY: getauxval reads the process's own vector.
+    let at = unsafe { libc::getauxval(libc::AT_EXECFN) };
+    if at == 0 {
+        return None;
+    }
+    // SAFETY: AT_EXECFN is the address of a NUL-terminated string that lives as long as the process (getauxval(3)).
+    Some(unsafe { CStr::from_ptr(ptr::with_exposed_provenance(usize::try_from(at).ok()?)) })
+}
+
+/// An argument vector: borrowed strings, and the null pointer that ends it.
+pub(crate) struct Argv<'a> {
+    pointers: Vec<*const c_char>,
+    strings: PhantomData<&'a CStr>,
+}
+
+impl<'a> Argv<'a> {
+    /// No arguments yet, room for `count`.
+    pub(crate) fn with_capacity(count: usize) -> Self {
+        let mut pointers = Vec::with_capacity(count.saturating_add(1));
+        pointers.push(ptr::null());
+        Self { pointers, strings: PhantomData }
+    }
+
+    /// Appends one.
+    pub(crate) fn push(&mut self, arg: &'a CStr) {
+        let end = self.pointers.len() - 1;
+        self.pointers[end] = arg.as_ptr();
+        self.pointers.push(ptr::null());
+    }
+}
+
+/// How to start a command.
+pub(crate) struct Spawn<'a> {
+    /// The executable.
+    pub(crate) path: &'a CStr,
+    /// Its arguments, its own name first.
+    pub(crate) argv: &'a Argv<'a>,
+    /// What becomes its stdin, stdout and stderr; `None` leaves ours.
+    pub(crate) stdio: [Option<BorrowedFd<'a>>; 3],
+    /// Its stdin is a terminal that becomes the controlling one of a session of its own.
+    pub(crate) terminal: bool,
+    /// The signal mask it starts with.
+    pub(crate) mask: Mask,
+    /// SIGCHLD is ignored.
+    pub(crate) ignores_sigchld: bool,
+    /// The file mode creation mask it starts with.
+    pub(crate) umask: u32,
+}
+
+/// What the child's side needs. It lives on the parent's stack, which waits until the child has called execve or ended.
+struct Child {
+    path: *const c_char,
+    argv: *const *const c_char,
+    stdio: [RawFd; 3],
+    terminal: bool,
+    mask: Mask,
+    ignores_sigchld: bool,
+    umask: libc::mode_t,
+    parent: libc::pid_t,
+    report: RawFd,
+}
+
+/// Bytes of the stack on which the child runs until execve. It calls nothing deep.
+const CHILD_STACK_BYTES: usize = 16 * 1024;
+
+#[repr(align(16))]
+struct ChildStack(#[allow(dead_code, reason = "only its address is used")] [core::mem::MaybeUninit<u8>; CHILD_STACK_BYTES]);
+
+/// Starts a command in a process group (or session) of its own, which dies with us. Returns once it runs.
+///
+/// The child shares our memory until execve, as with vfork(2): nothing is copied, however large we are.
+///
+/// # Errors
+/// What execve(2) or a step before it gave, or what pipe(2) or clone(2) gave.
+pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<Pid, Errno> {
+    // Its write end closes at execve; until then it carries the error number, on systems that emulate vfork too.
+    let (failed, report) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let mut child = Child {
+        path: spawn.path.as_ptr(),
+        argv: spawn.argv.pointers.as_ptr(),
+        stdio: spawn.stdio.map(|fd| fd.map_or(-1, |fd| fd.as_raw_fd())),
+        terminal: spawn.terminal,
+        mask: spawn.mask,
+        ignores_sigchld: spawn.ignores_sigchld,
+        umask: spawn.umask as libc::mode_t,
+        parent: rustix::process::getpid().as_raw_nonzero().get(),
+        report: report.as_raw_fd(),
+    };
+    let mut stack = core::mem::MaybeUninit::<ChildStack>::uninit();
+    // SAFETY: one past the end of the stack, whose type is aligned to 16.
+    let top = unsafe { stack.as_mut_ptr().add(1) };
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: with CLONE_VFORK this thread waits until the child has replaced its memory or ended, so `child` and `stack` outlive it; all
+    // signals are blocked, so no handler runs on either side.
+    let pid = unsafe { libc::clone(run_child, top.cast(), flags, ptr::from_mut(&mut child).cast()) };
+    if pid < 0 {
+        return Err(last_errno());
+    }
+    drop(report);
+    let pid = Pid::from_raw(pid).ok_or(Errno::CHILD)?;
+    let mut errno = [0; 4];
+    loop {
+        match rustix::io::read(&failed, &mut errno) {
+            Ok(4) => {
+                let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
+                return Err(Errno::from_raw_os_error(c_int::from_ne_bytes(errno)));
+            }
+            Err(Errno::INTR) => {}
+            _ => return Ok(pid),
+        }
+    }
+}
+
+/// The child's side, from clone to execve. Async-signal-safe throughout: system calls only, no allocation, no lock.
+extern "C" fn run_child(child: *mut c_void) -> c_int {
+    let child = child.cast::<Child>();
+    // SAFETY: the parent passes a pointer to its `Child` and waits.
+    let child = unsafe { &*child };
+    let errno = exec_child(child).raw_os_error().to_ne_bytes();
+    // SAFETY: four bytes to a descriptor of ours; where that fails the parent reads nothing and reaps status 127.
+    unsafe { libc::write(child.report, errno.as_ptr().cast(), errno.len()) };
+    // SAFETY: ends this process without running what the parent has registered.
+    unsafe { libc::_exit(127) }
+}
+
+fn check(result: c_int) -> Result<(), Errno> {
+    if result < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+fn exec_child(child: &Child) -> Errno {
+    prepare_child(child).map_or_else(
+        |errno| errno,
+        |()| {
+            // SAFETY: the parent passes a NUL-terminated path and a vector that ends with a null pointer; `environ` is the C library's.
+            unsafe { libc::execve(child.path, child.argv, environ) };
+            last_errno()
+        },
+    )
+}
+
+fn prepare_child(child: &Child) -> Result<(), Errno> {
+    if child.terminal {
+        // SAFETY: touches no memory.
+        check(unsafe { libc::setsid() })?;
+        // SAFETY: makes the terminal on the given descriptor the controlling one; takes a number.
+        check(unsafe { libc::ioctl(child.stdio[0], libc::TIOCSCTTY as _, 0) })?;
+    } else {
+        // SAFETY: touches no memory.
+        check(unsafe { libc::setpgid(0, 0) })?;
+    }
+    // SAFETY: takes numbers.
+    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
+    // SAFETY: touches no memory.
+    if unsafe { libc::getppid() } != child.parent {
+        // The parent died before the line above: nobody is left to report to.
+        // SAFETY: ends this process.
+        unsafe { libc::_exit(127) };
+    }
+    for (target, &source) in (0..).zip(&child.stdio) {
+        if source >= 0 {
+            // SAFETY: takes numbers; descriptors 0 to 2 are always open (see `events`), so `source` is another one.
+            check(unsafe { libc::dup2(source, target) })?;
+        }
+    }
+    if child.ignores_sigchld {
+        // SAFETY: runs no code of ours.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    }
+    // SAFETY: takes a number.
+    unsafe { libc::umask(child.umask) };
+    set_mask(child.mask);
+    Ok(())
+}
+
+unsafe extern "C" {
+    static environ: *const *const c_char;
+}
+
+/// Replaces this process. Returns only what went wrong.
+pub(crate) fn execute(path: &CStr, argv: &Argv<'_>) -> Errno {
+    // SAFETY: `Argv` ends with a null pointer and holds NUL-terminated strings; `environ` is the C library's.
+    unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), environ) };
+    last_errno()
+}

@@ -1,0 +1,243 @@
+//! What the command writes, into the captured copies first and then on to our own stdout and stderr.
+//!
+//! A reader of our stdout that is slow holds the command back, as it would without us, but never our event loop: at most `PIPE_BUF` bytes are
+//! written at a time, and only when poll(2) says that they fit. The copies never wait for a reader.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use emissary_core::layout::{self, File};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+
+use crate::console::{self, Console};
+use crate::error::Error;
+use crate::events::PollSet;
+use crate::files::Folder;
+
+/// Bytes that are read at once: what a pipe holds unless told otherwise (pipe(7)).
+const BUFFER_BYTES: usize = 65_536;
+
+/// Bytes that a pipe takes without blocking once poll(2) calls it writable.
+const PIPE_BUF_BYTES: usize = 4_096;
+
+/// A captured copy.
+struct Copy {
+    name: &'static str,
+    file: Option<OwnedFd>,
+}
+
+/// One of the command's outputs on its way.
+struct Stream {
+    source: Option<OwnedFd>,
+    /// Bytes still to be read once the command is gone; `None` while it runs.
+    left: Option<usize>,
+    target: BorrowedFd<'static>,
+    target_name: &'static str,
+    /// A write to it cannot block for long: a regular file.
+    target_is_file: bool,
+    target_open: bool,
+    /// Which copies it goes to.
+    copies: [Option<usize>; 2],
+    buffer: Vec<u8>,
+    /// Filled part of the buffer that our own stdout or stderr has not taken yet.
+    pending: core::ops::Range<usize>,
+}
+
+/// Both outputs and their copies.
+pub(crate) struct Tee<'a> {
+    console: Console,
+    folder: &'a Folder,
+    copies: [Copy; 3],
+    streams: [Option<Stream>; 2],
+    copy_failed: bool,
+}
+
+const STDOUT: usize = 0;
+const STDERR: usize = 1;
+const COMBINED: usize = 2;
+
+impl<'a> Tee<'a> {
+    /// Opens the copies: stdout and stderr in the flat layout, stdout and both combined in the pod layout. A copy that cannot be opened is
+    /// said and counts as failed; the command runs all the same.
+    pub(crate) fn new(console: Console, folder: &'a Folder, flat: bool) -> Self {
+        let copy = |file| Copy { name: layout::base_name(file), file: None };
+        let copies = [copy(File::Stdout), copy(File::Stderr), copy(File::Combined)];
+        let mut tee = Self { console, folder, copies, streams: [None, None], copy_failed: false };
+        for at in [STDOUT, if flat { STDERR } else { COMBINED }] {
+            match folder.append(tee.copies[at].name) {
+                Ok(file) => tee.copies[at].file = Some(file),
+                Err(error) => tee.fail(&error),
+            }
+        }
+        tee
+    }
+
+    fn fail(&mut self, error: &Error) {
+        self.copy_failed = true;
+        self.console.error(error);
+    }
+
+    /// Whether a copy has failed since the last call.
+    pub(crate) const fn takes_failure(&mut self) -> bool {
+        core::mem::replace(&mut self.copy_failed, false)
+    }
+
+    /// Takes the reading ends of a new attempt's pipes: stdout and stderr, where they are captured.
+    pub(crate) fn attach(&mut self, sources: [Option<OwnedFd>; 2]) {
+        for (at, source) in sources.into_iter().enumerate() {
+            let Some(source) = source else { continue };
+            let (target, target_name) =
+                if at == STDOUT { (rustix::stdio::stdout(), "stdout") } else { (rustix::stdio::stderr(), "stderr") };
+            let target_is_file = rustix::fs::fstat(target).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file());
+            let was_open = self.streams[at].as_ref().is_none_or(|stream| stream.target_open);
+            let buffer = self.streams[at].take().map_or_else(|| vec![0; BUFFER_BYTES], |stream| stream.buffer);
+            self.streams[at] = Some(Stream {
+                source: Some(source),
+                left: None,
+                target,
+                target_name,
+                target_is_file,
+                target_open: was_open,
+                copies: [Some(at), Some(COMBINED)],
+                buffer,
+                pending: 0..0,
+            });
+        }
+    }
+
+    /// Adds what is waited for: the command's output, or room in our own.
+    pub(crate) fn poll_for<'f>(&'f self, set: &mut PollSet<'f>) {
+        for stream in self.streams.iter().flatten() {
+            if !stream.pending.is_empty() {
+                set.push(stream.target, PollFlags::OUT);
+            } else if let Some(source) = &stream.source {
+                set.push(source.as_fd(), PollFlags::IN);
+            }
+        }
+    }
+
+    /// Moves what is there. Says whether it moved anything.
+    pub(crate) fn pump(&mut self) -> bool {
+        let mut moved = false;
+        for at in [STDOUT, STDERR] {
+            let Some(mut stream) = self.streams[at].take() else { continue };
+            moved |= self.pass_on(&mut stream);
+            if stream.pending.is_empty() {
+                moved |= self.read(&mut stream);
+                moved |= self.pass_on(&mut stream);
+            }
+            self.streams[at] = Some(stream);
+        }
+        moved
+    }
+
+    /// Reads once from the command, and writes what was read to the copies.
+    fn read(&mut self, stream: &mut Stream) -> bool {
+        let Some(source) = &stream.source else { return false };
+        let limit = stream.left.unwrap_or(BUFFER_BYTES).min(BUFFER_BYTES);
+        let read = match rustix::io::read(source, &mut stream.buffer[..limit]) {
+            Ok(read) => read,
+            Err(Errno::AGAIN | Errno::INTR) => return false,
+            // EIO is the end of a terminal; anything else is an end as well.
+            Err(_) => 0,
+        };
+        if read == 0 {
+            stream.source = None;
+            stream.left = stream.left.map(|_| 0);
+            return true;
+        }
+        if let Some(left) = &mut stream.left {
+            *left -= read;
+            if *left == 0 {
+                stream.source = None;
+            }
+        }
+        for at in stream.copies.into_iter().flatten() {
+            let copy = &mut self.copies[at];
+            if let Some(file) = &copy.file
+                && let Err(errno) = console::write_all(file, &stream.buffer[..read])
+            {
+                copy.file = None;
+                let error = Error::new("write", &self.folder.path_of(copy.name.as_bytes()), errno);
+                self.fail(&error);
+            }
+        }
+        if stream.target_open {
+            stream.pending = 0..read;
+        }
+        true
+    }
+
+    /// Writes to our own stdout or stderr what it takes without blocking.
+    fn pass_on(&self, stream: &mut Stream) -> bool {
+        let mut moved = false;
+        while !stream.pending.is_empty() {
+            let mut end = stream.pending.end;
+            if !stream.target_is_file {
+                let mut fds = [PollFd::from_borrowed_fd(stream.target, PollFlags::OUT)];
+                match rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+                    Ok(0) => return moved,
+                    _ => end = end.min(stream.pending.start + PIPE_BUF_BYTES),
+                }
+            }
+            match rustix::io::write(stream.target, &stream.buffer[stream.pending.start..end]) {
+                Ok(written) => {
+                    stream.pending.start += written;
+                    moved = true;
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return moved,
+                Err(errno) => {
+                    self.console.warn(&[&Error::new("write to our own", stream.target_name.as_bytes(), errno).text]);
+                    stream.target_open = false;
+                    stream.pending = 0..0;
+                    return true;
+                }
+            }
+        }
+        moved
+    }
+
+    /// The command is gone: what is in the pipes now is the last that is waited for, whoever else holds them open.
+    pub(crate) fn begin_drain(&mut self) {
+        for stream in self.streams.iter_mut().flatten() {
+            let left = stream.source.as_ref().and_then(|source| rustix::io::ioctl_fionread(source).ok()).unwrap_or(0);
+            stream.left = Some(usize::try_from(left).unwrap_or(usize::MAX));
+            if left == 0 {
+                stream.source = None;
+            }
+        }
+    }
+
+    /// Whether everything is read and passed on.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.streams.iter().flatten().all(|stream| stream.source.is_none() && stream.pending.is_empty())
+    }
+
+    /// Gives up on readers of our stdout and stderr that take nothing; the copies are still completed.
+    pub(crate) fn abandon(&mut self) {
+        for stream in self.streams.iter_mut().flatten() {
+            if stream.target_open && !(stream.source.is_none() && stream.pending.is_empty()) {
+                stream.target_open = false;
+                stream.pending = 0..0;
+                self.console.warn(&[
+                    b"gave up on the reader of our own ",
+                    stream.target_name.as_bytes(),
+                    b": it took nothing and the end was asked for",
+                ]);
+            }
+        }
+    }
+}
+
+/// A pipe for one of the command's outputs: our reading end, which does not block, and its writing end.
+///
+/// # Errors
+/// What pipe(2) says.
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
+    let error = |errno| Error::new("make a", b"pipe", errno);
+    let (source, sink) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(error)?;
+    // Only our end: the command's end has to block.
+    rustix::io::ioctl_fionbio(source.as_fd(), true).map_err(error)?;
+    Ok((source, sink))
+}
