@@ -1,0 +1,190 @@
+//! `build`: one static binary for a target, in `dist/<target>/emissary`.
+//!
+//! The toolchain is chosen in this order: the target's standard library if rustup has it; building it if rust-src is there; Debian's
+//! `rustc-web`, which brings its source. What is built from source links musl's own start file and library from Debian's `musl-dev`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use object::read::elf::{Dyn as _, ProgramHeader as _};
+use object::{Endianness, elf};
+
+use crate::tools::{command, install, output, root, run};
+
+/// Where the standard library comes from.
+enum Toolchain {
+    /// rustup has it built for the target.
+    Installed,
+    /// This cargo and rustc build it from the source beside them.
+    Source { cargo: PathBuf, rustc: PathBuf },
+}
+
+/// Debian's toolchain: `rustc-web`, `cargo-web`, `rust-web-src`.
+const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
+const DEBIAN_CARGO: &str = "/usr/bin/cargo";
+
+/// The host's musl target.
+pub(crate) fn host_target() -> Result<String> {
+    let host = output(command("rustc").args(["--print", "host-tuple"]))?;
+    let arch = host.split('-').next().unwrap_or_default().to_string();
+    Ok(format!("{arch}-unknown-linux-musl"))
+}
+
+/// Builds the binary and checks that it is static; gives its path.
+pub(crate) fn build(target: Option<String>) -> Result<PathBuf> {
+    let target = match target {
+        Some(target) => target,
+        None => host_target()?,
+    };
+    let built = compile(&target, &["--bin", "emissary"])?.join("emissary");
+    check_static(&built)?;
+    let dist = root().join("dist").join(&target);
+    std::fs::create_dir_all(&dist)?;
+    let binary = dist.join("emissary");
+    std::fs::copy(&built, &binary).with_context(|| format!("cannot copy {} to {}", built.display(), binary.display()))?;
+    Ok(binary)
+}
+
+/// Builds one of the example programs for the host, as static as the binary; gives its path.
+pub(crate) fn example(name: &str) -> Result<PathBuf> {
+    let built = compile(&host_target()?, &["--example", name])?.join("examples").join(name);
+    check_static(&built)?;
+    Ok(built)
+}
+
+/// Runs cargo; gives the folder of the profile.
+fn compile(target: &str, what: &[&str]) -> Result<PathBuf> {
+    let mut flags = vec![
+        "-Ctarget-feature=+crt-static".to_string(),
+        // Paths of this machine are no part of the binary.
+        format!("--remap-path-prefix={}=.", root().display()),
+    ];
+    let mut cargo = match toolchain(target)? {
+        Toolchain::Installed => command("cargo"),
+        Toolchain::Source { cargo, rustc } => {
+            flags.extend(source_flags(target)?);
+            let mut command = command(&cargo);
+            command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
+            if cargo.is_absolute() {
+                command.env_remove("RUSTUP_TOOLCHAIN");
+            }
+            command.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"]);
+            command
+        }
+    };
+    // A folder of its own: the tests' builds, which use other flags, do not throw it away.
+    let folder = root().join("target/static");
+    run(cargo
+        .args(["build", "--quiet", "--locked", "--release", "--package", "emissary", "--target", target])
+        .args(what)
+        .arg("--target-dir")
+        .arg(&folder)
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")))?;
+    Ok(folder.join(target).join("release"))
+}
+
+/// Chooses the toolchain, and installs Debian's where none is there and we may.
+fn toolchain(target: &str) -> Result<Toolchain> {
+    let libraries = output(command("rustc").args(["--print", "target-libdir", "--target", target]))
+        .with_context(|| format!("rustc does not know the target {target}"))?;
+    let has_std = std::fs::read_dir(&libraries)
+        .is_ok_and(|entries| entries.flatten().any(|entry| entry.file_name().to_string_lossy().starts_with("libstd-")));
+    if has_std {
+        return Ok(Toolchain::Installed);
+    }
+    let source_of = |rustc: &str| {
+        let sysroot = output(command(rustc).args(["--print", "sysroot"]).env_remove("RUSTUP_TOOLCHAIN")).ok()?;
+        Path::new(&sysroot).join("lib/rustlib/src/rust/library/Cargo.lock").is_file().then_some(())
+    };
+    if source_of("rustc").is_some() {
+        return Ok(Toolchain::Source { cargo: "cargo".into(), rustc: "rustc".into() });
+    }
+    if !(Path::new(DEBIAN_CARGO).is_file() && source_of(DEBIAN_RUSTC).is_some()) {
+        let why = format!(
+            "the standard library for {target} is missing (`rustup target add {target}`, or `rustup component add rust-src`); \
+             Debian's toolchain can build it"
+        );
+        install(&["rustc-web", "cargo-web", "rust-web-src"], &why)?;
+    }
+    Ok(Toolchain::Source { cargo: DEBIAN_CARGO.into(), rustc: DEBIAN_RUSTC.into() })
+}
+
+/// Flags for a standard library that is built from source, linked with musl from Debian's package.
+fn source_flags(target: &str) -> Result<Vec<String>> {
+    let arch = target.split('-').next().unwrap_or_default();
+    let musl = PathBuf::from(format!("/usr/lib/{arch}-linux-musl"));
+    // The start file of a static, position-independent executable.
+    let start = musl.join("rcrt1.o");
+    if !start.is_file() {
+        if target != host_target()? {
+            bail!("no musl for {target}: {} is missing", start.display());
+        }
+        install(&["musl-dev"], &format!("musl's {} is missing", start.display()))?;
+    }
+    // With panic=immediate-abort nothing unwinds, but the `unwind` crate still names the library.
+    let empty = root().join("target/static/empty");
+    std::fs::create_dir_all(&empty)?;
+    std::fs::write(empty.join("libunwind.a"), b"!<arch>\n")?;
+    let host = output(command("rustc").args(["--print", "host-tuple"]))?;
+    let sysroot = output(command("rustc").args(["--print", "sysroot"]))?;
+    let linker = Path::new(&sysroot).join("lib/rustlib").join(host).join("bin/rust-lld");
+    if !linker.is_file() {
+        bail!("{} is missing: a toolchain of rustup's brings it", linker.display());
+    }
+    Ok(vec![
+        // A panic has nobody to read its message and nothing to unwind: no text, no unwinder.
+        "-Zunstable-options".into(),
+        "-Cpanic=immediate-abort".into(),
+        // musl's files come from the package, not from the toolchain.
+        "-Clink-self-contained=no".into(),
+        format!("-Clinker={}", linker.display()),
+        "-Clinker-flavor=ld.lld".into(),
+        format!("-Clink-arg={}", start.display()),
+        format!("-Lnative={}", musl.display()),
+        format!("-Lnative={}", empty.display()),
+    ])
+}
+
+/// Fails for a binary that names an interpreter or needs a library.
+fn check_static(path: &Path) -> Result<()> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let faults = match object::FileKind::parse(&*bytes)? {
+        object::FileKind::Elf64 => dynamic_parts::<elf::FileHeader64<Endianness>>(&bytes)?,
+        object::FileKind::Elf32 => dynamic_parts::<elf::FileHeader32<Endianness>>(&bytes)?,
+        other => bail!("{} is no ELF file but {other:?}", path.display()),
+    };
+    if !faults.is_empty() {
+        bail!("{} is not static: it has {}", path.display(), faults.join(", "));
+    }
+    Ok(())
+}
+
+fn dynamic_parts<E: object::read::elf::FileHeader<Endian = Endianness>>(bytes: &[u8]) -> Result<Vec<String>> {
+    let header = E::parse(bytes)?;
+    let endian = header.endian()?;
+    let mut faults = Vec::new();
+    for segment in header.program_headers(endian, bytes)? {
+        if segment.p_type(endian) == elf::PT_INTERP {
+            faults.push("an interpreter".to_string());
+        }
+        for entry in segment.dynamic(endian, bytes)?.unwrap_or_default() {
+            if entry.tag32(endian) == Some(elf::DT_NEEDED) {
+                faults.push("a needed library".to_string());
+            }
+        }
+    }
+    Ok(faults)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dynamic_program_is_not_static() {
+        // This test itself is linked with the C library of the host.
+        let own = std::env::current_exe().unwrap();
+        let error = check_static(&own).unwrap_err().to_string();
+        assert!(error.contains("an interpreter") && error.contains("a needed library"), "{error}");
+    }
+}

@@ -1,0 +1,65 @@
+//! `cargo xtask COMMAND`: builds, plays, tests and fuzzes emissary. One file a command.
+
+mod build;
+mod demo;
+mod fuzz;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  build [--target T]           the static binary, in dist/<target>/emissary; without --target, the host's musl target
+  demo [--docker]              plays a pod on this machine: init, main, wait; with --docker as containers of a FROM scratch image
+  test                         everything: unit, golden, black-box and scenario tests, core on bare metal
+  fuzz [--seconds N] [TARGET]  the fuzz targets, each N seconds (20)
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut args = pico_args::Arguments::from_env();
+    let command = args.subcommand()?;
+    if args.contains(["-h", "--help"]) {
+        print!("{HELP}");
+        return Ok(());
+    }
+    let task: Box<dyn FnOnce() -> Result<()>> = match command.as_deref() {
+        Some("build") => {
+            let target = args.opt_value_from_str("--target")?;
+            Box::new(|| build::build(target).map(|binary| println!("{}", binary.display())))
+        }
+        Some("demo") => {
+            let docker = args.contains("--docker");
+            Box::new(move || demo::demo(docker))
+        }
+        Some("test") => Box::new(test::test),
+        Some("fuzz") => {
+            let seconds = args.opt_value_from_str("--seconds")?.unwrap_or(20);
+            let target: Option<String> = args.opt_free_from_str()?;
+            Box::new(move || fuzz::fuzz(seconds, target.as_deref()))
+        }
+        Some("help") | None => {
+            print!("{HELP}");
+            return Ok(());
+        }
+        Some(other) => bail!("unknown command '{other}'\n\n{HELP}"),
+    };
+    let rest = args.finish();
+    if !rest.is_empty() {
+        bail!("unexpected argument {rest:?}\n\n{HELP}");
+    }
+    task()
+}

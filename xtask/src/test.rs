@@ -1,0 +1,102 @@
+//! `test`: everything that can pass or fail, with its set-up. Ends with `N passed, N failed`.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::build;
+use crate::tools::{command, install, output, root};
+
+/// A target without an operating system, on which core has to compile.
+const BARE_METAL: &str = "thumbv7em-none-eabi";
+
+/// Runs all tests against the static binary.
+pub(crate) fn test() -> Result<()> {
+    let binary = build::build(None)?;
+    let mut tally = Tally::default();
+    tally.step("core compiles for bare metal without alloc", core_on_bare_metal());
+    tally.step("the README names every command", readme_names_commands());
+    let mut tests = command("cargo");
+    tests.args(["test", "--locked", "--workspace", "--no-fail-fast"]).env("EMISSARY_BIN", &binary);
+    let succeeded = tally.cargo_test(&mut tests)?;
+    println!("\n{} passed, {} failed", tally.passed, tally.failed);
+    if tally.failed > 0 || !succeeded {
+        bail!("tests failed");
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+impl Tally {
+    fn step(&mut self, what: &str, result: Result<()>) {
+        match result {
+            Ok(()) => {
+                self.passed += 1;
+                println!("ok    {what}");
+            }
+            Err(error) => {
+                self.failed += 1;
+                println!("FAILS {what}: {error:#}");
+            }
+        }
+    }
+
+    /// Runs `cargo test`, shows what it prints, and adds up its closing lines.
+    fn cargo_test(&mut self, command: &mut Command) -> Result<bool> {
+        let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {command:?}"))?;
+        for line in BufReader::new(child.stdout.take().context("no pipe")?).lines() {
+            let line = line?;
+            println!("{line}");
+            let words: Vec<&str> = line.split_whitespace().collect();
+            // `test result: ok. 60 passed; 0 failed; …`
+            if let ["test", "result:", _, passed, "passed;", failed, "failed;", ..] = words[..] {
+                self.passed += passed.parse::<u64>()?;
+                self.failed += failed.parse::<u64>()?;
+            }
+        }
+        Ok(child.wait()?.success())
+    }
+}
+
+/// Compiles core alone, with nothing but `core` built for a target that has no operating system: a use of `alloc` or `std` fails.
+fn core_on_bare_metal() -> Result<()> {
+    let has_target =
+        output(command("rustc").args(["--print", "target-libdir", "--target", BARE_METAL])).is_ok_and(|folder| Path::new(&folder).is_dir());
+    let mut cargo = if has_target {
+        command("cargo")
+    } else {
+        if !Path::new("/usr/lib/rustlib/src/rust/library/Cargo.lock").is_file() {
+            install(&["rustc-web", "cargo-web", "rust-web-src"], &format!("the core library for {BARE_METAL} is missing"))?;
+        }
+        let mut cargo = command("/usr/bin/cargo");
+        cargo.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1").env_remove("RUSTUP_TOOLCHAIN").arg("-Zbuild-std=core");
+        cargo
+    };
+    let folder = root().join("target/bare-metal");
+    crate::tools::run(
+        cargo
+            .args(["build", "--quiet", "--locked", "--release", "--package", "emissary-core", "--target", BARE_METAL, "--target-dir"])
+            .arg(folder),
+    )
+}
+
+/// A newcomer finds each command of `cargo xtask` in the README.
+fn readme_names_commands() -> Result<()> {
+    let readme = std::fs::read_to_string(root().join("README.md"))?;
+    let missing: Vec<&str> = crate::HELP
+        .lines()
+        .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
+        .filter(|name| !readme.contains(&format!("cargo xtask {name}")))
+        .collect();
+    if !missing.is_empty() {
+        bail!("README.md does not name {missing:?}");
+    }
+    Ok(())
+}
