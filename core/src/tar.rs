@@ -137,14 +137,15 @@ impl Entry<'_> {
         }
         let size_bytes = if let Kind::Regular { size_bytes } = self.kind { size_bytes } else { 0 };
         common(&mut block, self.kind.typeflag(), self.mode & 0o7777, self.uid, self.gid, size_bytes, self.mtime_s);
-        match self.kind {
-            Kind::Symlink { target } => put(&mut block, LINKNAME, target),
-            Kind::CharacterDevice { major, minor } | Kind::BlockDevice { major, minor } => {
-                octal(&mut block, DEVMAJOR, u64::from(major), SEVEN_DIGITS);
-                octal(&mut block, DEVMINOR, u64::from(minor), SEVEN_DIGITS);
-            }
-            Kind::Regular { .. } | Kind::Directory | Kind::Fifo => {}
+        if let Kind::Symlink { target } = self.kind {
+            put(&mut block, LINKNAME, target);
         }
+        let (major, minor) = match self.kind {
+            Kind::CharacterDevice { major, minor } | Kind::BlockDevice { major, minor } => (major, minor),
+            Kind::Regular { .. } | Kind::Symlink { .. } | Kind::Directory | Kind::Fifo => (0, 0),
+        };
+        octal(&mut block, DEVMAJOR, u64::from(major), SEVEN_DIGITS);
+        octal(&mut block, DEVMINOR, u64::from(minor), SEVEN_DIGITS);
         seal(&mut block);
         block
     }
@@ -246,7 +247,11 @@ fn put(block: &mut [u8; BLOCK_BYTES], field: Range<usize>, value: &[u8]) {
 /// Octal digits and a NUL; what is out of range, and said in a PAX record, is shown as the nearest that fits.
 fn octal(block: &mut [u8; BLOCK_BYTES], field: Range<usize>, value: u64, largest: u64) {
     let mut left = value.min(largest);
-    for digit in block.get_mut(field).unwrap_or_default().iter_mut().rev().skip(1) {
+    let mut places = block.get_mut(field).unwrap_or_default().iter_mut().rev();
+    if let Some(end) = places.next() {
+        *end = 0;
+    }
+    for digit in places {
         *digit = b'0'.wrapping_add(crate::buf::low_byte(left & 7));
         left >>= 3;
     }
