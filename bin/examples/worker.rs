@@ -2,9 +2,9 @@
 //!
 //! `worker FOLDER SECONDS`: leaves `FOLDER/answer` and `FOLDER/results/`.
 
+use core::time::Duration;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Duration;
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);

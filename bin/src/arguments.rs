@@ -35,8 +35,7 @@ pub(crate) fn read(folder: &Folder, given: usize) -> Result<Added, Error> {
         json::parse_strings(&document).map_err(|cause| Error::because(&[b"argument file ", path.to_bytes()], |out| cause.describe(out)))?;
     let mut strings = Vec::with_capacity(document.len());
     // The command's own name is not counted.
-    let mut index = given.saturating_sub(1);
-    for string in list {
+    for (index, string) in (given.saturating_sub(1)..).zip(list) {
         let start = strings.len();
         strings.resize(start + string.raw_len(), 0);
         let length = string.decode(&mut strings[start..]).map_or(0, <[u8]>::len);
@@ -47,7 +46,6 @@ pub(crate) fn read(folder: &Folder, given: usize) -> Result<Added, Error> {
             strings.extend_from_slice(&spilled);
         }
         strings.push(0);
-        index += 1;
     }
     Ok(Added { strings })
 }

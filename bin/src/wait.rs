@@ -290,7 +290,7 @@ fn report(shared: &Shared<'_>, template: &Template<'_>, mains: &[Main], exit_cod
         .output_artifacts()
         .map(|artifact| {
             let at = locate(artifact.path, |path| File::Artifact(path));
-            let stat = at.as_ref().and_then(|at| rustix::fs::stat(&c_str(at)).ok());
+            let stat = at.as_ref().and_then(|at| rustix::fs::stat(c_str(at)).ok());
             let contents = stat.and(at).map(|at| c_str(&at).into_bytes());
             Found {
                 name: text(artifact.name),

@@ -1,0 +1,124 @@
+//! Bad input: one line that names path and cause, status 64, never a panic, and nothing run.
+
+use crate::pod::{Outcome, Pod, is_root};
+
+/// One line on stderr with this text, status 64.
+fn refused(outcome: &Outcome, want: &str) {
+    assert_eq!(outcome.status, 64, "{outcome:?}");
+    assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
+    assert!(outcome.stderr.contains(want), "{want:?} not in {outcome:?}");
+    assert_eq!(outcome.stdout, "");
+}
+
+#[test]
+fn no_command() {
+    for args in [&["run"][..], &["run", "--"], &["--"], &["--name", "x"]] {
+        refused(&Pod::new().run(args), "no command to run; it stands behind `--`");
+    }
+}
+
+#[test]
+fn unknown_flags_and_words() {
+    refused(&Pod::new().run(&["--frob", "--", "true"]), "unknown flag '--frob'");
+    refused(&Pod::new().run(&["wait", "--frob"]), "unknown flag '--frob'");
+    refused(&Pod::new().run(&["frob"]), "unknown subcommand 'frob'");
+    refused(&Pod::new().run(&["wait", "--timeout"]), "flag --timeout needs a value");
+    refused(&Pod::new().run(&["wait", "--grace", "soon"]), "'soon' is not a duration");
+    refused(&Pod::new().run(&["kill", "9"]), "usage: emissary kill SIGNAL PID");
+    refused(&Pod::new().run(&["signal", "frob"]), "signal 'frob': is neither");
+}
+
+#[test]
+fn no_template() {
+    let pod = Pod::new().no_template();
+    let outcome = pod.sh("echo ran");
+    refused(&outcome, "no template: ");
+    assert!(outcome.stderr.contains("/argo/template is missing and ARGO_TEMPLATE is not set"), "{outcome:?}");
+    assert_eq!(pod.exit_code().as_deref(), Some("64"));
+}
+
+#[test]
+fn a_broken_template() {
+    for (template, want) in [
+        ("{\"outputs\": ", "template: the JSON text ends too early at byte 12"),
+        ("", "template: the JSON text ends too early at byte 0"),
+        ("[]", "template: the template is not an object at byte 0"),
+        ("{\"outputs\":{\"parameters\":{}}}", "template: outputs.parameters is not an array at byte 25"),
+        ("{\"a\":1} x", "template: something after the end of the JSON text at byte 8"),
+    ] {
+        let pod = Pod::new().template(template);
+        refused(&pod.sh("echo ran"), want);
+        assert_eq!(pod.exit_code().as_deref(), Some("64"));
+        assert!(pod.termination_log().contains(want));
+    }
+}
+
+#[test]
+fn ten_thousand_levels_of_nesting() {
+    let pod = Pod::new().template(&format!("{{\"x\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000)));
+    refused(&pod.sh("echo ran"), "template: nested deeper than 128 levels at byte 132");
+}
+
+#[test]
+fn a_template_that_is_a_folder() {
+    let pod = Pod::new().no_template();
+    std::fs::create_dir(pod.shared.join("template")).unwrap();
+    refused(&pod.sh("echo ran"), "/argo/template: is a directory");
+}
+
+#[test]
+fn a_template_that_cannot_be_read() {
+    if !is_root("a template without read permission") {
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt as _;
+    let pod = Pod::new().via(&["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    std::fs::set_permissions(pod.shared.join("template"), std::fs::Permissions::from_mode(0o000)).unwrap();
+    refused(&pod.sh("echo ran"), "/argo/template: permission denied");
+}
+
+#[test]
+fn the_shared_folder_is_missing() {
+    let pod = Pod::new().env("EMISSARY_DIR", "/no/such/folder");
+    refused(&pod.sh("echo ran"), "cannot open the shared folder /no/such/folder: no such file or directory");
+    let pod = Pod::new().env("EMISSARY_DIR", "/proc/version");
+    refused(&pod.sh("echo ran"), "cannot open the shared folder /proc/version: not a directory");
+}
+
+#[test]
+fn the_shared_folder_is_not_writable() {
+    // Nobody can write there, root neither.
+    let pod = Pod::new().env("EMISSARY_DIR", "/proc");
+    refused(&pod.sh("echo ran"), "cannot make the folder /proc/ctr/main: no such file or directory");
+    let pod = Pod::flat().env("EMISSARY_DIR", "/proc").env("ARGO_TEMPLATE", "{}");
+    let outcome = pod.sh("true");
+    assert_eq!(outcome.status, 64, "{outcome:?}");
+    assert!(outcome.stderr.contains("/proc/exitcode"), "{outcome:?}");
+}
+
+#[test]
+fn a_name_or_layout_that_is_none() {
+    refused(&Pod::new().env("ARGO_CONTAINER_NAME", "../x").sh("echo ran"), "container name '../x': has the byte 0x2e at offset 0");
+    refused(&Pod::new().env("EMISSARY_LAYOUT", "round").sh("echo ran"), "EMISSARY_LAYOUT: 'round' is not `flat` or `pod`");
+    refused(&Pod::flat().env("EMISSARY_LAYOUT", "pod").sh("echo ran"), "the pod layout needs a container name");
+}
+
+#[test]
+fn help_and_version() {
+    for args in [
+        &["help"][..],
+        &["--help"],
+        &[],
+        &["run", "--help"],
+        &["help", "wait"],
+        &["kill", "-h"],
+        &["init", "--help"],
+        &["signal", "--help"],
+    ] {
+        let outcome = Pod::new().run(args);
+        assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+        assert!(outcome.stdout.lines().count() <= 24 && outcome.stdout.contains("emissary"), "{outcome:?}");
+    }
+    let outcome = Pod::new().run(&["version"]);
+    assert_eq!(outcome.stdout, concat!("emissary ", env!("CARGO_PKG_VERSION"), "\n"));
+}

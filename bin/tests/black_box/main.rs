@@ -1,0 +1,17 @@
+//! Runs the binary from outside and looks at what it leaves behind: the same ground as the protocol, one file a chapter.
+//!
+//! `cargo xtask test` names the static binary in `EMISSARY_BIN`; plain `cargo test` takes the one that cargo has built.
+
+mod pod;
+
+mod argoexec;
+mod bad_input;
+mod exit_codes;
+mod flat;
+mod init_and_kill;
+mod logs;
+mod outputs;
+mod ready;
+mod sets;
+mod signals;
+mod wait;

@@ -1,0 +1,235 @@
+//! Output parameters and artifacts.
+
+use crate::pod::{Pod, has_program, is_root};
+
+fn parameter(name: &str) -> String {
+    format!("{{\"outputs\":{{\"parameters\":[{{\"name\":\"p\",\"valueFrom\":{{\"path\":\"$W/{name}\"}}}}]}}}}")
+}
+
+fn artifact(name: &str) -> String {
+    format!("{{\"outputs\":{{\"artifacts\":[{{\"name\":\"a\",\"path\":\"$W/{name}\"}}]}}}}")
+}
+
+/// Names of the archive of `$W/o`, with its folder `o` first.
+fn archived(script: &str) -> Vec<(String, Vec<u8>)> {
+    let pod = Pod::new().template(&artifact("o"));
+    let outcome = pod.sh(script);
+    assert_eq!((outcome.status, pod.exit_code().as_deref()), (0, Some("0")), "{outcome:?}");
+    pod.entries(&pod.output("artifacts", "o.tgz"))
+}
+
+#[test]
+fn a_parameter_byte_for_byte() {
+    let pod = Pod::new().template(&parameter("p"));
+    assert_eq!(pod.sh("printf 'a\\n\\nb\\n\\n' >$W/p").status, 0);
+    let at = pod.output("parameters", "p");
+    assert_eq!(pod.text(&at).as_deref(), Some("a\n\nb\n\n"));
+    assert_eq!((pod.mode(&at), pod.mode("outputs"), pod.mode("outputs/parameters")), (0o666, 0o755, 0o755));
+}
+
+#[test]
+fn missing_ones_are_warnings() {
+    let template = "{\"outputs\":{\"parameters\":[{\"name\":\"p\",\"valueFrom\":{\"path\":\"$W/no\"}}],\"artifacts\":[{\"name\":\"a\",\"path\":\"$W/no\"}]}}";
+    let pod = Pod::new().template(template);
+    let outcome = pod.sh("exit 0");
+    assert_eq!((outcome.status, pod.exit_code().as_deref()), (0, Some("0")));
+    let path = pod.work.join("no");
+    let want = ["parameter 'p'", "artifact 'a'"].map(|what| format!("emissary: warning: {what}: {} is missing\n", path.display())).concat();
+    assert_eq!(outcome.stderr, want);
+    assert!(!pod.shared.join("outputs").exists());
+}
+
+#[test]
+fn outputs_are_saved_when_the_command_fails() {
+    let template = "{\"outputs\":{\"parameters\":[{\"name\":\"p\",\"valueFrom\":{\"path\":\"$W/o\"}}],\"artifacts\":[{\"name\":\"a\",\"path\":\"$W/o\"}]}}";
+    let pod = Pod::new().template(template);
+    assert_eq!((pod.sh("echo v >$W/o; exit 7").status, pod.exit_code().as_deref()), (7, Some("7")));
+    assert_eq!(pod.text(&pod.output("parameters", "o")).as_deref(), Some("v\n"));
+    assert_eq!(pod.entries(&pod.output("artifacts", "o.tgz")), [("o".into(), b"v\n".to_vec())]);
+}
+
+#[test]
+fn a_folder_with_everything_in_it() {
+    let script = "mkdir -p $W/o/sub $W/o/empty; echo a >$W/o/a; : >$W/o/none; echo b >$W/o/sub/b; ln -s a $W/o/l; ln -s nowhere $W/o/dang; \
+                  ln -s ../o $W/o/loop; mkfifo $W/o/p; chmod 4640 $W/o/a";
+    let pod = Pod::new().template(&artifact("o"));
+    assert_eq!(pod.sh(script).status, 0);
+    let at = pod.output("artifacts", "o.tgz");
+    assert_eq!(pod.names(&at), ["o", "o/a", "o/dang", "o/empty", "o/l", "o/loop", "o/none", "o/p", "o/sub", "o/sub/b"]);
+    if has_program("tar") {
+        let listing = std::process::Command::new("tar").args(["--numeric-owner", "-tvzf"]).arg(pod.shared.join(&at)).output().unwrap();
+        assert!(listing.status.success(), "{listing:?}");
+        let listing = String::from_utf8(listing.stdout).unwrap();
+        for want in ["-rwSr----- ", " o/dang -> nowhere", " o/loop -> ../o", " o/l -> a"] {
+            assert!(listing.contains(want), "{want:?} not in {listing}");
+        }
+        assert!(listing.lines().any(|line| line.starts_with("prw") && line.ends_with(" o/p")), "{listing}");
+    }
+}
+
+#[test]
+fn trailing_slashes_are_the_same_name() {
+    for path in ["o/", "o//", "o"] {
+        let pod = Pod::new().template(&artifact(path));
+        assert_eq!(pod.sh("mkdir $W/o; echo x >$W/o/x").status, 0);
+        assert_eq!(pod.names(&pod.output("artifacts", "o.tgz")), ["o", "o/x"]);
+    }
+}
+
+#[test]
+fn a_path_that_is_a_link_is_followed() {
+    assert_eq!(archived("mkdir $W/d; echo x >$W/d/x; ln -s d $W/o"), [("o".into(), vec![]), ("o/x".into(), b"x\n".to_vec())]);
+    assert_eq!(archived("echo x >$W/d; ln -s d $W/o"), [("o".into(), b"x\n".to_vec())]);
+}
+
+#[test]
+fn a_socket_is_skipped() {
+    let pod = Pod::new().template(&artifact("o"));
+    std::fs::create_dir(pod.work.join("o")).unwrap();
+    let _socket = std::os::unix::net::UnixListener::bind(pod.work.join("o/s")).unwrap();
+    let outcome = pod.sh("echo a >$W/o/a");
+    assert_eq!((outcome.status, pod.names(&pod.output("artifacts", "o.tgz"))), (0, vec!["o".into(), "o/a".into()]));
+    assert!(outcome.stderr.contains("/o/s is a socket, which an archive cannot hold: skipped"), "{outcome:?}");
+}
+
+#[test]
+fn long_and_strange_names() {
+    let deep = vec!["n".repeat(90); 4].join("/");
+    let script = format!(
+        "mkdir -p $W/o/{deep}; printf deep >$W/o/{deep}/{}; printf u >$W/o/naïve-ключ; printf b >\"$W/o/$(printf '\\377')\"",
+        "f".repeat(200)
+    );
+    let entries = archived(&script);
+    assert!(entries.contains(&(format!("o/{deep}/{}", "f".repeat(200)), b"deep".to_vec())), "{entries:?}");
+    assert!(entries.contains(&("o/naïve-ключ".into(), b"u".to_vec())), "{entries:?}");
+    assert!(entries.contains(&("o/\u{fffd}".into(), b"b".to_vec())), "{entries:?}");
+}
+
+#[test]
+fn a_path_on_a_mount_is_left_alone() {
+    let template = r#"{"container":{"volumeMounts":[{"name":"v","mountPath":"$W/vol"}]},"outputs":{
+        "parameters":[{"name":"p","valueFrom":{"path":"$W/vol/p"}}],
+        "artifacts":[{"name":"a","path":"$W/vol/a"},{"name":"b","path":"$W/vol2"}]}}"#;
+    let pod = Pod::new().template(template);
+    assert_eq!(pod.sh("mkdir $W/vol; echo p >$W/vol/p; echo a >$W/vol/a; echo b >$W/vol2").status, 0);
+    assert!(!pod.shared.join(pod.output("parameters", "vol")).exists());
+    assert!(!pod.shared.join(pod.output("artifacts", "vol/a.tgz")).exists());
+    assert_eq!(pod.entries(&pod.output("artifacts", "vol2.tgz")), [("vol2".into(), b"b\n".to_vec())]);
+}
+
+#[test]
+fn escapes_in_a_path() {
+    let pod = Pod::new().template(&parameter("a \\u0026 \\u00e9"));
+    assert_eq!(pod.sh("echo v >\"$W/a & é\"").status, 0);
+    assert_eq!(pod.text(&pod.output("parameters", "a & é")).as_deref(), Some("v\n"));
+}
+
+#[test]
+fn two_thousand_parameters() {
+    let rows: Vec<String> =
+        (0..2000).map(|i| format!("{{\"name\":\"p{i}\",\"valueFrom\":{{\"path\":\"$W/o/{i}\",\"default\":null}},\"x\":[1]}}")).collect();
+    let pod = Pod::new().template(&format!("{{\"outputs\":{{\"exitCode\":\"0\",\"parameters\":[{}]}}}}", rows.join(",")));
+    assert_eq!(pod.sh("mkdir $W/o; for i in $(seq 0 1999); do echo $i >$W/o/$i; done").status, 0);
+    for i in [0, 1, 999, 1999] {
+        assert_eq!(pod.text(&pod.output("parameters", &format!("o/{i}"))), Some(format!("{i}\n")));
+    }
+}
+
+#[test]
+fn only_from_main() {
+    let template = format!("{{\"containerSet\":{{\"containers\":[{{\"name\":\"a\"}},{{\"name\":\"main\"}}]}},{}", &parameter("p")[1..]);
+    let pod = Pod::named("a").template(&template);
+    assert_eq!(pod.sh("echo v >$W/p").status, 0);
+    assert!(!pod.shared.join("outputs").exists());
+}
+
+#[test]
+fn what_cannot_be_saved_is_said_and_is_64_unless_the_command_failed() {
+    for (template, script, want) in [
+        (parameter("o"), "mkdir $W/o", "o: is a directory"),
+        (parameter("o"), "mkfifo $W/o", "it is no regular file"),
+        (
+            "{\"outputs\":{\"artifacts\":[{\"name\":\"a\",\"path\":\"/dev/null\"}]}}".into(),
+            "true",
+            "/dev/null: it is neither a file nor a folder",
+        ),
+        (parameter("o\\u0000x"), "true", "has a NUL"),
+        ("{\"outputs\":{\"artifacts\":[{\"name\":\"a\",\"path\":\"/\"}]}}".into(), "true", "names no file"),
+    ] {
+        let pod = Pod::new().template(&template);
+        let outcome = pod.sh(script);
+        assert_eq!((outcome.status, pod.exit_code().as_deref()), (64, Some("64")), "{outcome:?}");
+        assert!(outcome.stderr.contains(want), "{want:?} not in {outcome:?}");
+        let pod = Pod::new().template(&template);
+        assert_eq!(pod.sh(&format!("{script}; exit 7")).status, 7);
+    }
+}
+
+#[test]
+fn an_unreadable_file_is_named_and_the_other_outputs_are_saved() {
+    if !is_root("reading as another user") {
+        return;
+    }
+    let template = r#"{"outputs":{"artifacts":[{"name":"a","path":"$W/o"},{"name":"b","path":"$W/fine"}]}}"#;
+    let pod = Pod::new().template(template).via(&["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    let outcome = pod.sh("mkdir $W/o; echo s >$W/o/s; chmod 0 $W/o/s; echo f >$W/fine");
+    assert_eq!((outcome.status, pod.exit_code().as_deref()), (64, Some("64")));
+    assert!(outcome.stderr.contains("/work/o/s: permission denied"), "{outcome:?}");
+    assert!(!pod.shared.join(pod.output("artifacts", "o.tgz")).exists());
+    assert_eq!(pod.names(&pod.output("artifacts", "fine.tgz")), ["fine"]);
+    let left: Vec<_> =
+        std::fs::read_dir(pod.shared.join(pod.output("artifacts", ""))).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert_eq!(left, ["fine.tgz"]);
+}
+
+#[test]
+fn a_file_that_grows_is_cut() {
+    let pod = Pod::new().template(&artifact("o"));
+    let outcome = {
+        let script = "head -c 30000000 /dev/urandom >$W/o; (while [ ! -e $W/stop ]; do head -c 100000 /dev/urandom >>$W/o; done) & exit 0";
+        let mut running = pod.start(&["--", "sh", "-c", script]);
+        running.child.wait().unwrap().code()
+    };
+    std::fs::write(pod.work.join("stop"), "").unwrap();
+    assert_eq!(outcome, Some(0));
+    let entries = pod.entries(&pod.output("artifacts", "o.tgz"));
+    assert!(entries.len() == 1 && entries[0].1.len() >= 30_000_000);
+}
+
+#[test]
+fn a_full_disk_leaves_no_partial_archive() {
+    if !is_root("a full disk") {
+        return;
+    }
+    let pod = Pod::new().template(&artifact("o"));
+    let mount = format!(
+        "mkdir {0}/outputs && mount -t tmpfs -o size=1m tmpfs {0}/outputs && \"$@\"; echo status $?; find {0}/outputs -type f",
+        pod.shared.display()
+    );
+    let pod = pod.via(&["unshare", "--mount", "sh", "-c", &mount, "sh"]);
+    let outcome = pod.sh("head -c 5000000 /dev/urandom >$W/o; exit 0");
+    assert_eq!((outcome.stdout.as_str(), pod.exit_code().as_deref()), ("status 64\n", Some("64")));
+    assert!(outcome.stderr.contains("o.tgz: no space left on device"), "{outcome:?}");
+}
+
+#[test]
+fn a_link_on_the_volume_leads_nowhere() {
+    let pod = Pod::new().template(&parameter("p"));
+    let outside = pod.shared.with_file_name("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::os::unix::fs::symlink(&outside, pod.shared.join("outputs")).unwrap();
+    let outcome = pod.sh("echo v >$W/p");
+    assert_eq!(outcome.status, 64);
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[test]
+fn levels_and_unpacked_artifacts() {
+    let template = r#"{"outputs":{"artifacts":[{"name":"n","path":"$W/n","archive":{"none":{}}},
+        {"name":"0","path":"$W/0","archive":{"tar":{"compressionLevel":0}}},{"name":"9","path":"$W/9","archive":{"tar":{"compressionLevel":9}}}]}}"#;
+    let pod = Pod::new().template(template);
+    assert_eq!(pod.sh("for i in n 0 9; do head -c 200000 /dev/zero >$W/$i; done").status, 0);
+    let size = |name: &str| std::fs::metadata(pod.shared.join(pod.output("artifacts", name))).unwrap().len();
+    assert!(size("n.tgz") > 200_000 && size("0.tgz") > 200_000 && size("9.tgz") < 2_000);
+    assert_eq!(pod.entries(&pod.output("artifacts", "n.tgz"))[0].1.len(), 200_000);
+}

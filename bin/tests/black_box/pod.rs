@@ -1,0 +1,322 @@
+//! A pod on this machine: a shared folder, a scratch folder, and the emissary to run in it.
+
+use core::time::Duration;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Instant;
+
+/// The longest that anything here may take, on a machine under load.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// The binary under test, where every user can reach it.
+///
+/// It is copied once, before any test forks: a fork that still held the file open for writing would make it busy (`ETXTBSY`).
+pub(crate) fn binary() -> &'static Path {
+    static COPY: OnceLock<PathBuf> = OnceLock::new();
+    COPY.get_or_init(|| {
+        let built = std::env::var_os("EMISSARY_BIN").map_or_else(|| env!("CARGO_BIN_EXE_emissary").into(), PathBuf::from);
+        // One name for every run, beside the temporary folders: it is linked into them, and a test process has no end at which to remove it.
+        let copy = std::env::temp_dir().join(format!("emissary-under-test-{}", rustix::process::getuid().as_raw()));
+        let draft = copy.with_extension(std::process::id().to_string());
+        std::fs::copy(&built, &draft).unwrap_or_else(|error| panic!("{}: {error}", built.display()));
+        std::fs::rename(&draft, &copy).unwrap();
+        copy
+    })
+}
+
+/// Waits for a condition, and fails when it does not come true.
+pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < DEADLINE, "waited {DEADLINE:?} for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A pod with one container of interest.
+pub(crate) struct Pod {
+    root: tempfile::TempDir,
+    /// The volume.
+    pub(crate) shared: PathBuf,
+    /// `$W`: a folder for the command, and its working directory.
+    pub(crate) work: PathBuf,
+    name: Option<&'static str>,
+    env: Vec<(String, String)>,
+    program: PathBuf,
+    /// Words before the emissary, such as `setpriv …`.
+    via: Vec<String>,
+}
+
+/// How a process ended and what it said.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// Exit status, or 1000 + the signal.
+    pub(crate) status: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) took: Duration,
+}
+
+impl Pod {
+    /// A pod's container `main`, with an empty template.
+    pub(crate) fn new() -> Self {
+        Self::of(Some("main"))
+    }
+
+    /// The flat layout.
+    pub(crate) fn flat() -> Self {
+        Self::of(None)
+    }
+
+    /// The container of that name.
+    pub(crate) fn named(name: &'static str) -> Self {
+        Self::of(Some(name))
+    }
+
+    fn of(name: Option<&'static str>) -> Self {
+        let root = tempfile::Builder::new().prefix("emissary-").tempdir().unwrap();
+        std::fs::set_permissions(root.path(), Permissions::from_mode(0o755)).unwrap();
+        let (shared, work) = (root.path().join("argo"), root.path().join("work"));
+        for folder in [&shared, &work] {
+            std::fs::create_dir(folder).unwrap();
+            std::fs::set_permissions(folder, Permissions::from_mode(0o777)).unwrap();
+        }
+        let program = root.path().join("emissary");
+        std::fs::hard_link(binary(), &program).unwrap();
+        std::fs::write(root.path().join("termination-log"), "").unwrap();
+        std::fs::set_permissions(root.path().join("termination-log"), Permissions::from_mode(0o666)).unwrap();
+        let pod = Self { root, shared, work, name, env: Vec::new(), program, via: Vec::new() };
+        pod.put("template", "{}");
+        pod
+    }
+
+    /// With this template; `$W` in it stands for the scratch folder.
+    pub(crate) fn template(self, template: &str) -> Self {
+        self.put("template", &template.replace("$W", self.work.to_str().unwrap()));
+        self
+    }
+
+    /// Without a template.
+    pub(crate) fn no_template(self) -> Self {
+        std::fs::remove_file(self.shared.join("template")).unwrap();
+        self
+    }
+
+    /// With this environment variable.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.into(), value.replace("$W", self.work.to_str().unwrap())));
+        self
+    }
+
+    /// With stdout captured.
+    pub(crate) fn capturing(self) -> Self {
+        self.env("ARGO_INCLUDE_SCRIPT_OUTPUT", "true")
+    }
+
+    /// Called by this name.
+    pub(crate) fn called(mut self, name: &str) -> Self {
+        let program = self.root.path().join(name);
+        std::fs::hard_link(binary(), &program).unwrap();
+        self.program = program;
+        self
+    }
+
+    /// Started by these words.
+    pub(crate) fn via(mut self, words: &[&str]) -> Self {
+        self.via = words.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// Writes a file on the volume, complete at once, writable for all.
+    pub(crate) fn put(&self, path: &str, text: &str) {
+        let target = self.shared.join(path);
+        let folder = target.parent().unwrap();
+        if !folder.exists() {
+            std::fs::create_dir_all(folder).unwrap();
+            for made in folder.ancestors().take_while(|made| *made != self.shared) {
+                std::fs::set_permissions(made, Permissions::from_mode(0o777)).unwrap();
+            }
+        }
+        let draft = folder.join(".put");
+        std::fs::write(&draft, text).unwrap();
+        std::fs::set_permissions(&draft, Permissions::from_mode(0o666)).unwrap();
+        std::fs::rename(draft, target).unwrap();
+    }
+
+    /// The text of a file on the volume; `None` where there is none.
+    pub(crate) fn text(&self, path: &str) -> Option<String> {
+        std::fs::read(self.shared.join(path)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Permission bits of a file on the volume.
+    pub(crate) fn mode(&self, path: &str) -> u32 {
+        std::fs::symlink_metadata(self.shared.join(path)).unwrap_or_else(|error| panic!("{path}: {error}")).permissions().mode() & 0o7777
+    }
+
+    /// The container's file of that name.
+    pub(crate) fn own(&self, file: &str) -> String {
+        self.name.map_or_else(|| file.to_string(), |name| format!("ctr/{name}/{file}"))
+    }
+
+    /// The exit code that was left.
+    pub(crate) fn exit_code(&self) -> Option<String> {
+        self.text(&self.own("exitcode"))
+    }
+
+    /// Where the output of `$W/name` goes.
+    pub(crate) fn output(&self, kind: &str, name: &str) -> String {
+        format!("outputs/{kind}{}/{name}", self.work.display())
+    }
+
+    /// Last words.
+    pub(crate) fn termination_log(&self) -> String {
+        std::fs::read_to_string(self.root.path().join("termination-log")).unwrap()
+    }
+
+    /// Names in an artifact's archive, in order, as GNU tar's cousin, the tar crate, reads them.
+    pub(crate) fn names(&self, path: &str) -> Vec<String> {
+        self.entries(path).into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// Names and contents.
+    pub(crate) fn entries(&self, path: &str) -> Vec<(String, Vec<u8>)> {
+        let file = std::fs::File::open(self.shared.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+        let mut archive = tar::Archive::new(flate2::read::MultiGzDecoder::new(file));
+        let mut rows = Vec::new();
+        for entry in archive.entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let name = String::from_utf8_lossy(&entry.path_bytes()).trim_end_matches('/').to_string();
+            let mut contents = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut contents).unwrap();
+            rows.push((name, contents));
+        }
+        rows
+    }
+
+    /// The emissary with these arguments.
+    pub(crate) fn process(&self, args: &[&str]) -> Command {
+        let mut words: Vec<String> = self.via.clone();
+        words.push(self.program.to_str().unwrap().into());
+        words.extend(args.iter().map(|arg| arg.replace("$W", self.work.to_str().unwrap())));
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).env_clear().current_dir(&self.work);
+        command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("W", &self.work);
+        command.env("EMISSARY_DIR", &self.shared).env("EMISSARY_TERMINATION_LOG", self.root.path().join("termination-log"));
+        if let Some(name) = self.name {
+            command.env("ARGO_CONTAINER_NAME", name);
+        }
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Starts `emissary ARGS…`.
+    pub(crate) fn start(&self, args: &[&str]) -> Running {
+        Running { child: self.process(args).process_group(0).spawn().unwrap(), began: Instant::now() }
+    }
+
+    /// Starts `emissary -- sh -c SCRIPT` and waits until the script has made `$W/ready`.
+    pub(crate) fn start_ready(&self, script: &str) -> Running {
+        let running = self.start(&["--", "sh", "-c", script]);
+        until("the command to be ready", || self.work.join("ready").exists());
+        running
+    }
+
+    /// `emissary ARGS…` to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Outcome {
+        self.start(args).finish()
+    }
+
+    /// `emissary -- sh -c SCRIPT` to its end.
+    pub(crate) fn sh(&self, script: &str) -> Outcome {
+        self.run(&["--", "sh", "-c", script])
+    }
+
+    /// Writes a file in the scratch folder, by a process of its own: ours may be forked at any time, and what it has open for writing cannot
+    /// be executed meanwhile.
+    pub(crate) fn script(&self, name: &str, text: &str, mode: u32) {
+        let write = r#"printf %s "$1" >"$2" && chmod "$3" "$2""#;
+        let mut shell = Command::new("sh");
+        shell.args(["-c", write, "sh", text]).arg(self.work.join(name)).arg(format!("{mode:o}"));
+        // An argument may be too long for that; such a file is not executed.
+        if text.len() > 100_000 {
+            std::fs::write(self.work.join(name), text).unwrap();
+        } else {
+            assert!(shell.status().unwrap().success());
+        }
+    }
+}
+
+/// A process under way.
+pub(crate) struct Running {
+    pub(crate) child: Child,
+    began: Instant,
+}
+
+impl Running {
+    /// Sends it a signal.
+    pub(crate) fn kill(&self, signal: i32) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::from_named_raw(signal).unwrap()).unwrap();
+    }
+
+    /// Its end.
+    pub(crate) fn finish(mut self) -> Outcome {
+        let (mut out, mut err) = (self.child.stdout.take(), self.child.stderr.take());
+        let read = |stream: Option<&mut dyn std::io::Read>| {
+            let mut bytes = Vec::new();
+            stream.map(|stream| stream.read_to_end(&mut bytes));
+            String::from_utf8_lossy(&bytes).into_owned()
+        };
+        std::thread::scope(|scope| {
+            let stdout = scope.spawn(|| read(out.as_mut().map(|out| out as &mut dyn std::io::Read)));
+            let stderr = scope.spawn(|| read(err.as_mut().map(|err| err as &mut dyn std::io::Read)));
+            let mut status = None;
+            let start = Instant::now();
+            while status.is_none() && start.elapsed() < DEADLINE {
+                status = self.child.try_wait().unwrap();
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            let took = self.began.elapsed();
+            if status.is_none() {
+                self.child.kill().unwrap();
+                self.child.wait().unwrap();
+            }
+            let outcome = Outcome {
+                status: status.map_or(-1, |status| status.code().unwrap_or_else(|| 1000 + status.signal().unwrap_or(0))),
+                stdout: stdout.join().unwrap(),
+                stderr: stderr.join().unwrap(),
+                took,
+            };
+            assert!(status.is_some(), "still running after {DEADLINE:?}: {outcome:?}");
+            outcome
+        })
+    }
+}
+
+/// Whether this test runs as root; says so where it does not, so that a skipped part is seen.
+pub(crate) fn is_root(what: &str) -> bool {
+    let root = rustix::process::getuid().is_root();
+    if !root {
+        eprintln!("not root: {what} is not tested");
+    }
+    root
+}
+
+/// Whether a program is on the path; says so where it is not.
+pub(crate) fn has_program(name: &str) -> bool {
+    let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()));
+    if !found {
+        eprintln!("{name} is not installed: a part is not tested");
+    }
+    found
+}
+
+/// The path of a file below a folder, as text.
+pub(crate) fn at(folder: &Path, name: &str) -> String {
+    folder.join(name).to_str().unwrap().into()
+}

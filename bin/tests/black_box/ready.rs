@@ -1,0 +1,166 @@
+//! Pods without an init container: the readiness marker, input artifacts, the argument file, the template's other sources.
+
+use core::time::Duration;
+use std::time::SystemTime;
+
+use crate::pod::{Pod, is_root, until};
+
+fn waiting() -> Pod {
+    Pod::new().env("ARGO_WAIT_FOR_READY", "true")
+}
+
+/// Starts `echo ran` and waits until its container's folder is there.
+fn started(pod: &Pod) -> crate::pod::Running {
+    let running = pod.start(&["--", "echo", "ran"]);
+    until("the folder", || pod.shared.join("ctr/main").is_dir());
+    running
+}
+
+#[test]
+fn ready_at_once_later_and_after_a_heartbeat() {
+    let pod = waiting();
+    pod.put("status", "READY\n");
+    assert_eq!(pod.run(&["--", "echo", "ran"]).stdout, "ran\n");
+    let pod = waiting();
+    let running = started(&pod);
+    pod.put("status", "RUNNING\n");
+    pod.put("status", "RUNNING\n");
+    assert_eq!(pod.exit_code(), None);
+    pod.put("status", "READY\n");
+    let outcome = running.finish();
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (0, "ran\n"));
+}
+
+#[test]
+fn failed_is_65_and_the_reason() {
+    let pod = waiting();
+    pod.put("status", "FAILED\nno such bucket");
+    let outcome = pod.run(&["--", "echo", "ran"]);
+    assert_eq!((outcome.status, pod.exit_code().as_deref(), outcome.stdout.as_str()), (65, Some("65"), ""));
+    assert!(pod.termination_log().contains("the supervisor failed: no such bucket"));
+}
+
+#[test]
+fn a_stale_heartbeat_is_65() {
+    let pod = waiting();
+    pod.put("status", "RUNNING\n");
+    let file = std::fs::File::options().write(true).open(pod.shared.join("status")).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(31)).unwrap();
+    let outcome = pod.run(&["--", "echo", "ran"]);
+    assert_eq!((outcome.status, pod.exit_code().as_deref(), outcome.stdout.as_str()), (65, Some("65"), ""));
+    // One that has almost stopped is waited for, and no longer than it has left.
+    let pod = waiting();
+    pod.put("status", "RUNNING\n");
+    let file = std::fs::File::options().write(true).open(pod.shared.join("status")).unwrap();
+    file.set_modified(SystemTime::now() - Duration::from_secs(29)).unwrap();
+    let outcome = pod.run(&["--", "echo", "ran"]);
+    assert!(outcome.status == 65 && outcome.took > Duration::from_millis(500), "{outcome:?}");
+}
+
+#[test]
+fn sigterm_while_waiting() {
+    let pod = waiting();
+    let running = started(&pod);
+    running.kill(15);
+    assert_eq!((running.finish().status, pod.exit_code().as_deref()), (143, Some("143")));
+}
+
+/// Runs with `/argo/inputs/artifacts/in` holding `payload`, in a mount namespace of its own.
+fn with_input(pod: Pod) -> Pod {
+    let mount = "mkdir -p /argo/inputs/artifacts && mount -t tmpfs tmpfs /argo/inputs/artifacts && echo payload >/argo/inputs/artifacts/in && exec \"$@\"";
+    pod.put("status", "READY\n");
+    pod.via(&["unshare", "--mount", "sh", "-c", mount, "sh"])
+}
+
+#[test]
+fn an_input_artifact_is_linked() {
+    if !is_root("mounting inputs") {
+        return;
+    }
+    let template = r#"{"inputs":{"artifacts":[{"name":"in","path":"$W/deep/in"},{"name":"absent","path":"$W/absent"}]}}"#;
+    let pod = with_input(waiting().template(template));
+    assert_eq!(pod.sh("cat $W/deep/in; readlink $W/deep/in").stdout, "payload\n/argo/inputs/artifacts/in\n");
+    assert!(!pod.work.join("absent").exists());
+    // Again: it is there already.
+    assert_eq!(pod.sh("cat $W/deep/in").stdout, "payload\n");
+    // What stands there is replaced, the working directory too.
+    let pod = with_input(waiting().template(r#"{"inputs":{"artifacts":[{"name":"in","path":"$W/old"}]}}"#));
+    std::fs::create_dir_all(pod.work.join("old/a/b")).unwrap();
+    std::fs::write(pod.work.join("old/a/f"), "x").unwrap();
+    assert_eq!(pod.sh("cat $W/old").stdout, "payload\n");
+}
+
+#[test]
+fn an_input_artifact_never_reaches_into_a_mount() {
+    if !is_root("mounting inputs") {
+        return;
+    }
+    for (path, mount, want) in [
+        // Through a link.
+        ("data/sub", "vol", "that lies on the volume mount"),
+        ("vol/sub", "vol", "that lies on the volume mount"),
+        ("vol", "vol", "that lies on the volume mount"),
+        ("data/../vol/sub", "vol", "that lies on the volume mount"),
+        ("top", "top/vol", "that would remove the volume mount"),
+    ] {
+        let template = format!(
+            "{{\"container\":{{\"volumeMounts\":[{{\"mountPath\":\"$W/{mount}\"}}]}},\"inputs\":{{\"artifacts\":[{{\"name\":\"in\",\"path\":\"$W/{path}\"}}]}}}}"
+        );
+        let pod = with_input(waiting().template(&template));
+        let kept = pod.work.join(mount).join("sub");
+        std::fs::create_dir_all(&kept).unwrap();
+        std::fs::write(kept.join("precious"), "keep").unwrap();
+        std::os::unix::fs::symlink("vol", pod.work.join("data")).unwrap();
+        let outcome = pod.sh("echo ran");
+        assert_eq!((outcome.status, pod.exit_code().as_deref(), outcome.stdout.as_str()), (65, Some("65"), ""), "{path} {outcome:?}");
+        assert!(outcome.stderr.contains(want), "{path} {outcome:?}");
+        assert_eq!(std::fs::read_to_string(kept.join("precious")).unwrap(), "keep");
+    }
+}
+
+#[test]
+fn arguments_from_a_file() {
+    let pod = Pod::new().env("ARGO_CONTAINER_ARGS_FILE", "$W/args");
+    pod.script("args", r#"["a b", "é\n\"\\", "\ud83d\ude00", ""]"#, 0o644);
+    assert_eq!(pod.run(&["--", "printf", "%s|", "x"]).stdout, "x|a b|é\n\"\\|😀||");
+}
+
+#[test]
+fn a_long_argument_becomes_a_file() {
+    let pod = Pod::new().env("ARGO_CONTAINER_ARGS_FILE", "$W/args");
+    // The longest that execve takes has 131,071 bytes.
+    for (length, spilled) in [(131_071, false), (131_072, true), (200_000, true)] {
+        pod.script("args", &format!("[\"{}\", \"z\"]", "y".repeat(length)), 0o644);
+        let outcome = pod
+            .sh("case $0 in @*) f=${0#@}; echo file $(wc -c <\"$f\") $1; case $f in /tmp/*) rm $f;; esac;; *) echo plain ${#0} $1;; esac");
+        let want = format!("{} {length} z\n", if spilled { "file" } else { "plain" });
+        assert_eq!(outcome.stdout, want, "{}", outcome.stderr);
+    }
+}
+
+#[test]
+fn a_broken_argument_file() {
+    for (text, want) in
+        [("[1]", "expected a string at byte 1"), ("{}", "expected an array of strings at byte 0"), ("[", "ends too early at byte 1")]
+    {
+        let pod = Pod::new().env("ARGO_CONTAINER_ARGS_FILE", "$W/args");
+        pod.script("args", text, 0o644);
+        let outcome = pod.sh("echo ran");
+        assert_eq!((outcome.status, pod.exit_code().as_deref(), outcome.stdout.as_str()), (64, Some("64"), ""));
+        assert!(outcome.stderr.contains(want) && outcome.stderr.contains("/work/args"), "{outcome:?}");
+    }
+    let pod = Pod::new().env("ARGO_CONTAINER_ARGS_FILE", "$W/none");
+    assert!(pod.sh("echo ran").stderr.contains("/work/none: no such file or directory"));
+}
+
+#[test]
+fn the_template_from_the_environment() {
+    let pod = Pod::new().no_template();
+    let template =
+        format!("{{\"outputs\":{{\"parameters\":[{{\"name\":\"p\",\"valueFrom\":{{\"path\":\"{}/p\"}}}}]}}}}", pod.work.display());
+    let pod = pod.env("ARGO_TEMPLATE", &template);
+    assert_eq!(pod.sh("echo v >$W/p").status, 0);
+    assert_eq!(pod.text(&pod.output("parameters", "p")).as_deref(), Some("v\n"));
+    let outcome = Pod::new().no_template().env("ARGO_TEMPLATE", "offloaded").sh("echo ran");
+    assert!(outcome.status == 64 && outcome.stderr.contains("/argo/config/ARGO_TEMPLATE: no such file or directory"), "{outcome:?}");
+}

@@ -1,0 +1,197 @@
+//! Signals: received, or found in the signal file; and what the command starts with.
+
+use crate::pod::{Pod, until};
+
+const TRAP: &str = "trap 'echo got term; exit 3' TERM; touch $W/ready; while :; do sleep 0.02; done";
+const SLEEP: &str = "touch $W/ready; exec sleep 60";
+
+#[test]
+fn sigterm_is_forwarded() {
+    let pod = Pod::new();
+    let running = pod.start_ready(TRAP);
+    running.kill(15);
+    let outcome = running.finish();
+    assert_eq!((outcome.status, pod.exit_code().as_deref(), outcome.stdout.as_str()), (3, Some("3"), "got term\n"));
+    let pod = Pod::new();
+    let running = pod.start_ready(SLEEP);
+    running.kill(15);
+    assert_eq!((running.finish().status, pod.exit_code().as_deref()), (143, Some("143")));
+}
+
+#[test]
+fn the_signal_file() {
+    for (text, script, code) in [("15", TRAP, 3), ("15\n", TRAP, 3), ("SIGTERM", TRAP, 3), ("term", TRAP, 3), ("9", SLEEP, 137)] {
+        let pod = Pod::new();
+        let running = pod.start_ready(script);
+        pod.put("ctr/main/signal", text);
+        assert_eq!(running.finish().status, code, "{text:?}");
+        assert_eq!((pod.exit_code(), pod.text("ctr/main/signal")), (Some(code.to_string()), None));
+    }
+}
+
+#[test]
+fn a_signal_file_that_is_written_in_place() {
+    let pod = Pod::new();
+    let running = pod.start_ready(TRAP);
+    std::fs::write(pod.shared.join("ctr/main/signal"), "15").unwrap();
+    assert_eq!(running.finish().status, 3);
+}
+
+#[test]
+fn a_signal_file_before_the_start() {
+    let pod = Pod::new();
+    pod.put("ctr/main/signal", "15");
+    assert_eq!((pod.sh("exec sleep 60").status, pod.text("ctr/main/signal")), (143, None));
+}
+
+#[test]
+fn the_whole_process_group() {
+    let pod = Pod::new();
+    let running = pod.start_ready("sh -c 'echo $$ >$W/inner; touch $W/ready; exec sleep 60' & wait; echo after");
+    pod.put("ctr/main/signal", "9");
+    let outcome = running.finish();
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (137, ""));
+    let inner = std::fs::read_to_string(pod.work.join("inner")).unwrap();
+    until("the inner process to be gone", || !std::path::Path::new(&format!("/proc/{}", inner.trim())).exists());
+}
+
+#[test]
+fn rubbish_is_ignored_and_said() {
+    let pod = Pod::new();
+    let running = pod.start_ready(TRAP);
+    for text in ["term!\n", "0", "-9", "99999999999999999999", "\n", "\u{0}9"] {
+        pod.put("ctr/main/signal", text);
+        until("the file to be taken", || !pod.shared.join("ctr/main/signal").exists());
+    }
+    pod.put("ctr/main/signal", "15\n");
+    let outcome = running.finish();
+    assert_eq!(outcome.status, 3);
+    assert_eq!(outcome.stderr.matches("signal file ignored").count(), 6, "{outcome:?}");
+}
+
+#[test]
+fn a_signal_file_that_is_no_file() {
+    let pod = Pod::new();
+    let running = pod.start_ready(TRAP);
+    let signal = pod.shared.join("ctr/main/signal");
+    let secret = pod.work.join("secret");
+    std::fs::write(&secret, "9").unwrap();
+    let plant = |make: &dyn Fn(&std::path::Path)| {
+        let draft = pod.shared.join("ctr/main/.draft");
+        make(&draft);
+        std::fs::rename(draft, &signal).unwrap();
+        until("it to be taken away", || !signal.exists() && signal.symlink_metadata().is_err());
+    };
+    plant(&|draft| std::fs::create_dir(draft).unwrap());
+    plant(&|draft| std::os::unix::fs::symlink(&secret, draft).unwrap());
+    plant(&|draft| rustix::fs::mknodat(rustix::fs::CWD, draft, rustix::fs::FileType::Fifo, 0o666.into(), 0).unwrap());
+    pod.put("ctr/main/signal", "15");
+    assert_eq!(running.finish().status, 3);
+    assert!(secret.exists());
+}
+
+#[test]
+fn usr1_and_hup_once_each() {
+    let pod = Pod::new();
+    let script = "trap 'printf u >>$W/got' USR1; trap 'printf h >>$W/got' HUP; trap 'exit 0' TERM; touch $W/got $W/ready; while :; do sleep 0.02; done";
+    let running = pod.start_ready(script);
+    let got = || std::fs::read_to_string(pod.work.join("got")).unwrap();
+    running.kill(10);
+    until("USR1", || got() == "u");
+    running.kill(1);
+    until("HUP", || got() == "uh");
+    running.kill(15);
+    assert_eq!((running.finish().status, got().as_str()), (0, "uh"));
+}
+
+#[test]
+fn after_an_ignored_sigterm_9_still_kills() {
+    let pod = Pod::new();
+    let running = pod.start_ready("trap '' TERM; touch $W/ready; while :; do sleep 0.02; done");
+    running.kill(15);
+    pod.put("ctr/main/signal", "9");
+    assert_eq!(running.finish().status, 137);
+}
+
+#[test]
+fn stopping_and_continuing_does_not_end_the_step() {
+    let pod = Pod::new();
+    let running = pod.start_ready("echo $$ >$W/pid; touch $W/ready; until [ -e $W/go ]; do sleep 0.02; done; exit 4");
+    until("the pid", || std::fs::read_to_string(pod.work.join("pid")).is_ok_and(|text| text.ends_with('\n')));
+    let pid = std::fs::read_to_string(pod.work.join("pid")).unwrap();
+    let state = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap();
+        stat.rsplit(") ").next().unwrap().chars().next()
+    };
+    pod.put("ctr/main/signal", "19");
+    until("it to stop", || state() == Some('T'));
+    pod.put("ctr/main/signal", "18");
+    until("it to go on", || state() != Some('T'));
+    std::fs::write(pod.work.join("go"), "").unwrap();
+    assert_eq!((running.finish().status, pod.exit_code().as_deref()), (4, Some("4")));
+}
+
+#[test]
+fn a_burst_of_different_signals_all_arrive() {
+    let pod = Pod::new();
+    let numbers = [1, 2, 3, 10, 12, 13, 14, 16, 23, 24, 25, 26, 27, 28, 29];
+    let traps: String = numbers.iter().map(|n| format!("trap 'echo {n} >>$W/got' {n}; ")).collect();
+    let running = pod.start_ready(&format!("{traps} trap 'exit 0' TERM; touch $W/got $W/ready; while :; do sleep 0.02; done"));
+    for number in numbers {
+        running.kill(number);
+    }
+    until("all of them", || {
+        let got = std::fs::read_to_string(pod.work.join("got")).unwrap();
+        numbers.iter().all(|number| got.lines().any(|line| line == number.to_string()))
+    });
+    running.kill(15);
+    assert_eq!(running.finish().status, 0);
+}
+
+/// Mask and ignored signals in `/proc/self/status`, without 32 and 33: those are the C library's, which ignores them or not by its way of
+/// starting a process.
+fn masks(status: &str) -> Vec<u64> {
+    let bits = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
+    status.lines().filter_map(bits).map(|mask| mask & !(3 << 31)).collect()
+}
+
+#[test]
+fn mask_and_ignored_signals_are_kept() {
+    let via = ["env", "--ignore-signal=HUP,CHLD,PIPE", "--block-signal=USR2"];
+    // Not through a shell: some clear their mask.
+    let seen = |pod: &Pod| masks(&pod.run(&["--", "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]).stdout);
+    let want = [0x800, 0x1_1001];
+    assert_eq!(seen(&Pod::new().via(&via)), want);
+    assert_eq!(seen(&Pod::new().capturing().via(&via)), want);
+    assert_eq!(seen(&Pod::new()), [0, 0]);
+}
+
+#[test]
+fn the_command_dies_with_us() {
+    let pod = Pod::new();
+    let running = pod.start_ready("echo $$ >$W/pid; touch $W/ready; exec sleep 60");
+    let pid = std::fs::read_to_string(pod.work.join("pid")).unwrap();
+    running.kill(9);
+    assert_eq!(running.finish().status, 1009);
+    until("the command to be gone", || !std::path::Path::new(&format!("/proc/{}", pid.trim())).exists());
+    // Nothing half-written is left, and a second run works.
+    assert_eq!(pod.exit_code(), None);
+    assert_eq!((pod.sh("exit 5").status, pod.exit_code().as_deref()), (5, Some("5")));
+}
+
+/// Children of a process, by /proc.
+fn children(pid: u32) -> Vec<String> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().map(str::to_string).collect()
+}
+
+#[test]
+fn orphans_are_reaped() {
+    let pod = Pod::new();
+    let script = "for i in $(seq 200); do (true &) ; done; touch $W/ready; until [ -e $W/go ]; do sleep 0.02; done";
+    let running = pod.start_ready(script);
+    // The subreaper has them all, and then only the command.
+    until("every orphan to be reaped", || children(running.child.id()).len() == 1);
+    std::fs::write(pod.work.join("go"), "").unwrap();
+    assert_eq!(running.finish().status, 0);
+}
