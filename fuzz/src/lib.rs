@@ -1,0 +1,501 @@
+//! What each fuzz target asserts, as plain functions: cargo-fuzz calls them with what it finds, tests/replay.rs with the committed seeds.
+//!
+//! Every body asserts an invariant; "no crash" alone is none.
+
+use std::io::Read as _;
+
+use emissary_core::buf::Writer;
+use emissary_core::layout::{self, File, Kind, Layout};
+use emissary_core::log::{self, Format, Level};
+use emissary_core::ready::{self, Readiness};
+use emissary_core::signal::Signal;
+use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
+use emissary_core::template::Template;
+use emissary_core::{exit, gzip as framing, json, tar as headers, time};
+use serde_json::Value;
+
+/// Takes numbers off the front of the fuzzer's bytes; zeros once they are used up.
+struct Bytes<'a>(&'a [u8]);
+
+impl<'a> Bytes<'a> {
+    fn byte(&mut self) -> u8 {
+        let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
+        self.0 = rest;
+        *first
+    }
+
+    fn word(&mut self) -> u64 {
+        u64::from_le_bytes(core::array::from_fn(|_| self.byte()))
+    }
+
+    fn take(&mut self, count: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(count.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+}
+
+fn decoded(string: json::Str<'_>) -> String {
+    let mut room = vec![0; string.raw_len()];
+    String::from_utf8(string.decode(&mut room).expect("never longer than its escapes").to_vec()).expect("checked to be UTF-8")
+}
+
+/// A document as `serde_json` reads it, without a bound on its nesting.
+fn read_value(data: &[u8]) -> serde_json::Result<Value> {
+    let mut reader = serde_json::Deserializer::from_slice(data);
+    reader.disable_recursion_limit();
+    let value = serde::de::Deserialize::deserialize(&mut reader)?;
+    reader.end()?;
+    Ok(value)
+}
+
+/// Any bytes: what we accept, `serde_json` accepts, and both find the same parameters, artifacts, containers, dependencies and mounts.
+pub fn template(data: &[u8]) {
+    let Ok(template) = Template::parse(data) else { return };
+    let value = read_value(data).expect("serde_json takes what we take");
+    let list = |path: &str| value.pointer(path).and_then(Value::as_array).cloned().unwrap_or_default();
+    let text = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_str).map(str::to_string);
+    let ours: Vec<_> = template.output_parameters().map(|p| (decoded(p.name), decoded(p.path))).collect();
+    let theirs: Vec<_> =
+        list("/outputs/parameters").iter().filter_map(|p| Some((text(p, "/name")?, text(p, "/valueFrom/path")?))).collect();
+    assert_eq!(ours, theirs);
+    let artifacts = |path: &str| -> Vec<_> { list(path).iter().filter_map(|a| Some((text(a, "/name")?, text(a, "/path")?))).collect() };
+    let ours: Vec<_> = template.output_artifacts().map(|a| (decoded(a.name), decoded(a.path))).collect();
+    assert_eq!(ours, artifacts("/outputs/artifacts"));
+    let ours: Vec<_> = template.input_artifacts().map(|a| (decoded(a.name), decoded(a.path))).collect();
+    assert_eq!(ours, artifacts("/inputs/artifacts"));
+    let containers = list("/containerSet/containers");
+    let ours: Vec<_> = template.container_names().map(decoded).collect();
+    let theirs: Vec<_> = containers.iter().filter_map(|c| text(c, "/name")).collect();
+    assert_eq!(ours, theirs);
+    for name in &ours {
+        let ours: Vec<_> = template.dependencies(name.as_bytes()).map(decoded).collect();
+        let theirs: Vec<_> = containers
+            .iter()
+            .filter(|c| text(c, "/name").as_ref() == Some(name))
+            .flat_map(|c| c.pointer("/dependencies").and_then(Value::as_array).cloned().unwrap_or_default())
+            .filter_map(|d| d.as_str().map(str::to_string))
+            .collect();
+        assert_eq!(ours, theirs);
+    }
+    let ours: Vec<_> = template.mount_paths().map(decoded).collect();
+    let theirs: Vec<_> = ["container", "script", "containerSet"]
+        .iter()
+        .flat_map(|holder| list(&format!("/{holder}/volumeMounts")))
+        .filter_map(|m| text(&m, "/mountPath"))
+        .collect();
+    assert_eq!(ours, theirs);
+    assert_eq!(template.archives_logs(), value.pointer("/archiveLocation/archiveLogs").and_then(Value::as_bool).unwrap_or(false));
+    assert!(template.retry().attempts >= 1);
+}
+
+/// Any bytes: the list of strings that `serde_json` gives, or a refusal.
+pub fn argument_file(data: &[u8]) {
+    let ours: Option<Vec<String>> = json::parse_strings(data).ok().map(|strings| strings.map(decoded).collect());
+    let theirs: Option<Vec<String>> =
+        serde_json::from_slice::<Vec<String>>(data).ok().filter(|list| list.iter().all(|text| !text.contains('\0')));
+    assert_eq!(ours, theirs);
+}
+
+/// Any bytes: a number of 1 to 64, and its name parses back to it.
+pub fn signal(data: &[u8]) {
+    let Ok(signal) = Signal::parse(data) else { return };
+    assert!((1..=64).contains(&signal.number()));
+    let mut room = [0; 16];
+    let mut out = Writer::new(&mut room);
+    signal.describe(&mut out);
+    if !matches!(signal.number(), 32 | 33) {
+        assert_eq!(Signal::parse(out.written()), Ok(signal));
+    }
+    // A plain number is itself, whatever else the file may hold.
+    if let Some(number) = core::str::from_utf8(data).ok().and_then(|text| text.trim_ascii().parse::<u8>().ok())
+        && !data.contains(&b'+')
+    {
+        assert_eq!(number, signal.number());
+    }
+}
+
+/// Any bytes: the number that `u8`'s own parser reads, or a refusal.
+pub fn exit_code(data: &[u8]) {
+    let text = core::str::from_utf8(data).map(str::trim_ascii).unwrap_or("no number");
+    let want = text.parse::<u8>().ok().filter(|_| !text.starts_with('+'));
+    assert_eq!(exit::parse(data).ok(), want);
+    if let Some(code) = want {
+        let mut room = [0xa5; 3];
+        assert_eq!(exit::parse(exit::digits(code, &mut room)), Ok(code));
+    }
+}
+
+/// Any bytes and ages: READY and FAILED at any age, otherwise alive exactly as long as the marker is fresh.
+pub fn readiness(data: &[u8]) {
+    let mut bytes = Bytes(data);
+    let age_ms = bytes.word() % 60_000;
+    let marker = bytes.0;
+    let first = marker.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
+    match ready::parse(marker, age_ms) {
+        Readiness::Ready => assert_eq!(first, b"READY"),
+        Readiness::Failed(reason) => {
+            assert_eq!(first, b"FAILED");
+            assert!(reason.is_empty() || marker.windows(reason.len()).any(|part| part == reason));
+        }
+        Readiness::Wait { left_ms } => assert!(left_ms > 0 && left_ms + age_ms == ready::STALE_AFTER_MS),
+        Readiness::Dead => assert!(age_ms >= ready::STALE_AFTER_MS && first != b"READY" && first != b"FAILED"),
+    }
+}
+
+/// A second reading of Go's duration syntax, in `i128` with a whole-number fraction; `None` where it is malformed or out of range.
+fn duration_again(text: &str) -> Option<i64> {
+    let (sign, mut rest) = match text.as_bytes().first()? {
+        b'-' => (-1_i128, &text[1..]),
+        b'+' => (1, &text[1..]),
+        _ => (1, text),
+    };
+    if rest == "0" {
+        return Some(0);
+    }
+    if rest.is_empty() {
+        return None;
+    }
+    let mut total: i128 = 0;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(rest.len());
+        let (number, after) = rest.split_at(number);
+        let unit = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit);
+        // A unit ends where the next number begins: only whole units are taken.
+        let scale: i128 = match unit {
+            "ns" => 1,
+            "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
+            "ms" => 1_000_000,
+            "s" => 1_000_000_000,
+            "m" => 60_000_000_000,
+            "h" => 3_600_000_000_000,
+            _ => return None,
+        };
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+        if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') {
+            return None;
+        }
+        let whole: i128 = if whole.is_empty() { 0 } else { whole.parse::<u64>().ok()?.into() };
+        let digits = &fraction[..fraction.len().min(15)];
+        let part =
+            if digits.is_empty() { 0 } else { digits.parse::<i128>().ok()? * scale / 10_i128.pow(u32::try_from(digits.len()).ok()?) };
+        if whole * scale > i128::from(u64::MAX) {
+            return None;
+        }
+        total += whole * scale + part;
+        rest = after;
+    }
+    i64::try_from(sign * total).ok()
+}
+
+/// Any text: the same as a second implementation.
+pub fn duration(data: &[u8]) {
+    let Ok(text) = core::str::from_utf8(data) else { return };
+    assert_eq!(time::parse_duration(data).ok(), duration_again(text), "{text:?}");
+}
+
+/// Any bytes: what is accepted is a point in time whose own text parses back to it.
+pub fn rfc3339(data: &[u8]) {
+    let Ok(unix_ms) = time::parse_rfc3339(data) else { return };
+    let mut room = [0; 24];
+    let mut out = Writer::new(&mut room);
+    time::write_rfc3339(unix_ms, &mut out);
+    let text = out.finish().expect("24 bytes are enough");
+    // An offset can carry a time of year 0 or 9999 out of the years that the form can show.
+    if (-62_167_219_200_000..=253_402_300_799_999).contains(&unix_ms) {
+        assert_eq!(time::parse_rfc3339(text), Ok(unix_ms));
+    }
+}
+
+/// Any output path: never outside `outputs/`, never with `//`, `.` or `..` in it; the same however often it is cleaned.
+pub fn layout(data: &[u8]) {
+    let layout = Layout { kind: Kind::Flat, dir: b"/v", container: b"" };
+    let mut room = [0; 4096];
+    for (file, prefix, suffix) in
+        [(File::Parameter(data), &b"/v/outputs/parameters/"[..], &b""[..]), (File::Artifact(data), b"/v/outputs/artifacts/", b".tgz")]
+    {
+        let Ok(path) = layout.path(file, &mut room) else { continue };
+        let path = path.to_bytes().to_vec();
+        let inner = path.strip_prefix(prefix).and_then(|path| path.strip_suffix(suffix)).expect("inside outputs");
+        for part in inner.split(|&byte| byte == b'/') {
+            assert!(!part.is_empty() && part != b"." && part != b"..");
+        }
+        let mut again_room = [0; 4096];
+        let again = match file {
+            File::Parameter(_) => layout.path(File::Parameter(inner), &mut again_room),
+            _ => layout.path(File::Artifact(inner), &mut again_room),
+        };
+        assert_eq!(again.expect("it fitted before").to_bytes(), path);
+        // What is inside itself is inside its parent, and nothing is inside a sibling that it merely begins with.
+        assert!(layout::is_inside(data, inner) && layout::is_inside(data, b"/"));
+        assert!(!layout::is_inside(inner, &[inner, b"x"].concat()));
+    }
+}
+
+/// Any message in any form: exactly one line, UTF-8, in JSON valid with the message inside.
+pub fn log_line(data: &[u8]) {
+    let mut bytes = Bytes(data);
+    let capacity = 160 + usize::from(bytes.byte()) * 8;
+    let unix_ms = i64::try_from(bytes.word() >> 20).unwrap_or(0);
+    let message = bytes.0;
+    for format in [Format::Plain, Format::Text, Format::Json] {
+        let mut room = vec![0xa5; capacity];
+        let line = core::str::from_utf8(log::line(format, Level::Warn, unix_ms, message, &mut room)).expect("UTF-8");
+        assert!(line.ends_with('\n') && line.matches('\n').count() == 1 && line.len() <= capacity);
+        if format == Format::Json {
+            let value: Value = serde_json::from_str(line).expect("valid JSON");
+            let said = value["msg"].as_str().expect("a message");
+            let want = String::from_utf8_lossy(message);
+            assert!(said == want || said.strip_suffix('…').is_some_and(|start| want.starts_with(start) || message.len() > start.len()));
+        }
+    }
+}
+
+/// Entries of any facts: the `tar` crate reads the same names, types, sizes, owners, links and contents.
+pub fn tar_entry(data: &[u8]) {
+    let mut bytes = Bytes(data);
+    let mut archive = Vec::new();
+    let mut wanted = Vec::new();
+    while !bytes.0.is_empty() && wanted.len() < 8 {
+        let kind = bytes.byte() % 6;
+        let (mode, uid, gid, mtime_s) = (bytes.word() as u32, bytes.word() as u32, bytes.word() as u32, bytes.word() as i64 >> 8);
+        let (name_len, link_len) = (usize::from(bytes.byte()) + 2 * usize::from(bytes.byte()), usize::from(bytes.byte()));
+        // No NUL, no empty part, no slash at the end: what a walk gives. No newline either: the crate splits records at each one, whatever
+        // their length says; GNU tar and Python are asked about those (core/tests/differential.rs).
+        let clean = |raw: &[u8]| -> Vec<u8> {
+            let parts = raw.split(|&byte| byte == b'/').filter(|part| !part.is_empty());
+            parts.collect::<Vec<_>>().join(&b'/').into_iter().map(|byte| if matches!(byte, 0 | b'\n') { b'n' } else { byte }).collect()
+        };
+        let name = clean(bytes.take(name_len));
+        let link = clean(bytes.take(link_len));
+        if name.is_empty() || link.is_empty() {
+            continue;
+        }
+        let contents = bytes.take(usize::from(kind == 0) * 700);
+        let kind = match kind {
+            0 => headers::Kind::Regular { size_bytes: contents.len() as u64 },
+            1 => headers::Kind::Symlink { target: &link },
+            2 => headers::Kind::Directory,
+            3 => headers::Kind::Fifo,
+            4 => headers::Kind::CharacterDevice { major: uid & 0xfff, minor: gid & 0xf_ffff },
+            _ => headers::Kind::BlockDevice { major: uid & 0xfff, minor: gid & 0xf_ffff },
+        };
+        let entry = headers::Entry { name: &name, kind, mode, uid, gid, mtime_s };
+        let mut room = vec![0xa5; 4096];
+        let blocks = match entry.write_header(&mut room) {
+            Ok(blocks) => blocks.to_vec(),
+            Err(full) => {
+                let mut room = vec![0xa5; full.needed];
+                entry.write_header(&mut room).expect("as large as it asked for").to_vec()
+            }
+        };
+        assert_eq!(blocks.len() % headers::BLOCK_BYTES, 0);
+        archive.extend_from_slice(&blocks);
+        archive.extend_from_slice(contents);
+        archive.resize(archive.len() + headers::padding(contents.len() as u64), 0);
+        let mut read_name = name.clone();
+        if kind == headers::Kind::Directory {
+            read_name.push(b'/');
+        }
+        let link = (matches!(kind, headers::Kind::Symlink { .. })).then_some(link);
+        wanted.push((read_name, link, mode & 0o7777, uid, gid, mtime_s, contents.to_vec()));
+    }
+    archive.extend_from_slice(&headers::TRAILER);
+    let mut reader = tar::Archive::new(&archive[..]);
+    let mut rows = wanted.iter();
+    for entry in reader.entries().expect("an archive") {
+        let mut entry = entry.expect("an entry");
+        let (name, link, mode, uid, gid, mtime_s, contents) = rows.next().expect("no more entries than were written");
+        assert_eq!(entry.path_bytes().as_ref(), name);
+        assert_eq!(entry.link_name_bytes().map(|name| name.to_vec()), *link);
+        assert_eq!(entry.header().mode().expect("a mode"), *mode);
+        // The crate shows PAX numbers as records; ustar's fields hold the nearest that fits.
+        let mut numbers = [u64::from((*uid).min(0o777_7777)), u64::from((*gid).min(0o777_7777))].map(i128::from).to_vec();
+        numbers.push(i128::from(*mtime_s).clamp(0, 0o777_7777_7777));
+        let header = entry.header();
+        let read = [header.uid().expect("uid"), header.gid().expect("gid"), header.mtime().expect("mtime")].map(i128::from);
+        let mut records = Vec::new();
+        if let Some(extensions) = entry.pax_extensions().expect("records") {
+            for record in extensions {
+                let record = record.expect("a record");
+                records.push((record.key_bytes().to_vec(), record.value_bytes().to_vec()));
+            }
+        }
+        let of = |key: &str| {
+            records
+                .iter()
+                .find(|(name, _)| name == key.as_bytes())
+                .and_then(|(_, value)| core::str::from_utf8(value).ok()?.parse::<i128>().ok())
+        };
+        // The crate puts the PAX uid and gid into its header view.
+        let want = [of("uid").unwrap_or(numbers[0]), of("gid").unwrap_or(numbers[1]), numbers[2]];
+        assert_eq!(read, want);
+        assert_eq!(of("uid").unwrap_or(numbers[0]), i128::from(*uid));
+        assert_eq!(of("gid").unwrap_or(numbers[1]), i128::from(*gid));
+        assert_eq!(of("mtime").unwrap_or(numbers[2]), i128::from(*mtime_s));
+        let mut read = Vec::new();
+        entry.read_to_end(&mut read).expect("contents");
+        assert_eq!(read, *contents);
+    }
+    assert!(rows.next().is_none(), "fewer entries than were written");
+}
+
+/// Any contents, split anywhere: flate2 reads them back from the framing around stored blocks.
+pub fn gzip(data: &[u8]) {
+    let mut bytes = Bytes(data);
+    let split = usize::from(bytes.byte());
+    let contents = bytes.0;
+    let mut member = framing::Member::new();
+    let mut stream = framing::HEADER.to_vec();
+    let (first, second) = contents.split_at(split.min(contents.len()));
+    for (part, last) in [(first, 0), (second, 1)] {
+        member.update(part);
+        let length = u16::try_from(part.len()).expect("shorter than 64 KiB");
+        stream.push(last);
+        stream.extend_from_slice(&length.to_le_bytes());
+        stream.extend_from_slice(&(!length).to_le_bytes());
+        stream.extend_from_slice(part);
+    }
+    stream.extend_from_slice(&member.trailer());
+    let mut back = Vec::new();
+    flate2::read::GzDecoder::new(&stream[..]).read_to_end(&mut back).expect("a gzip member");
+    assert_eq!(back, contents);
+}
+
+/// Any sequence of events: one command at a time, no signal to one that has been reaped, exactly one end, and never silence after the
+/// command's end.
+pub fn supervisor(data: &[u8]) {
+    let mut bytes = Bytes(data);
+    let flags = bytes.byte();
+    let setup = Setup { waits_for_ready: flags & 1 != 0, pauses_before: flags & 2 != 0, pauses_after: flags & 4 != 0 };
+    let mut machine = Machine::new(setup);
+    let (mut runs, mut finished, mut now_ms) = (false, false, 0_u64);
+    let (mut spawns, mut attempts) = (0_u32, 1_u32);
+    while !bytes.0.is_empty() {
+        let kind = bytes.byte();
+        let value = bytes.byte();
+        let gate = [Gate::Ready, Gate::Dependencies, Gate::Before, Gate::Retry, Gate::After][usize::from(value % 5)];
+        let event = match kind % 14 {
+            0 => Event::Begin,
+            1 => Event::Opened(gate),
+            2 => {
+                let plan = Plan {
+                    has_dependencies: value & 1 != 0,
+                    is_sidecar: value & 2 != 0,
+                    saves_outputs: value & 4 != 0,
+                    attempts: u32::from(value >> 5),
+                    retry_pause_ms: u64::from(value & 8) * 10,
+                    grace_ms: 50,
+                };
+                Event::Planned(plan)
+            }
+            3 => Event::Found,
+            // The world can only report what happened: a command that was asked for began, one that runs ended.
+            4 => Event::Spawned,
+            5 => Event::Failed(value.max(1)),
+            6 if runs => Event::Exited(value),
+            7 => Event::Drained,
+            8 => Event::CopyFailed,
+            9 => Event::Saved { all: value & 1 != 0 },
+            10 | 11 => match Signal::new(u64::from(value % 64) + 1) {
+                Some(signal) => Event::Signal(signal),
+                None => continue,
+            },
+            12 => Event::MainsExited,
+            _ => {
+                now_ms += u64::from(value);
+                Event::Tick
+            }
+        };
+        let ended = matches!(event, Event::Exited(_));
+        if let Event::Planned(plan) = event {
+            attempts = attempts.max(plan.attempts);
+        }
+        if ended {
+            runs = false;
+        }
+        machine.handle(now_ms, event);
+        let mut actions = 0;
+        while let Some(action) = machine.poll_action() {
+            actions += 1;
+            assert!(!finished, "{action:?} after the end");
+            match action {
+                Action::Spawn => {
+                    assert!(!runs, "two commands at once");
+                    spawns += 1;
+                    // It starts at once, as the caller reports; a failure to start is told as such by a later event.
+                    if bytes.byte() & 7 == 0 {
+                        machine.handle(now_ms, Event::Failed(64));
+                    } else {
+                        runs = true;
+                        machine.handle(now_ms, Event::Spawned);
+                    }
+                }
+                Action::Forward(_) => assert!(runs, "a signal to nobody"),
+                Action::Finish(_) => {
+                    assert!(!runs, "the end while the command runs");
+                    finished = true;
+                }
+                Action::Save | Action::Drain => assert!(!runs),
+                Action::Await(_) | Action::Plan | Action::Find | Action::Abandon => {}
+            }
+        }
+        assert!(!ended || actions > 0, "silence after the command's end");
+        assert!(spawns <= attempts.max(1), "more attempts than asked for");
+        assert!(!machine.has_action());
+    }
+    // From wherever it is, a patient world brings it to an end.
+    for _ in 0..64 {
+        if finished {
+            return;
+        }
+        now_ms += 100_000;
+        if runs {
+            runs = false;
+            machine.handle(now_ms, Event::Exited(1));
+        }
+        let plan = Plan { has_dependencies: false, is_sidecar: false, saves_outputs: true, attempts: 1, retry_pause_ms: 0, grace_ms: 0 };
+        for event in [
+            Event::Begin,
+            Event::Opened(Gate::Ready),
+            Event::Planned(plan),
+            Event::Opened(Gate::Dependencies),
+            Event::Found,
+            Event::Opened(Gate::Before),
+            Event::Opened(Gate::After),
+            Event::Drained,
+            Event::Saved { all: true },
+            Event::Tick,
+        ] {
+            machine.handle(now_ms, event);
+            while let Some(action) = machine.poll_action() {
+                match action {
+                    Action::Spawn => {
+                        runs = true;
+                        machine.handle(now_ms, Event::Spawned);
+                    }
+                    Action::Finish(_) => finished = true,
+                    _ => {}
+                }
+            }
+        }
+    }
+    assert!(finished, "no end");
+}
+
+/// Every target by its name.
+pub const TARGETS: [(&str, fn(&[u8])); 12] = [
+    ("argument_file", argument_file),
+    ("duration", duration),
+    ("exit_code", exit_code),
+    ("gzip", gzip),
+    ("layout", layout),
+    ("log_line", log_line),
+    ("readiness", readiness),
+    ("rfc3339", rfc3339),
+    ("signal", signal),
+    ("supervisor", supervisor),
+    ("tar_entry", tar_entry),
+    ("template", template),
+];
