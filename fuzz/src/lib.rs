@@ -484,8 +484,11 @@ pub fn supervisor(data: &[u8]) {
     assert!(finished, "no end");
 }
 
+/// What a target runs.
+pub type Check = fn(&[u8]);
+
 /// Every target by its name.
-pub const TARGETS: [(&str, fn(&[u8])); 12] = [
+pub const TARGETS: [(&str, Check); 12] = [
     ("argument_file", argument_file),
     ("duration", duration),
     ("exit_code", exit_code),

@@ -21,6 +21,9 @@ pub(crate) fn test() -> Result<()> {
     let mut tests = command("cargo");
     tests.args(["test", "--locked", "--workspace", "--no-fail-fast"]).env("EMISSARY_BIN", &binary);
     let succeeded = tally.cargo_test(&mut tests)?;
+    let mut seeds = command("cargo");
+    seeds.args(["test", "--locked", "--quiet", "--manifest-path", "fuzz/Cargo.toml"]);
+    let succeeded = tally.cargo_test(&mut seeds)? && succeeded;
     println!("\n{} passed, {} failed", tally.passed, tally.failed);
     if tally.failed > 0 || !succeeded {
         bail!("tests failed");
