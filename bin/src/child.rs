@@ -2,7 +2,7 @@
 
 use core::ffi::CStr;
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use emissary_core::buf::Writer;
 use emissary_core::exit::Outcome;
@@ -12,9 +12,11 @@ use rustix::fs::{Access, AtFlags, CWD, FileType};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions};
 
+use crate::console::Console;
 use crate::error::Error;
 use crate::sys::{self, Argv, Mask, Spawn};
-use crate::tee;
+use crate::tee::{self, Source};
+use crate::terminal::Terminal;
 
 /// Where commands are looked for where `PATH` is not set (the default of execvp(3)).
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
@@ -61,36 +63,62 @@ pub(crate) fn find(name: &CStr) -> Result<CString, Error> {
     Err(not_started(bytes, if denied { b"permission denied" } else { b"executable file not found in $PATH" }))
 }
 
-/// A running command and our ends of its pipes.
+/// A running command and our ends of its outputs.
 pub(crate) struct Started {
     pub(crate) pid: Pid,
-    pub(crate) outputs: [Option<OwnedFd>; 2],
+    pub(crate) outputs: [Option<Source>; 2],
+    pub(crate) terminal: Option<Terminal>,
 }
 
-/// Starts the command in a process group of its own; `capture` puts pipes before its stdout and stderr.
+/// Starts the command in a process group of its own; `capture` puts pipes before its stdout and stderr, and a stdin that is a terminal one of its
+/// own before stdin and before each of the others that is a terminal too.
 ///
 /// # Errors
 /// In the words of Go's os/exec, with a hint where the kernel's error is about the interpreter.
-pub(crate) fn spawn(path: &CStr, argv: &Argv<'_>, capture: bool, inherited: &Inherited) -> Result<Started, Error> {
-    let pipes = if capture { Some((tee::pipe()?, tee::pipe()?)) } else { None };
-    let (outputs, sinks) = match pipes {
-        Some(((out, out_sink), (err, err_sink))) => ([Some(out), Some(err)], [Some(out_sink), Some(err_sink)]),
-        None => ([None, None], [None, None]),
+pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: bool, inherited: &Inherited) -> Result<Started, Error> {
+    let ours = [rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let on_terminal = rustix::termios::isatty(rustix::stdio::stdin());
+    let (terminal, slave) = match on_terminal.then(Terminal::open) {
+        Some(Ok((terminal, slave))) => (Some(terminal), Some(slave)),
+        Some(Err(error)) => {
+            console.warn(&[&error.text, b"; the command gets our own terminal"]);
+            (None, None)
+        }
+        None => (None, None),
     };
-    let [out_sink, err_sink] = &sinks;
+    let (mut outputs, mut sinks) = ([None, None], [None, None]);
+    let mut reads_terminal = false;
+    let mut uses_terminal = [false; 2];
+    for at in 0..2 {
+        uses_terminal[at] = terminal.is_some() && rustix::termios::isatty(ours[at]);
+        if let Some(terminal) = terminal.as_ref().filter(|_| uses_terminal[at]) {
+            // Both may be on it: it is read once, for the first.
+            if !reads_terminal {
+                outputs[at] = Some(Source::Terminal(terminal.output()?));
+                reads_terminal = true;
+            }
+        } else if capture {
+            let (source, sink) = tee::pipe()?;
+            (outputs[at], sinks[at]) = (Some(Source::Pipe(source)), Some(sink));
+        }
+    }
+    let slave = slave.as_ref().map(AsFd::as_fd);
+    let end = |at: usize| if uses_terminal[at] { slave } else { sinks[at].as_ref().map(AsFd::as_fd) };
     let result = sys::spawn(&Spawn {
         path,
         argv,
-        stdio: [None, out_sink.as_ref().map(AsFd::as_fd), err_sink.as_ref().map(AsFd::as_fd)],
-        terminal: false,
+        stdio: [slave, end(0), end(1)],
+        terminal: terminal.is_some(),
         mask: inherited.mask,
         ignores_sigchld: inherited.ignores_sigchld,
         umask: inherited.umask,
     });
-    match result {
-        Ok(pid) => Ok(Started { pid, outputs }),
-        Err(errno) => Err(explain(path, errno)),
+    let pid = result.map_err(|errno| explain(path, errno))?;
+    if on_terminal && terminal.is_none() {
+        // So that it may read from it.
+        let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), pid);
     }
+    Ok(Started { pid, outputs, terminal })
 }
 
 fn explain(path: &CStr, errno: Errno) -> Error {

@@ -19,6 +19,7 @@ mod child;
 mod events;
 mod inputs;
 mod tee;
+mod terminal;
 
 mod artifact;
 mod files;

@@ -28,7 +28,8 @@ use crate::files::{Folder, Shared};
 use crate::inputs;
 use crate::outputs;
 use crate::sys::{self, Argv};
-use crate::tee::Tee;
+use crate::tee::{Kept, Tee};
+use crate::terminal::Terminal;
 
 /// Seconds between a SIGTERM and the SIGKILL after it where nothing else is said: Kubernetes' default.
 const DEFAULT_GRACE_S: u64 = 30;
@@ -122,6 +123,8 @@ fn supervise(
         }),
         template: None,
         tee: None,
+        captures: false,
+        terminal: None,
         child: None,
         is_draining: false,
         reap_is_due: false,
@@ -178,6 +181,8 @@ struct Run<'a> {
     machine: Machine,
     template: Option<Template<'a>>,
     tee: Option<Tee<'a>>,
+    captures: bool,
+    terminal: Option<Terminal>,
     child: Option<Pid>,
     is_draining: bool,
     reap_is_due: bool,
@@ -232,7 +237,8 @@ impl<'a> Run<'a> {
             inputs::link(&template)?;
         }
         if is_flat || is_true(c"ARGO_INCLUDE_SCRIPT_OUTPUT") || template.archives_logs() {
-            self.tee = Some(Tee::new(self.console, self.folder, is_flat));
+            self.captures = true;
+            self.tee = Some(Tee::new(self.console, self.folder, if is_flat { Kept::Flat } else { Kept::Pod }));
         }
         if !is_flat {
             plan.has_dependencies = template.dependencies(name).next().is_some();
@@ -276,14 +282,15 @@ impl<'a> Run<'a> {
     }
 
     fn spawn(&mut self, path: &CStr, argv: &Argv<'_>, inherited: &Inherited) {
-        match child::spawn(path, argv, self.tee.is_some(), inherited) {
+        match child::spawn(self.console, path, argv, self.captures, inherited) {
             Err(error) => self.fail(&error),
             Ok(started) => {
                 self.child = Some(started.pid);
                 self.is_draining = false;
-                if let Some(tee) = &mut self.tee {
-                    tee.attach(started.outputs);
+                if started.outputs.iter().any(Option::is_some) {
+                    self.tee.get_or_insert_with(|| Tee::new(self.console, self.folder, Kept::Nothing)).attach(started.outputs);
                 }
+                self.terminal = started.terminal;
                 self.tell(Event::Spawned);
                 // What was there before we began to watch, and what came while the command was being started.
                 self.look(false);
@@ -302,6 +309,12 @@ impl<'a> Run<'a> {
     /// A signal for the command. An artifact plugin's server ends through its signal file alone: its pod sends SIGTERM to all containers at
     /// once, and the server is still needed then.
     fn signal(&mut self, signal: Signal, is_from_file: bool) {
+        match &self.terminal {
+            // The kernel tells the command, once its own terminal has the new size.
+            Some(terminal) if signal == Signal::WINCH && !is_from_file => return terminal.resize(),
+            Some(terminal) if signal == Signal::CONT => terminal.make_raw(),
+            _ => {}
+        }
         if self.role == Role::Main || is_from_file || signal != Signal::TERM {
             self.tell(Event::Signal(signal));
         }
@@ -324,6 +337,9 @@ impl<'a> Run<'a> {
 
     /// Moves what the command has written.
     fn pump(&mut self) {
+        if let Some(terminal) = &mut self.terminal {
+            terminal.pump();
+        }
         if let Some(tee) = &mut self.tee {
             tee.pump();
             if tee.takes_failure() {
@@ -332,6 +348,8 @@ impl<'a> Run<'a> {
         }
         if self.is_draining && self.tee.as_ref().is_none_or(Tee::is_drained) {
             self.is_draining = false;
+            // Ours has its settings back before anything else is said on it.
+            self.terminal = None;
             self.tell(Event::Drained);
         }
     }
@@ -346,6 +364,9 @@ impl<'a> Run<'a> {
         }
         if let Some(tee) = &self.tee {
             tee.poll_for(&mut set);
+        }
+        if let Some(terminal) = &self.terminal {
+            terminal.poll_for(&mut set);
         }
         set.wait(now_ms, times.into_iter().flatten().min());
         while let Some(signal) = self.signals.next() {

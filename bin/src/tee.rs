@@ -17,6 +17,9 @@ use crate::files::Folder;
 /// Bytes that are read at once: what a pipe holds unless told otherwise (pipe(7)).
 const BUFFER_BYTES: usize = 65_536;
 
+/// More than the kernel holds between the two ends of a terminal: a background process that writes on and on is read no further.
+const TERMINAL_BYTES: usize = 1 << 20;
+
 /// Bytes that a pipe takes without blocking once poll(2) calls it writable.
 const PIPE_BUF_BYTES: usize = 4_096;
 
@@ -29,6 +32,8 @@ struct Copy {
 /// One of the command's outputs on its way.
 struct Stream {
     source: Option<OwnedFd>,
+    /// It is our end of the command's terminal.
+    is_terminal: bool,
     /// Bytes still to be read once the command is gone; `None` while it runs.
     left: Option<usize>,
     target: BorrowedFd<'static>,
@@ -41,6 +46,25 @@ struct Stream {
     buffer: Vec<u8>,
     /// Filled part of the buffer that our own stdout or stderr has not taken yet.
     pending: core::ops::Range<usize>,
+}
+
+/// Which copies are kept.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// None: output only passes through, from the command's terminal.
+    Nothing,
+    /// The flat layout's: stdout and stderr.
+    Flat,
+    /// The pod layout's: stdout and both combined.
+    Pod,
+}
+
+/// What one of the command's outputs is read from.
+pub(crate) enum Source {
+    /// Its own pipe.
+    Pipe(OwnedFd),
+    /// The command's terminal, which carries both where both are on it.
+    Terminal(OwnedFd),
 }
 
 /// Both outputs and their copies.
@@ -57,13 +81,17 @@ const STDERR: usize = 1;
 const COMBINED: usize = 2;
 
 impl<'a> Tee<'a> {
-    /// Opens the copies: stdout and stderr in the flat layout, stdout and both combined in the pod layout. A copy that cannot be opened is
-    /// said and counts as failed; the command runs all the same.
-    pub(crate) fn new(console: Console, folder: &'a Folder, flat: bool) -> Self {
+    /// Opens the copies. One that cannot be opened is said and counts as failed; the command runs all the same.
+    pub(crate) fn new(console: Console, folder: &'a Folder, kept: Kept) -> Self {
         let copy = |file| Copy { name: layout::base_name(file), file: None };
         let copies = [copy(File::Stdout), copy(File::Stderr), copy(File::Combined)];
         let mut tee = Self { console, folder, copies, streams: [None, None], copy_failed: false };
-        for at in [STDOUT, if flat { STDERR } else { COMBINED }] {
+        let opened: &[usize] = match kept {
+            Kept::Nothing => &[],
+            Kept::Flat => &[STDOUT, STDERR],
+            Kept::Pod => &[STDOUT, COMBINED],
+        };
+        for &at in opened {
             match folder.append(tee.copies[at].name) {
                 Ok(file) => tee.copies[at].file = Some(file),
                 Err(error) => tee.fail(&error),
@@ -82,10 +110,14 @@ impl<'a> Tee<'a> {
         core::mem::replace(&mut self.copy_failed, false)
     }
 
-    /// Takes the reading ends of a new attempt's pipes: stdout and stderr, where they are captured.
-    pub(crate) fn attach(&mut self, sources: [Option<OwnedFd>; 2]) {
+    /// Takes what a new attempt's stdout and stderr are read from, where they are.
+    pub(crate) fn attach(&mut self, sources: [Option<Source>; 2]) {
         for (at, source) in sources.into_iter().enumerate() {
-            let Some(source) = source else { continue };
+            let (source, is_terminal) = match source {
+                Some(Source::Pipe(source)) => (source, false),
+                Some(Source::Terminal(source)) => (source, true),
+                None => continue,
+            };
             let (target, target_name) =
                 if at == STDOUT { (rustix::stdio::stdout(), "stdout") } else { (rustix::stdio::stderr(), "stderr") };
             let target_is_file = rustix::fs::fstat(target).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file());
@@ -93,6 +125,7 @@ impl<'a> Tee<'a> {
             let buffer = self.streams[at].take().map_or_else(|| vec![0; BUFFER_BYTES], |stream| stream.buffer);
             self.streams[at] = Some(Stream {
                 source: Some(source),
+                is_terminal,
                 left: None,
                 target,
                 target_name,
@@ -137,6 +170,8 @@ impl<'a> Tee<'a> {
         let limit = stream.left.unwrap_or(BUFFER_BYTES).min(BUFFER_BYTES);
         let read = match rustix::io::read(source, &mut stream.buffer[..limit]) {
             Ok(read) => read,
+            // The kernel has made everything visible that was written to a terminal before it says so.
+            Err(Errno::AGAIN) if stream.is_terminal && stream.left.is_some() => 0,
             Err(Errno::AGAIN | Errno::INTR) => return false,
             // EIO is the end of a terminal; anything else is an end as well.
             Err(_) => 0,
@@ -201,8 +236,13 @@ impl<'a> Tee<'a> {
     /// The command is gone: what is in the pipes now is the last that is waited for, whoever else holds them open.
     pub(crate) fn begin_drain(&mut self) {
         for stream in self.streams.iter_mut().flatten() {
-            let left = stream.source.as_ref().and_then(|source| rustix::io::ioctl_fionread(source).ok()).unwrap_or(0);
-            stream.left = Some(usize::try_from(left).unwrap_or(usize::MAX));
+            let left = match &stream.source {
+                // How much is under way to a terminal cannot be asked; its end, or a moment without anything, is waited for.
+                Some(_) if stream.is_terminal => TERMINAL_BYTES,
+                Some(source) => rustix::io::ioctl_fionread(source).map_or(0, |left| usize::try_from(left).unwrap_or(usize::MAX)),
+                None => 0,
+            };
+            stream.left = Some(left);
             if left == 0 {
                 stream.source = None;
             }

@@ -112,7 +112,7 @@ fn a_reader_that_takes_nothing_does_not_outlast_a_request_to_end() {
     let mut running = pod.start(&["--", "sh", "-c", "head -c 131072 /dev/zero | tr '\\0' x; touch $W/written"]);
     let _held = running.child.stdout.take();
     // Our own pipe takes 64 KiB and the command's another: the command can end while we cannot pass everything on.
-    crate::pod::until("the command to end", || pod.work.join("written").exists());
+    crate::pod::until("the command to end", || pod.work.join("written").exists() && running.children().is_empty());
     crate::pod::until("SIGTERM to be heard", || {
         running.kill(15);
         pod.exit_code().is_some()

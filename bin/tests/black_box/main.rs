@@ -14,4 +14,5 @@ mod outputs;
 mod ready;
 mod sets;
 mod signals;
+mod terminal;
 mod wait;

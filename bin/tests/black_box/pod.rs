@@ -19,11 +19,21 @@ pub(crate) fn binary() -> &'static Path {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
     COPY.get_or_init(|| {
         let built = std::env::var_os("EMISSARY_BIN").map_or_else(|| env!("CARGO_BIN_EXE_emissary").into(), PathBuf::from);
-        // One name for every run, beside the temporary folders: it is linked into them, and a test process has no end at which to remove it.
-        let copy = std::env::temp_dir().join(format!("emissary-under-test-{}", rustix::process::getuid().as_raw()));
-        let draft = copy.with_extension(std::process::id().to_string());
-        std::fs::copy(&built, &draft).unwrap_or_else(|error| panic!("{}: {error}", built.display()));
-        std::fs::rename(&draft, &copy).unwrap();
+        // Beside the temporary folders, into which it is linked, and under our process id: runs may overlap. A test process has no end at which
+        // to remove it; the next run does.
+        let prefix = "emissary-under-test-";
+        for entry in std::fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
+            let stale = entry
+                .file_name()
+                .to_str()
+                .and_then(|name| name.strip_prefix(prefix))
+                .is_some_and(|pid| !Path::new("/proc").join(pid).exists());
+            if stale {
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        let copy = std::env::temp_dir().join(format!("{prefix}{}", std::process::id()));
+        std::fs::copy(&built, &copy).unwrap_or_else(|error| panic!("{}: {error}", built.display()));
         copy
     })
 }
@@ -219,6 +229,13 @@ impl Pod {
         Running { child: self.process(args).process_group(0).spawn().unwrap(), began: Instant::now() }
     }
 
+    /// Starts it with these for stdin, stdout and stderr.
+    pub(crate) fn start_on(&self, args: &[&str], [stdin, stdout, stderr]: [Stdio; 3]) -> Running {
+        let mut process = self.process(args);
+        process.stdin(stdin).stdout(stdout).stderr(stderr).process_group(0);
+        Running { child: process.spawn().unwrap(), began: Instant::now() }
+    }
+
     /// Starts `emissary -- sh -c SCRIPT` and waits until the script has made `$W/ready`.
     pub(crate) fn start_ready(&self, script: &str) -> Running {
         let running = self.start(&["--", "sh", "-c", script]);
@@ -264,6 +281,13 @@ impl Running {
         rustix::process::kill_process(pid, rustix::process::Signal::from_named_raw(signal).unwrap()).unwrap();
     }
 
+    /// Process ids of its children.
+    pub(crate) fn children(&self) -> Vec<String> {
+        let pid = self.child.id();
+        let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+        text.split_whitespace().map(str::to_string).collect()
+    }
+
     /// Its end.
     pub(crate) fn finish(mut self) -> Outcome {
         let (mut out, mut err) = (self.child.stdout.take(), self.child.stderr.take());
@@ -295,6 +319,16 @@ impl Running {
             assert!(status.is_some(), "still running after {DEADLINE:?}: {outcome:?}");
             outcome
         })
+    }
+}
+
+impl Drop for Running {
+    /// A test that fails leaves nothing behind.
+    fn drop(&mut self) {
+        if let Ok(None) = self.child.try_wait() {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
     }
 }
 

@@ -106,10 +106,7 @@ fn sigterm_between_attempts_ends_it() {
     let pod = retrying(r#"{"retries":5,"duration":"1h"}"#);
     let running = pod.start(&["--loglevel", "info", "--", "sh", "-c", "echo try; exit 1"]);
     until("the first attempt to end", || pod.text("ctr/main/stdout").as_deref() == Some("try\n"));
-    until("it to pause", || {
-        let stat = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", running.child.id())).unwrap_or_default();
-        stat.is_empty()
-    });
+    until("it to pause", || running.children().is_empty());
     running.kill(15);
     assert_eq!((running.finish().status, pod.exit_code().as_deref()), (143, Some("143")));
 }

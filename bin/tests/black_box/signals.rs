@@ -179,19 +179,13 @@ fn the_command_dies_with_us() {
     assert_eq!((pod.sh("exit 5").status, pod.exit_code().as_deref()), (5, Some("5")));
 }
 
-/// Children of a process, by /proc.
-fn children(pid: u32) -> Vec<String> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().map(str::to_string).collect()
-}
-
 #[test]
 fn orphans_are_reaped() {
     let pod = Pod::new();
     let script = "for i in $(seq 200); do (true &) ; done; touch $W/ready; until [ -e $W/go ]; do sleep 0.02; done";
     let running = pod.start_ready(script);
     // The subreaper has them all, and then only the command.
-    until("every orphan to be reaped", || children(running.child.id()).len() == 1);
+    until("every orphan to be reaped", || running.children().len() == 1);
     std::fs::write(pod.work.join("go"), "").unwrap();
     assert_eq!(running.finish().status, 0);
 }
