@@ -341,7 +341,11 @@ impl<'a> Run<'a> {
             terminal.pump();
         }
         if let Some(tee) = &mut self.tee {
-            tee.pump();
+            let mut moved = tee.pump();
+            // The end of a terminal's output is that nothing more is there, which no event tells.
+            while moved && self.is_draining {
+                moved = tee.pump();
+            }
             if tee.takes_failure() {
                 self.tell(Event::CopyFailed);
             }
