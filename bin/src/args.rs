@@ -29,6 +29,8 @@ pub(crate) struct Common<'a> {
     pub(crate) name: Option<&'a CStr>,
     pub(crate) kind: Option<Kind>,
     pub(crate) dir: Option<&'a CStr>,
+    /// The arguments ask for a command to be run, whatever is wrong with them: its exit code is waited for.
+    pub(crate) is_run: bool,
 }
 
 /// Flags of `wait`.
@@ -204,6 +206,7 @@ pub(crate) fn parse<'a>(
     common: &mut Common<'a>,
     delegate_exists: impl FnOnce() -> bool,
 ) -> Result<Command<'a>, Error> {
+    common.is_run = args.contains(&c"--");
     let mut words = Words { args, attached: None };
     let mut role = None;
     let mut wait = Wait::default();
@@ -267,6 +270,7 @@ pub(crate) fn parse<'a>(
                         }
                         other => return Err(usage(&[b"unknown subcommand '", other, b"'; a command to run stands behind `--`"])),
                     });
+                    common.is_run = matches!(role, Some(Role::Run | Role::PluginSidecar));
                     continue;
                 }
                 // The command begins at the first word that is no flag.
@@ -355,7 +359,7 @@ mod tests {
         look: impl Fn(Result<Command<'_>, Error>, &Common<'_>),
     ) {
         let console = Console { format: Format::Plain, level: Level::Warn };
-        let mut common = Common { personality, console, name: None, kind: None, dir: None };
+        let mut common = Common { personality, console, name: None, kind: None, dir: None, is_run: false };
         let result = parse(words, &mut common, || delegate);
         look(result, &common);
     }

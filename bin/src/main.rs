@@ -46,11 +46,12 @@ fn start(args: &[&'static CStr]) -> u8 {
         Personality::Emissary => Console { format: Format::Plain, level: Level::Warn },
         Personality::Argoexec => Console { format: Format::Text, level: Level::Info },
     };
-    let mut common = Common { personality, console, name: None, kind: None, dir: None };
+    let mut common = Common { personality, console, name: None, kind: None, dir: None, is_run: false };
     let delegate = sys::env(c"EMISSARY_DELEGATE").unwrap_or(DELEGATE);
     let command = args::parse(args.get(1..).unwrap_or_default(), &mut common, || rustix::fs::stat(delegate).is_ok());
     let console = common.console;
     match command {
+        Err(error) if common.is_run => run::refuse(&common, &error),
         Err(error) => console.fatal(&error),
         Ok(Command::Run { command }) => run::run(&common, command, run::Role::Main),
         Ok(Command::PluginSidecar { command }) => run::run(&common, command, run::Role::PluginSidecar),

@@ -67,6 +67,22 @@ pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
         Err(error) => return console.fatal(&error),
     };
     let code = supervise(console, &shared, &folder, command, role, &inherited).unwrap_or_else(|error| console.fatal(&error));
+    leave(console, &folder, code)
+}
+
+/// Ends a run whose arguments are wrong: somebody may wait for its exit code.
+pub(crate) fn refuse(common: &Common<'_>, error: &Error) -> u8 {
+    let code = common.console.fatal(error);
+    rustix::process::umask(Mode::empty());
+    // Where there is no folder to leave it in, there is nobody to find it.
+    match Shared::open(common).and_then(|shared| shared.own()) {
+        Ok(folder) => leave(common.console, &folder, code),
+        Err(_) => code,
+    }
+}
+
+/// Writes the exit code; gives the status to exit with, which is the same.
+fn leave(console: Console, folder: &Folder, code: u8) -> u8 {
     let mut room = [0; 3];
     match folder.write(layout::base_name(File::ExitCode), exit::digits(code, &mut room), 0o644) {
         Ok(()) => code,

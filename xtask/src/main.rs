@@ -1,6 +1,7 @@
 //! `cargo xtask COMMAND`: builds, plays, tests and fuzzes emissary. One file a command.
 
 mod build;
+mod containers;
 mod demo;
 mod fuzz;
 mod test;
@@ -15,7 +16,7 @@ cargo xtask COMMAND
 
   build [--target T]           the static binary, in dist/<target>/emissary; without --target, the host's musl target
   demo [--docker]              plays a pod on this machine: init, main, wait; with --docker as containers of a FROM scratch image
-  test                         everything: unit, golden, black-box and scenario tests, core on bare metal
+  test                         everything: unit, golden, black-box, scenario and container tests, core on bare metal
   fuzz [--seconds N] [TARGET]  the fuzz targets, each N seconds (20)
 ";
 

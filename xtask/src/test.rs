@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use crate::build;
+use crate::containers;
 use crate::tools::{command, install, output, root};
 
 /// A target without an operating system, on which core has to compile.
@@ -18,6 +19,11 @@ pub(crate) fn test() -> Result<()> {
     let mut tally = Tally::default();
     tally.step("core compiles for bare metal without alloc", core_on_bare_metal());
     tally.step("the README names every command", readme_names_commands());
+    if containers::is_available() {
+        tally.step("a pod of containers, PID namespaces shared and not", containers::test(&binary));
+    } else {
+        println!("skip  a pod of containers: Docker does not answer");
+    }
     let mut tests = command("cargo");
     tests.args(["test", "--locked", "--workspace", "--no-fail-fast"]).env("EMISSARY_BIN", &binary);
     let succeeded = tally.cargo_test(&mut tests)?;

@@ -11,6 +11,7 @@ mod flat;
 mod init_and_kill;
 mod logs;
 mod outputs;
+mod races;
 mod ready;
 mod sets;
 mod signals;

@@ -1,0 +1,154 @@
+//! Races, each provoked on purpose.
+
+use core::time::Duration;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::pod::{Pod, is_root, until};
+
+#[test]
+fn a_signal_file_at_any_moment_of_the_start() {
+    // From before we look for it to after the command runs: it is delivered, whenever it comes.
+    for delay_us in (0..8_000).step_by(200) {
+        let pod = Pod::new();
+        std::fs::create_dir_all(pod.shared.join("ctr/main")).unwrap();
+        let running = pod.start(&["--", "sleep", "60"]);
+        std::thread::sleep(Duration::from_micros(delay_us));
+        pod.put("ctr/main/signal", "15");
+        assert_eq!((running.finish().status, pod.exit_code().as_deref()), (143, Some("143")), "after {delay_us} us");
+    }
+}
+
+#[test]
+fn sigterm_at_any_moment_of_the_start() {
+    for delay_us in (0..8_000).step_by(200) {
+        let pod = Pod::new();
+        let running = pod.start(&["--", "sleep", "60"]);
+        std::thread::sleep(Duration::from_micros(delay_us));
+        running.kill(15);
+        let outcome = running.finish();
+        // Before our first instruction the kernel's default ends us, and nothing is left: 1015 is a death by SIGTERM.
+        let early = outcome.status == 1015 && pod.exit_code().is_none();
+        assert!(early || (outcome.status, pod.exit_code().as_deref()) == (143, Some("143")), "after {delay_us} us: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_signal_at_the_exit() {
+    for round in 0..40 {
+        let pod = Pod::new();
+        let running = pod.start_ready("touch $W/ready; exit 5");
+        pod.put("ctr/main/signal", "15");
+        running.kill(10);
+        let outcome = running.finish();
+        // It came in time, or the command had ended: the file and the status agree.
+        assert!([5, 138, 143].contains(&outcome.status), "round {round}: {outcome:?}");
+        assert_eq!(pod.exit_code(), Some(outcome.status.to_string()));
+    }
+}
+
+#[test]
+fn sigterm_while_outputs_are_saved() {
+    let template = r#"{"outputs":{"artifacts":[{"name":"a","path":"$W/o"}],"parameters":[{"name":"p","valueFrom":{"path":"$W/p"}}]}}"#;
+    for code in [0, 7] {
+        let pod = Pod::new().template(template);
+        let running = pod.start(&["--", "sh", "-c", &format!("head -c 40000000 /dev/urandom >$W/o; echo v >$W/p; exit {code}")]);
+        // The archive is written under a name of its own: it has begun.
+        let folder = pod.shared.join(pod.output("artifacts", ""));
+        let begun = || std::fs::read_dir(&folder).is_ok_and(|entries| entries.count() > 0);
+        until("the archive to begin", begun);
+        running.kill(15);
+        assert_eq!((running.finish().status, pod.exit_code()), (code, Some(code.to_string())));
+        assert_eq!(pod.entries(&pod.output("artifacts", "o.tgz"))[0].1.len(), 40_000_000);
+        assert_eq!(pod.text(&pod.output("parameters", "p")).as_deref(), Some("v\n"));
+    }
+}
+
+#[test]
+fn a_marker_that_is_renamed_while_it_is_read() {
+    let pod = Pod::new().env("ARGO_WAIT_FOR_READY", "true");
+    pod.put("status", "RUNNING\n");
+    let running = pod.start(&["--", "echo", "ran"]);
+    for _ in 0..2_000 {
+        pod.put("status", "RUNNING\n");
+    }
+    pod.put("status", "READY\n");
+    let outcome = running.finish();
+    assert_eq!((outcome.status, outcome.stdout.as_str(), outcome.stderr.as_str()), (0, "ran\n", ""));
+}
+
+#[test]
+fn a_thousand_signal_files_in_a_row() {
+    let pod = Pod::new();
+    let script = "trap 'echo x >>$W/got' USR1; trap 'exit 3' TERM; touch $W/got $W/ready; while :; do sleep 0.02; done";
+    let running = pod.start_ready(script);
+    for _ in 0..1_000 {
+        pod.put("ctr/main/signal", "10");
+    }
+    // The last of them is never lost, however many it replaced.
+    until("the last to be taken", || !pod.shared.join("ctr/main/signal").exists());
+    until("one at least", || std::fs::read_to_string(pod.work.join("got")).unwrap().contains('x'));
+    pod.put("ctr/main/signal", "15");
+    assert_eq!(running.finish().status, 3);
+}
+
+#[test]
+fn each_of_three_hundred_signals_is_taken_and_delivered() {
+    let pod = Pod::new();
+    // sh waits for each one: a word in, a word out.
+    let script =
+        "trap 'n=$((n+1)); echo $n >$W/n' USR1; trap 'exit 3' TERM; n=0; echo 0 >$W/n; touch $W/ready; while :; do read x <$W/fifo; done";
+    rustix::fs::mknodat(rustix::fs::CWD, pod.work.join("fifo"), rustix::fs::FileType::Fifo, 0o666.into(), 0).unwrap();
+    std::fs::set_permissions(pod.work.join("fifo"), std::fs::Permissions::from_mode(0o666)).unwrap();
+    let running = pod.start_ready(script);
+    for number in 1..=300 {
+        pod.put("ctr/main/signal", "10");
+        until("the count", || std::fs::read_to_string(pod.work.join("n")).is_ok_and(|text| text == format!("{number}\n")));
+    }
+    pod.put("ctr/main/signal", "15");
+    assert_eq!(running.finish().status, 3);
+}
+
+/// Runs in a user namespace of its own, in which a limit of inotify is 0.
+fn without_inotify(pod: Pod, limit: &str) -> Pod {
+    pod.via(&["unshare", "--user", "--map-root-user", "sh", "-c", &format!("echo 0 >/proc/sys/user/{limit} && exec \"$@\""), "sh"])
+}
+
+#[test]
+fn inotify_exhausted() {
+    if !is_root("limits of inotify") {
+        return;
+    }
+    for limit in ["max_inotify_instances", "max_inotify_watches"] {
+        let pod = without_inotify(Pod::new(), limit);
+        let running = pod.start_ready("trap 'exit 3' TERM; touch $W/ready; while :; do sleep 0.02; done");
+        pod.put("ctr/main/signal", "15");
+        let outcome = running.finish();
+        assert_eq!((outcome.status, pod.exit_code().as_deref()), (3, Some("3")), "{outcome:?}");
+        assert_eq!(outcome.stderr.matches("looking every 100 ms instead").count(), 1, "{outcome:?}");
+        // Dependencies and the wait side, too.
+        let set = r#"{"containerSet":{"containers":[{"name":"a"},{"name":"b","dependencies":["a"]}]}}"#;
+        let pod = without_inotify(Pod::named("b").template(set), limit);
+        let running = pod.start(&["--", "echo", "ran"]);
+        let wait = pod.start(&["wait"]);
+        until("it to wait", || pod.shared.join("ctr/a").is_dir());
+        pod.put("ctr/a/exitcode", "0");
+        let outcome = running.finish();
+        assert_eq!((outcome.status, outcome.stdout.as_str()), (0, "ran\n"), "{outcome:?}");
+        assert_eq!(wait.finish().status, 0);
+    }
+}
+
+#[test]
+fn an_error_in_the_arguments_leaves_its_code() {
+    for args in [&["run"][..], &["run", "--frob", "--", "x"], &["--frob", "--", "x"], &["--"]] {
+        let pod = Pod::new();
+        let outcome = pod.run(args);
+        assert_eq!((outcome.status, pod.exit_code().as_deref()), (64, Some("64")), "{args:?} {outcome:?}");
+        assert!(!pod.termination_log().is_empty());
+    }
+    // Of the other roles nobody waits for a code.
+    for args in [&["wait", "--frob"][..], &["init", "--frob"], &["frob"]] {
+        let pod = Pod::flat();
+        assert_eq!((pod.run(args).status, pod.exit_code()), (64, None), "{args:?}");
+    }
+}
