@@ -171,7 +171,7 @@ fn duration_ms(flag: &[u8], value: &CStr) -> Result<u64, Error> {
 }
 
 fn signal(word: &CStr) -> Result<Signal, Error> {
-    Signal::parse(word.to_bytes()).map_err(|cause| Error::because(&[b"signal '", word.to_bytes(), b"'"], |out| cause.describe(out)))
+    Signal::parse(word.to_bytes()).map_err(|cause| Error::because(&[b"signal '", word.to_bytes(), b"'"], &|out| cause.describe(out)))
 }
 
 /// Which role a subcommand's name means.

@@ -4,6 +4,7 @@
 //! strings, or has a NUL in one.
 
 use core::ffi::CStr;
+use std::os::fd::AsFd;
 
 use emissary_core::buf::Writer;
 use emissary_core::json;
@@ -11,7 +12,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use crate::console;
 use crate::error::Error;
-use crate::files::{self, Folder};
+use crate::files::{self, Folder, Name};
 use crate::sys::{self, Argv};
 
 /// Linux's `MAX_ARG_STRLEN` (execve(2)): bytes of one argument, its NUL included.
@@ -31,8 +32,8 @@ pub(crate) fn read(folder: &Folder, given: usize) -> Result<Added, Error> {
         return Ok(Added { strings: Vec::new() });
     };
     let document = files::read_file(path)?;
-    let list =
-        json::parse_strings(&document).map_err(|cause| Error::because(&[b"argument file ", path.to_bytes()], |out| cause.describe(out)))?;
+    let list = json::parse_strings(&document)
+        .map_err(|cause| Error::because(&[b"argument file ", path.to_bytes()], &|out| cause.describe(out)))?;
     let mut strings = Vec::with_capacity(document.len());
     // The command's own name is not counted.
     for (index, string) in (given.saturating_sub(1)..).zip(list) {
@@ -71,18 +72,21 @@ fn spill(folder: &Folder, index: usize, argument: &[u8]) -> Result<Vec<u8>, Erro
     let mut room = [0; 40];
     let mut out = Writer::new(&mut room);
     out.text("argo_arg_").decimal(index as u64).text(".txt");
-    let name = out.written();
-    let path = [&b"/tmp/"[..], name].concat();
+    let name = Name::new(out.written()).map_err(|errno| Error::new("name", b"an argument's file", errno))?;
+    let name = name.as_c_str();
+    let path = [b"/tmp/", name.to_bytes_with_nul()].concat();
+    let in_tmp = CStr::from_bytes_with_nul(&path).unwrap_or_default();
     // A name in /tmp can be guessed: what stands there is removed, and no link is followed.
-    let _ = rustix::fs::unlink(&path[..]);
+    let _ = rustix::fs::unlink(in_tmp);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let in_tmp = rustix::fs::openat(CWD, &path[..], flags, Mode::from_raw_mode(0o644)).and_then(|file| console::write_all(file, argument));
-    if in_tmp.is_ok() {
-        return Ok([b"@", &path[..]].concat());
+    let written =
+        rustix::fs::openat(CWD, in_tmp, flags, Mode::from_raw_mode(0o644)).and_then(|file| console::write_all(file.as_fd(), argument));
+    if written.is_ok() {
+        return Ok([b"@", in_tmp.to_bytes()].concat());
     }
     let draft = folder.draft(name, 0o644)?;
     let path = folder.path_of(name);
-    console::write_all(&draft.file, argument).map_err(|errno| Error::new("write", &path, errno))?;
+    console::write_all(draft.file.as_fd(), argument).map_err(|errno| Error::new("write", &path, errno))?;
     draft.commit(name)?;
     Ok([b"@", &path[..]].concat())
 }

@@ -7,7 +7,7 @@
 //! cannot lead it elsewhere. Entries are sorted: the same tree gives the same bytes.
 
 use core::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use emissary_core::gzip::{self, Member};
 use emissary_core::layout;
@@ -20,7 +20,7 @@ use crate::console::{self, Console};
 use crate::error::Error;
 use crate::files::Folder;
 
-/// zlib's level where the artifact asks for none. By measurement (docs/bench.md) the fastest whose output is within 1 % of level 6.
+/// zlib's level where the artifact asks for none.
 pub(crate) const DEFAULT_LEVEL: u8 = 4;
 
 /// Bytes that are read, compressed and written at once.
@@ -44,7 +44,7 @@ impl From<Error> for Failure {
 ///
 /// # Errors
 /// [`Failure::Missing`] where nothing is there; otherwise what the system said, by its path. No partial archive is left.
-pub(crate) fn save(console: Console, path: &CStr, folder: &Folder, name: &[u8], level: u8) -> Result<(), Failure> {
+pub(crate) fn save(console: Console, path: &CStr, folder: &Folder, name: &CStr, level: u8) -> Result<(), Failure> {
     let bytes = path.to_bytes();
     let stat = match rustix::fs::stat(path) {
         // A link to nothing is as good as nothing.
@@ -61,19 +61,18 @@ pub(crate) fn save(console: Console, path: &CStr, folder: &Folder, name: &[u8], 
     let mut walk = Walk {
         console,
         sink: Sink::new(&draft.file, &target, level),
-        name: if base.is_empty() { b"root".to_vec() } else { base.to_vec() },
+        name: base.to_vec(),
         source: bytes.to_vec(),
-        source_base: bytes.len(),
+        source_base: base.len(),
         header: vec![0; 4 * tar::BLOCK_BYTES],
     };
-    walk.source_base = walk.name.len();
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
     let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::new("read", bytes, errno))?;
     // What was opened counts, should the name have changed hands in between.
     let stat = rustix::fs::fstat(&file).map_err(|errno| Error::new("read", bytes, errno))?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => walk.folder(file, &stat)?,
-        FileType::RegularFile => walk.file(&file, &stat)?,
+        FileType::RegularFile => walk.file(file.as_fd(), &stat)?,
         _ => return Err(Failure::Error(Error::text(&[b"cannot archive ", bytes, b": it is neither a file nor a folder"]))),
     }
     walk.sink.finish()?;
@@ -111,7 +110,7 @@ impl<'a> Sink<'a> {
     }
 
     fn flush(&mut self) -> Result<(), Error> {
-        console::write_all(self.file, &self.out[..self.filled]).map_err(|errno| Error::new("write", self.path, errno))?;
+        console::write_all(self.file.as_fd(), &self.out[..self.filled]).map_err(|errno| Error::new("write", self.path, errno))?;
         self.filled = 0;
         Ok(())
     }
@@ -293,7 +292,7 @@ impl Walk<'_> {
     fn leaf(&mut self, parent: &OwnedFd, name: &CStr, stat: &Stat) -> Result<(), Error> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => match self.open(parent, name, OFlags::empty())? {
-                Some((file, stat)) if FileType::from_raw_mode(stat.st_mode).is_file() => self.file(&file, &stat),
+                Some((file, stat)) if FileType::from_raw_mode(stat.st_mode).is_file() => self.file(file.as_fd(), &stat),
                 Some(_) => {
                     self.warn(b" vanished while it was archived");
                     Ok(())
@@ -327,14 +326,14 @@ impl Walk<'_> {
     }
 
     /// A regular file: its header, exactly as many bytes as the header says, padding.
-    fn file(&mut self, file: impl AsFd, stat: &Stat) -> Result<(), Error> {
+    fn file(&mut self, file: BorrowedFd<'_>, stat: &Stat) -> Result<(), Error> {
         let size_bytes = stat.st_size.unsigned_abs();
         self.header(Kind::Regular { size_bytes }, stat)?;
         let mut left = size_bytes;
         while left > 0 {
             let mut input = core::mem::take(&mut self.sink.input);
             let now = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
-            let read = match rustix::io::read(&file, &mut input[..now]) {
+            let read = match rustix::io::read(file, &mut input[..now]) {
                 Err(Errno::INTR) => {
                     self.sink.input = input;
                     continue;
@@ -351,7 +350,7 @@ impl Walk<'_> {
                 break;
             }
         }
-        if left == 0 && has_more(&file, size_bytes) {
+        if left == 0 && has_more(file, size_bytes) {
             self.warn(b" became longer while it was archived: cut at its first size");
         }
         self.sink.zeros(tar::padding(size_bytes) as u64)
@@ -359,7 +358,7 @@ impl Walk<'_> {
 }
 
 /// Whether a file has grown past `size_bytes`.
-fn has_more(file: impl AsFd, size_bytes: u64) -> bool {
+fn has_more(file: BorrowedFd<'_>, size_bytes: u64) -> bool {
     rustix::fs::fstat(file).is_ok_and(|stat| stat.st_size.unsigned_abs() > size_bytes)
 }
 
@@ -367,7 +366,7 @@ fn has_more(file: impl AsFd, size_bytes: u64) -> bool {
 ///
 /// # Errors
 /// [`Failure::Missing`] where nothing is there; otherwise what the system said. No partial copy is left.
-pub(crate) fn copy(path: &CStr, folder: &Folder, name: &[u8]) -> Result<(), Failure> {
+pub(crate) fn copy(path: &CStr, folder: &Folder, name: &CStr) -> Result<(), Failure> {
     let bytes = path.to_bytes();
     let error = |errno| Failure::Error(Error::new("read", bytes, errno));
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
@@ -386,7 +385,7 @@ pub(crate) fn copy(path: &CStr, folder: &Folder, name: &[u8]) -> Result<(), Fail
         match rustix::io::read(&file, &mut room) {
             Ok(0) => break,
             Ok(read) => {
-                console::write_all(&draft.file, &room[..read]).map_err(|errno| Error::new("write", &folder.path_of(name), errno))?;
+                console::write_all(draft.file.as_fd(), &room[..read]).map_err(|errno| Error::new("write", &folder.path_of(name), errno))?;
             }
             Err(Errno::INTR) => {}
             Err(errno) => return Err(error(errno)),

@@ -1,7 +1,7 @@
 //! What we say ourselves: one line each on stderr, and a fatal error in the container's termination log too.
 
 use core::ffi::CStr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use emissary_core::log::{self, Format, Level};
 use emissary_core::{exit, limits};
@@ -21,6 +21,7 @@ pub(crate) struct Console {
 }
 
 impl Console {
+    #[inline(never)]
     fn say(self, level: Level, parts: &[&[u8]]) {
         if level >= self.level {
             let mut room = [0; limits::LOG_LINE_BYTES];
@@ -43,6 +44,8 @@ impl Console {
     }
 
     /// Says what ends the run, in the termination log too, and gives the status to exit with.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn fatal(self, error: &Error) -> u8 {
         self.error(error);
         let path = sys::env(c"EMISSARY_TERMINATION_LOG").unwrap_or(TERMINATION_LOG);
@@ -51,17 +54,17 @@ impl Console {
         if let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) {
             let mut room = [0; limits::LOG_LINE_BYTES];
             let line = log::line(Format::Plain, Level::Error, 0, &error.text, &mut room);
-            let _ = write_all(file, line);
+            let _ = write_all(file.as_fd(), line);
         }
         if error.status == 0 { exit::FAILURE } else { error.status }
     }
 }
 
 /// Writes everything, or gives the first error.
-pub(crate) fn write_all(fd: impl AsFd, bytes: &[u8]) -> Result<(), rustix::io::Errno> {
+pub(crate) fn write_all(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), rustix::io::Errno> {
     let mut left = bytes;
     while !left.is_empty() {
-        match rustix::io::write(&fd, left) {
+        match rustix::io::write(fd, left) {
             Ok(0) => return Err(rustix::io::Errno::IO),
             Ok(written) => left = left.get(written..).unwrap_or_default(),
             Err(rustix::io::Errno::INTR) => {}

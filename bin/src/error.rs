@@ -19,6 +19,8 @@ pub(crate) struct Error {
 
 impl Error {
     /// `cannot OPERATION PATH: CAUSE`.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn new(operation: &str, path: &[u8], errno: Errno) -> Self {
         let mut cause = sys::error_text(errno).to_vec();
         if let Some(first) = cause.first_mut() {
@@ -28,12 +30,16 @@ impl Error {
     }
 
     /// A failure in the given words.
+    #[cold]
+    #[inline(never)]
     pub(crate) fn text(parts: &[&[u8]]) -> Self {
         Self { text: parts.concat(), status: exit::FAILURE, errno: None }
     }
 
     /// `SUBJECT: CAUSE`, the cause in core's words.
-    pub(crate) fn because(subject: &[&[u8]], describe: impl Fn(&mut Writer<'_>)) -> Self {
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn because(subject: &[&[u8]], describe: &dyn Fn(&mut Writer<'_>)) -> Self {
         let mut text = subject.concat();
         text.extend_from_slice(b": ");
         described(&mut text, describe);
@@ -47,7 +53,7 @@ impl Error {
 }
 
 /// Appends what core says of something.
-pub(crate) fn described(text: &mut Vec<u8>, describe: impl Fn(&mut Writer<'_>)) {
+pub(crate) fn described(text: &mut Vec<u8>, describe: &dyn Fn(&mut Writer<'_>)) {
     let mut room = [0; 256];
     let mut out = Writer::new(&mut room);
     describe(&mut out);

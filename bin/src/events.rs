@@ -139,8 +139,7 @@ impl Watch {
         let mut reader = Reader::new(fd, &mut room);
         while let Ok(event) = reader.next() {
             change.any = true;
-            let name = event.file_name().map_or(&[][..], CStr::to_bytes);
-            change.exit_code |= name == layout::base_name(File::ExitCode).as_bytes();
+            change.exit_code |= event.file_name() == Some(layout::base_name(File::ExitCode));
         }
         change
     }

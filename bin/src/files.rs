@@ -4,7 +4,7 @@
 //! containers write there too, and a link must not lead us out.
 
 use core::ffi::CStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use emissary_core::buf::Writer;
 use emissary_core::layout::{self, File, Kind, Layout};
@@ -57,7 +57,7 @@ impl<'a> Shared<'a> {
 
     /// The path of a protocol file.
     pub(crate) fn path<'b>(&self, file: File<'_>, room: &'b mut Room) -> Result<&'b CStr, Error> {
-        self.layout.path(file, room).map_err(|cause| Error::because(&[b"path in the shared folder"], |out| cause.describe(out)))
+        self.layout.path(file, room).map_err(|cause| Error::because(&[b"path in the shared folder"], &|out| cause.describe(out)))
     }
 
     /// A container's folder; made, with its parent, where it is missing. In the flat layout it is the shared folder.
@@ -69,10 +69,10 @@ impl<'a> Shared<'a> {
         let path = self
             .layout_of(name)
             .path(File::Container, &mut room)
-            .map_err(|cause| Error::because(&[b"folder of container '", name, b"'"], |out| cause.describe(out)))?;
+            .map_err(|cause| Error::because(&[b"folder of container '", name, b"'"], &|out| cause.describe(out)))?;
         let parts = [&b"ctr"[..], name];
         let parts = if self.layout.kind == Kind::Pod { &parts[..] } else { &[] };
-        let fd = descend(self.fd.as_fd(), parts.iter().copied(), 0o777)
+        let fd = descend(self.fd.as_fd(), &mut parts.iter().copied(), 0o777)
             .map_err(|errno| Error::new("make the folder", path.to_bytes(), errno))?;
         Ok(Folder { fd, path: path.to_bytes().to_vec() })
     }
@@ -90,7 +90,7 @@ impl<'a> Shared<'a> {
 
     /// The shared folder itself, as a folder to read and write in.
     pub(crate) fn top(&self) -> Result<Folder, Error> {
-        let fd = descend(self.fd.as_fd(), core::iter::empty(), 0)
+        let fd = descend(self.fd.as_fd(), &mut core::iter::empty(), 0)
             .map_err(|errno| Error::new("open the shared folder", self.layout.dir, errno))?;
         Ok(Folder { fd, path: self.layout.dir.to_vec() })
     }
@@ -99,13 +99,13 @@ impl<'a> Shared<'a> {
     ///
     /// # Errors
     /// A path that names nothing or has a NUL, a folder that cannot be made.
-    pub(crate) fn output<'b>(&self, file: File<'_>, room: &'b mut Room) -> Result<(Folder, &'b [u8]), Error> {
-        let path = self.path(file, room)?.to_bytes();
+    pub(crate) fn output<'b>(&self, file: File<'_>, room: &'b mut Room) -> Result<(Folder, &'b CStr), Error> {
+        let path = self.path(file, room)?.to_bytes_with_nul();
         let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-        let (parent, name) = (&path[..slash], &path[slash + 1..]);
+        let (parent, name) = (&path[..slash], CStr::from_bytes_with_nul(&path[slash + 1..]).unwrap_or_default());
         let below = parent.get(self.layout.dir.len()..).unwrap_or_default();
-        let parts = below.split(|&byte| byte == b'/').filter(|part| !part.is_empty());
-        let fd = descend(self.fd.as_fd(), parts, 0o755).map_err(|errno| Error::new("make the folder", parent, errno))?;
+        let mut parts = below.split(|&byte| byte == b'/').filter(|part| !part.is_empty());
+        let fd = descend(self.fd.as_fd(), &mut parts, 0o755).map_err(|errno| Error::new("make the folder", parent, errno))?;
         Ok((Folder { fd, path: parent.to_vec() }, name))
     }
 
@@ -143,23 +143,44 @@ pub(crate) fn template_from_env() -> Result<Option<Vec<u8>>, Error> {
 
 /// Refuses what cannot be a container's folder.
 pub(crate) fn check_name(name: &[u8]) -> Result<(), Error> {
-    layout::check_name(name).map_err(|cause| Error::because(&[b"container name '", name, b"'"], |out| cause.describe(out)))
+    layout::check_name(name).map_err(|cause| Error::because(&[b"container name '", name, b"'"], &|out| cause.describe(out)))
+}
+
+/// A file name for the kernel, which wants it NUL-terminated. One that is longer than any name can be does not fit.
+pub(crate) struct Name([u8; 256]);
+
+impl Name {
+    /// Copies a name that has no NUL.
+    ///
+    /// # Errors
+    /// `ENAMETOOLONG` past `NAME_MAX` (limits.h).
+    pub(crate) fn new(name: &[u8]) -> Result<Self, Errno> {
+        let mut room = [0; 256];
+        room[..255].get_mut(..name.len()).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(name);
+        Ok(Self(room))
+    }
+
+    /// The name.
+    pub(crate) fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.0).unwrap_or_default()
+    }
 }
 
 /// Opens folders one below the other, each relative to the one before, following no link; makes those that are missing.
-fn descend<'a>(from: impl AsFd, parts: impl Iterator<Item = &'a [u8]>, mode: RawMode) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut at = rustix::fs::openat(from, c".", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+fn descend(from: BorrowedFd<'_>, parts: &mut dyn Iterator<Item = &[u8]>, mode: RawMode) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut at = rustix::fs::openat(from, c".", flags, Mode::empty())?;
     for part in parts {
-        let path_flags = (flags - OFlags::RDONLY) | OFlags::PATH;
-        at = match rustix::fs::openat(&at, part, path_flags, Mode::empty()) {
+        let name = Name::new(part)?;
+        let name = name.as_c_str();
+        at = match rustix::fs::openat(&at, name, flags, Mode::empty()) {
             Err(Errno::NOENT) => {
-                match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(mode)) {
+                match rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(mode)) {
                     // Another container was first.
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(errno) => return Err(errno),
                 }
-                rustix::fs::openat(&at, part, path_flags, Mode::empty())?
+                rustix::fs::openat(&at, name, flags, Mode::empty())?
             }
             other => other?,
         };
@@ -175,16 +196,16 @@ pub(crate) struct Folder {
 
 impl Folder {
     /// The path of a file in it, for a message.
-    pub(crate) fn path_of(&self, name: &[u8]) -> Vec<u8> {
-        [&self.path, &b"/"[..], name].concat()
+    pub(crate) fn path_of(&self, name: &CStr) -> Vec<u8> {
+        [&self.path, &b"/"[..], name.to_bytes()].concat()
     }
 
-    fn error(&self, operation: &str, name: &[u8], errno: Errno) -> Error {
+    fn error(&self, operation: &str, name: &CStr, errno: Errno) -> Error {
         Error::new(operation, &self.path_of(name), errno)
     }
 
     /// Whether something has this name.
-    pub(crate) fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &CStr) -> bool {
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
@@ -192,19 +213,19 @@ impl Folder {
     ///
     /// # Errors
     /// A file that cannot be read, or that is no regular file.
-    pub(crate) fn read<'b>(&self, name: &str, room: &'b mut [u8]) -> Result<Option<(&'b [u8], u64)>, Error> {
-        match open_regular(self.fd.as_fd(), name.as_bytes(), OFlags::NOFOLLOW) {
+    pub(crate) fn read<'b>(&self, name: &CStr, room: &'b mut [u8]) -> Result<Option<(&'b [u8], u64)>, Error> {
+        match open_regular(self.fd.as_fd(), name, OFlags::NOFOLLOW) {
             Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(self.error("read", name.as_bytes(), errno)),
+            Err(errno) => Err(self.error("read", name, errno)),
             Ok((file, stat)) => {
-                let bytes = read_some(&file, room).map_err(|errno| self.error("read", name.as_bytes(), errno))?;
+                let bytes = read_some(&file, room).map_err(|errno| self.error("read", name, errno))?;
                 Ok(Some((bytes, age_ms(&stat))))
             }
         }
     }
 
     /// Bytes of a file; `None` where there is none.
-    pub(crate) fn size(&self, name: &str) -> Option<u64> {
+    pub(crate) fn size(&self, name: &CStr) -> Option<u64> {
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_size.unsigned_abs())
     }
 
@@ -213,27 +234,26 @@ impl Folder {
     ///
     /// # Errors
     /// A file that cannot be read or taken away, or that is no regular file (it is gone all the same).
-    pub(crate) fn take<'b>(&self, name: &str, taken: &str, room: &'b mut [u8]) -> Result<Option<&'b [u8]>, Error> {
+    pub(crate) fn take<'b>(&self, name: &CStr, taken: &CStr, room: &'b mut [u8]) -> Result<Option<&'b [u8]>, Error> {
         match rustix::fs::renameat(&self.fd, name, &self.fd, taken) {
             Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(self.error("take away", name.as_bytes(), errno)),
+            Err(errno) => return Err(self.error("take away", name, errno)),
             Ok(()) => {}
         }
-        let result = open_regular(self.fd.as_fd(), taken.as_bytes(), OFlags::NOFOLLOW).and_then(|(file, _)| read_some(&file, room));
+        let result = open_regular(self.fd.as_fd(), taken, OFlags::NOFOLLOW).and_then(|(file, _)| read_some(&file, room));
         if rustix::fs::unlinkat(&self.fd, taken, AtFlags::empty()) == Err(Errno::ISDIR) {
             let _ = rustix::fs::unlinkat(&self.fd, taken, AtFlags::REMOVEDIR);
         }
-        result.map(Some).map_err(|errno| self.error("read", name.as_bytes(), errno))
+        result.map(Some).map_err(|errno| self.error("read", name, errno))
     }
 
     /// Writes a small file beside its name and renames it there.
     ///
     /// # Errors
     /// What the system says; the file is then as it was.
-    pub(crate) fn write(&self, name: &str, bytes: &[u8], mode: RawMode) -> Result<(), Error> {
-        let name = name.as_bytes();
+    pub(crate) fn write(&self, name: &CStr, bytes: &[u8], mode: RawMode) -> Result<(), Error> {
         let draft = self.draft(name, mode)?;
-        console::write_all(&draft.file, bytes).map_err(|errno| self.error("write", name, errno))?;
+        console::write_all(draft.file.as_fd(), bytes).map_err(|errno| self.error("write", name, errno))?;
         draft.commit(name)
     }
 
@@ -241,7 +261,7 @@ impl Folder {
     ///
     /// # Errors
     /// What the system says of the folder.
-    pub(crate) fn draft(&self, name: &[u8], mode: RawMode) -> Result<Draft<'_>, Error> {
+    pub(crate) fn draft(&self, name: &CStr, mode: RawMode) -> Result<Draft<'_>, Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         // Containers that share the folder may have the same process id; the clock tells them apart.
         let mut serial = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).tv_nsec.unsigned_abs();
@@ -253,7 +273,7 @@ impl Folder {
                 .decimal(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs().into())
                 .byte(b'-')
                 .decimal(serial as u64);
-            match rustix::fs::openat(&self.fd, out.written(), flags, Mode::from_raw_mode(mode)) {
+            match rustix::fs::openat(&self.fd, CStr::from_bytes_until_nul(&room).unwrap_or_default(), flags, Mode::from_raw_mode(mode)) {
                 Err(Errno::EXIST) => serial = serial.wrapping_add(1),
                 Err(errno) => return Err(self.error("write", name, errno)),
                 Ok(file) => {
@@ -269,17 +289,17 @@ impl Folder {
     ///
     /// # Errors
     /// What the system says, or that it is no regular file.
-    pub(crate) fn append(&self, name: &str) -> Result<OwnedFd, Error> {
+    pub(crate) fn append(&self, name: &CStr) -> Result<OwnedFd, Error> {
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o666))
             .and_then(|file| if is_regular(&rustix::fs::fstat(&file)?) { Ok(file) } else { Err(Errno::INVAL) })
-            .map_err(|errno| self.error("open", name.as_bytes(), errno))
+            .map_err(|errno| self.error("open", name, errno))
     }
 
     /// Opens a log for reading; `None` where there is none yet.
-    pub(crate) fn open_log(&self, name: &str) -> Option<OwnedFd> {
-        open_regular(self.fd.as_fd(), name.as_bytes(), OFlags::NOFOLLOW).ok().map(|(file, _)| file)
+    pub(crate) fn open_log(&self, name: &CStr) -> Option<OwnedFd> {
+        open_regular(self.fd.as_fd(), name, OFlags::NOFOLLOW).ok().map(|(file, _)| file)
     }
 }
 
@@ -303,7 +323,7 @@ impl Draft<'_> {
     ///
     /// # Errors
     /// What rename(2) says; what stood there stays.
-    pub(crate) fn commit(mut self, name: &[u8]) -> Result<(), Error> {
+    pub(crate) fn commit(mut self, name: &CStr) -> Result<(), Error> {
         let folder = self.folder;
         rustix::fs::renameat(&folder.fd, self.name(), &folder.fd, name).map_err(|errno| folder.error("write", name, errno))?;
         self.committed = true;
@@ -330,7 +350,7 @@ fn age_ms(stat: &rustix::fs::Stat) -> u64 {
 }
 
 /// Opens a regular file for reading; a pipe does not block, and neither it nor anything else that is no file is read.
-fn open_regular(folder: impl AsFd, name: &[u8], more: OFlags) -> Result<(OwnedFd, rustix::fs::Stat), Errno> {
+fn open_regular(folder: BorrowedFd<'_>, name: &CStr, more: OFlags) -> Result<(OwnedFd, rustix::fs::Stat), Errno> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY | more;
     let file = rustix::fs::openat(folder, name, flags, Mode::empty())?;
     let stat = rustix::fs::fstat(&file)?;
@@ -362,15 +382,15 @@ fn read_some<'b>(file: &OwnedFd, room: &'b mut [u8]) -> Result<&'b [u8], Errno> 
 /// What the system says, by the path.
 pub(crate) fn read_file(path: &CStr) -> Result<Vec<u8>, Error> {
     let error = |errno| Error::new("read", path.to_bytes(), errno);
-    let (file, stat) = open_regular(CWD, path.to_bytes(), OFlags::empty()).map_err(error)?;
-    read_to_end(&file, usize::try_from(stat.st_size).unwrap_or(0)).map_err(error)
+    let (file, stat) = open_regular(CWD, path, OFlags::empty()).map_err(error)?;
+    read_to_end(file.as_fd(), usize::try_from(stat.st_size).unwrap_or(0)).map_err(error)
 }
 
 /// Reads up to the end, of which `hint` bytes are expected.
 ///
 /// # Errors
 /// What the system says.
-pub(crate) fn read_to_end(file: impl AsFd, hint: usize) -> Result<Vec<u8>, Errno> {
+pub(crate) fn read_to_end(file: BorrowedFd<'_>, hint: usize) -> Result<Vec<u8>, Errno> {
     // One byte more shows the end without a growth.
     let mut bytes = vec![0; hint.saturating_add(1)];
     let mut filled = 0;
@@ -378,7 +398,7 @@ pub(crate) fn read_to_end(file: impl AsFd, hint: usize) -> Result<Vec<u8>, Errno
         if filled == bytes.len() {
             bytes.resize(bytes.len().saturating_mul(2).max(4096), 0);
         }
-        match rustix::io::read(&file, &mut bytes[filled..]) {
+        match rustix::io::read(file, &mut bytes[filled..]) {
             Ok(0) => {
                 bytes.truncate(filled);
                 return Ok(bytes);

@@ -1,6 +1,7 @@
 //! The init role: this binary and the template into the shared folder.
 
 use core::ffi::CStr;
+use std::os::fd::AsFd;
 
 use emissary_core::layout::{self, File};
 use rustix::fs::{CWD, Mode, OFlags};
@@ -39,22 +40,23 @@ fn prepare(common: &Common<'_>, template: Option<&CStr>) -> Result<(), Error> {
 }
 
 /// Copies this executable.
-fn copy_self(folder: &Folder, name: &str) -> Result<(), Error> {
+fn copy_self(folder: &Folder, name: &CStr) -> Result<(), Error> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let own = rustix::fs::openat(CWD, c"/proc/self/exe", flags, Mode::empty())
         // Without /proc, the path that the kernel was given.
         .or_else(|errno| sys::executable_path().ok_or(errno).and_then(|path| rustix::fs::openat(CWD, path, flags, Mode::empty())))
         .map_err(|errno| Error::new("read", b"this executable", errno))?;
-    let draft = folder.draft(name.as_bytes(), 0o555)?;
+    let draft = folder.draft(name, 0o555)?;
     let mut room = [0; 16_384];
     loop {
         match rustix::io::read(&own, &mut room) {
             Ok(0) => break,
-            Ok(read) => console::write_all(&draft.file, &room[..read])
-                .map_err(|errno| Error::new("write", &folder.path_of(name.as_bytes()), errno))?,
+            Ok(read) => {
+                console::write_all(draft.file.as_fd(), &room[..read]).map_err(|errno| Error::new("write", &folder.path_of(name), errno))?
+            }
             Err(Errno::INTR) => {}
             Err(errno) => return Err(Error::new("read", b"this executable", errno)),
         }
     }
-    draft.commit(name.as_bytes())
+    draft.commit(name)
 }

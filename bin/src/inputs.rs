@@ -4,6 +4,7 @@
 //! once links are resolved, or that has one below it; what cannot be removed.
 
 use core::ffi::CStr;
+use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
 use emissary_core::buf::Writer;
@@ -12,10 +13,11 @@ use emissary_core::json::Str;
 use emissary_core::layout;
 use emissary_core::limits::PATH_BYTES;
 use emissary_core::template::Template;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use crate::error::Error;
+use crate::files::Name;
 use crate::outputs;
 
 /// Where the supervisor leaves them.
@@ -74,13 +76,14 @@ fn link_one(template: &Template<'_>, name: Str<'_>, path: Str<'_>, cwd: Option<&
             }
         }
     }
-    if rustix::fs::readlink(&target[..], Vec::new()).is_ok_and(|now| now.as_c_str() == source) {
-        return Ok(());
-    }
     let fail = |operation: &str, errno| Error::new(operation, &target, errno);
     let slash = target.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
-    let (parent, base) = (&target[..slash], &target[slash + 1..]);
-    let parent = make_folders(parent).map_err(|errno| fail("make the folder of", errno))?;
+    let parent = make_folders(&target[..slash]).map_err(|errno| fail("make the folder of", errno))?;
+    let base = Name::new(&target[slash + 1..]).map_err(|errno| fail("link", errno))?;
+    let base = base.as_c_str();
+    if rustix::fs::readlinkat(&parent, base, Vec::new()).is_ok_and(|now| now.as_c_str() == source) {
+        return Ok(());
+    }
     match rustix::fs::statat(&parent, base, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => {}
         Err(errno) => return Err(fail("replace", errno)),
@@ -112,7 +115,8 @@ fn resolve_parent(path: &[u8]) -> Result<Vec<u8>, Error> {
         if left.is_empty() {
             break;
         }
-        if let Ok(target) = rustix::fs::readlink(&resolved[..], Vec::new()) {
+        let link = CString::new(&resolved[..]).ok().and_then(|at| rustix::fs::readlinkat(CWD, at.as_c_str(), Vec::new()).ok());
+        if let Some(target) = link {
             links += 1;
             if links > 40 {
                 return Err(Error::new("resolve", path, Errno::LOOP));
@@ -140,19 +144,20 @@ fn make_folders(path: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut at = rustix::fs::open(c"/", flags, Mode::empty())?;
     for part in path.split(|&byte| byte == b'/').filter(|part| !part.is_empty()) {
-        match rustix::fs::mkdirat(&at, part, Mode::from_raw_mode(0o755)) {
+        let name = Name::new(part)?;
+        match rustix::fs::mkdirat(&at, name.as_c_str(), Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
             // It may be there on a file system that is read-only.
             Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => {}
             Err(errno) => return Err(errno),
         }
-        at = rustix::fs::openat(&at, part, flags, Mode::empty())?;
+        at = rustix::fs::openat(&at, name.as_c_str(), flags, Mode::empty())?;
     }
     Ok(at)
 }
 
 /// Looks at, or removes, a folder and all below it. Another file system below is refused: a mount that nobody declared is kept too.
-fn each_below(parent: &OwnedFd, name: &[u8], device: u64, remove: bool) -> Result<(), Errno> {
+fn each_below(parent: &OwnedFd, name: &CStr, device: u64, remove: bool) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = rustix::fs::openat(parent, name, flags, Mode::empty())?;
     if rustix::fs::fstat(&folder)?.st_dev != device {
@@ -168,7 +173,7 @@ fn each_below(parent: &OwnedFd, name: &[u8], device: u64, remove: bool) -> Resul
         }
         let stat = rustix::fs::statat(&folder, child, AtFlags::SYMLINK_NOFOLLOW)?;
         if FileType::from_raw_mode(stat.st_mode).is_dir() {
-            each_below(&folder, child.to_bytes(), device, remove)?;
+            each_below(&folder, child, device, remove)?;
         } else if remove {
             rustix::fs::unlinkat(&folder, child, AtFlags::empty())?;
         }

@@ -22,7 +22,7 @@ pub(crate) fn decode<'b>(path: Str<'_>, room: &'b mut Room) -> Result<&'b CStr, 
     let mut out = emissary_core::buf::Writer::new(room);
     path.write(&mut out);
     out.byte(0);
-    let bytes = out.finish().map_err(|full| Error::because(&[b"path in the template"], |out| full.describe(out)))?;
+    let bytes = out.finish().map_err(|full| Error::because(&[b"path in the template"], &|out| full.describe(out)))?;
     CStr::from_bytes_with_nul(bytes).map_err(|_| Error::text(&[b"path in the template: has a NUL character"]))
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
     };
     for parameter in template.output_parameters() {
         each(b"parameter", parameter.name, parameter.path, &|path| {
-            into(shared, File::Parameter(path.to_bytes()), |folder, name| artifact::copy(path, folder, name))
+            into(shared, path, File::Parameter(path.to_bytes()), &|folder, name| artifact::copy(path, folder, name))
         });
     }
     for artifact in template.output_artifacts() {
@@ -67,18 +67,14 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
             Packing::Unpacked => 0,
         };
         each(b"artifact", artifact.name, artifact.path, &|path| {
-            into(shared, File::Artifact(path.to_bytes()), |folder, name| artifact::save(console, path, folder, name, level))
+            into(shared, path, File::Artifact(path.to_bytes()), &|folder, name| artifact::save(console, path, folder, name, level))
         });
     }
     all
 }
 
 /// Saves to where an output belongs. What is missing makes no folder.
-fn into(shared: &Shared<'_>, file: File<'_>, save: impl FnOnce(&Folder, &[u8]) -> Result<(), Failure>) -> Result<(), Failure> {
-    let path = match file {
-        File::Parameter(path) | File::Artifact(path) => path,
-        _ => &[],
-    };
+fn into(shared: &Shared<'_>, path: &CStr, file: File<'_>, save: &dyn Fn(&Folder, &CStr) -> Result<(), Failure>) -> Result<(), Failure> {
     if matches!(rustix::fs::stat(path), Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR)) {
         return Err(Failure::Missing);
     }

@@ -408,12 +408,12 @@ impl<'a> Run<'a> {
     fn look(&mut self, is_closed: bool) {
         self.look_at_ms = None;
         let mut room = [0; SIGNAL_FILE_BYTES];
-        match self.folder.take(layout::base_name(File::Signal), ".signal-taken", &mut room) {
+        match self.folder.take(layout::base_name(File::Signal), c".signal-taken", &mut room) {
             Ok(None) => {}
             Ok(Some(bytes)) => match Signal::parse(bytes) {
                 Ok(signal) => self.signal(signal, true),
                 Err(cause) => {
-                    self.console.warn(&[&Error::because(&[b"signal file ignored: '", bytes, b"'"], |out| cause.describe(out)).text])
+                    self.console.warn(&[&Error::because(&[b"signal file ignored: '", bytes, b"'"], &|out| cause.describe(out)).text])
                 }
             },
             Err(error) => self.console.warn(&[&error.text]),
@@ -507,7 +507,7 @@ fn decoded<'b>(name: Str<'_>, room: &'b mut [u8; CONTAINER_NAME_BYTES]) -> &'b [
 /// # Errors
 /// As [`Template::parse`].
 pub(crate) fn parse_template(document: &[u8]) -> Result<Template<'_>, Error> {
-    Template::parse(document).map_err(|cause| Error::because(&[b"template"], |out| cause.describe(out)))
+    Template::parse(document).map_err(|cause| Error::because(&[b"template"], &|out| cause.describe(out)))
 }
 
 /// Names of the main containers of a pod: those of the set, or `main`.
@@ -532,6 +532,6 @@ pub(crate) fn read_exit_code(folder: &Folder, is_closed: bool) -> Result<(Option
         Ok(code) => Ok((Some(code), None)),
         // Made and not written yet.
         Err(ExitCodeError::Empty) => Ok((None, None)),
-        Err(cause) => Err(Error::because(&[&folder.path_of(name.as_bytes())], |out| cause.describe(out))),
+        Err(cause) => Err(Error::because(&[&folder.path_of(name)], &|out| cause.describe(out))),
     }
 }

@@ -3,6 +3,7 @@
 //! A reader of our stdout that is slow holds the command back, as it would without us, but never our event loop: at most `PIPE_BUF` bytes are
 //! written at a time, and only when poll(2) says that they fit. The copies never wait for a reader.
 
+use core::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use emissary_core::layout::{self, File};
@@ -25,7 +26,7 @@ const PIPE_BUF_BYTES: usize = 4_096;
 
 /// A captured copy.
 struct Copy {
-    name: &'static str,
+    name: &'static CStr,
     file: Option<OwnedFd>,
 }
 
@@ -190,10 +191,10 @@ impl<'a> Tee<'a> {
         for at in stream.copies.into_iter().flatten() {
             let copy = &mut self.copies[at];
             if let Some(file) = &copy.file
-                && let Err(errno) = console::write_all(file, &stream.buffer[..read])
+                && let Err(errno) = console::write_all(file.as_fd(), &stream.buffer[..read])
             {
                 copy.file = None;
-                let error = Error::new("write", &self.folder.path_of(copy.name.as_bytes()), errno);
+                let error = Error::new("write", &self.folder.path_of(copy.name), errno);
                 self.fail(&error);
             }
         }

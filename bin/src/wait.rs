@@ -48,7 +48,7 @@ fn deadline_ms(flags: &Wait) -> Result<Option<u64>, Error> {
     let now_ms = console::monotonic_ms();
     let timeout = flags.timeout_ms.map(|timeout_ms| now_ms.saturating_add(timeout_ms));
     let Some(text) = sys::env(c"ARGO_DEADLINE").map(CStr::to_bytes).filter(|text| !text.is_empty()) else { return Ok(timeout) };
-    let at_ms = time::parse_rfc3339(text).map_err(|cause| Error::because(&[b"ARGO_DEADLINE '", text, b"'"], |out| cause.describe(out)))?;
+    let at_ms = time::parse_rfc3339(text).map_err(|cause| Error::because(&[b"ARGO_DEADLINE '", text, b"'"], &|out| cause.describe(out)))?;
     if at_ms <= NO_DEADLINE_MS {
         return Ok(timeout);
     }
@@ -67,7 +67,7 @@ struct Main {
 
 /// A captured log on its way to our own stdout or stderr.
 struct Log {
-    name: &'static str,
+    name: &'static CStr,
     target: BorrowedFd<'static>,
     file: Option<OwnedFd>,
     offset: u64,
@@ -307,7 +307,7 @@ fn report(shared: &Shared<'_>, template: &Template<'_>, mains: &[Main], exit_cod
             exit_code: main.code,
             logs: [File::Stdout, File::Stderr, File::Combined].map(|file| {
                 let name = layout::base_name(file);
-                main.folder.size(name).map(|size_bytes| (name, size_bytes))
+                main.folder.size(name).map(|size_bytes| (name.to_str().unwrap_or_default(), size_bytes))
             }),
         })
         .collect();

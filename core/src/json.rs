@@ -353,14 +353,15 @@ impl<'a> Value<'a> {
     }
 
     /// Its elements, where it is an array; nothing otherwise.
-    pub fn elements(&self) -> impl Iterator<Item = Self> + use<'a> {
-        Walk { document: self.document, at: if self.is_array() { Some(self.at) } else { None } }
+    #[must_use]
+    pub fn elements(&self) -> Elements<'a> {
+        Elements { document: self.document, at: if self.is_array() { Some(self.at) } else { None } }
     }
 
     /// Its members, where it is an object; nothing otherwise.
     pub fn members(&self) -> impl Iterator<Item = (Str<'a>, Self)> + use<'a> {
         let document = self.document;
-        let keys = Walk { document, at: if self.is_object() { Some(self.at) } else { None } };
+        let keys = Elements { document, at: if self.is_object() { Some(self.at) } else { None } };
         keys.filter_map(move |key| {
             let colon = white_space(document, key.end());
             let value = Self { document, at: white_space(document, colon.saturating_add(1)) };
@@ -420,13 +421,19 @@ fn string_end(document: &[u8], at: usize) -> usize {
     document.len()
 }
 
-/// Elements of an array, or keys of an object. `at` is the opening bracket or the last element that was given.
-struct Walk<'a> {
+/// Elements of an array, or keys of an object. `at` is the opening bracket or what stands behind the last element that was given.
+#[derive(Debug, Clone)]
+pub struct Elements<'a> {
     document: &'a [u8],
     at: Option<usize>,
 }
 
-impl<'a> Iterator for Walk<'a> {
+impl Elements<'_> {
+    /// No elements at all.
+    pub const NONE: Self = Self { document: &[], at: None };
+}
+
+impl<'a> Iterator for Elements<'a> {
     type Item = Value<'a>;
 
     fn next(&mut self) -> Option<Value<'a>> {

@@ -213,7 +213,7 @@ impl Layout<'_> {
             _ => {
                 let name = base_name(file);
                 if !name.is_empty() {
-                    out.byte(b'/').bytes(name.as_bytes());
+                    out.byte(b'/').bytes(name.to_bytes());
                 }
             }
         }
@@ -226,20 +226,20 @@ impl Layout<'_> {
 
 /// The name of a protocol file inside its folder; empty for folders and for outputs, whose names come from a template.
 #[must_use]
-pub const fn base_name(file: File<'_>) -> &'static str {
+pub const fn base_name(file: File<'_>) -> &'static CStr {
     match file {
-        File::Binary { argoexec: true } => "argoexec",
-        File::Binary { argoexec: false } => "emissary",
-        File::Template => "template",
-        File::Status => "status",
-        File::ExitCode => "exitcode",
-        File::Stdout => "stdout",
-        File::Stderr => "stderr",
-        File::Combined => "combined",
-        File::Signal => "signal",
-        File::Before => "before",
-        File::After => "after",
-        File::Shared | File::Containers | File::Container | File::Parameter(_) | File::Artifact(_) => "",
+        File::Binary { argoexec: true } => c"argoexec",
+        File::Binary { argoexec: false } => c"emissary",
+        File::Template => c"template",
+        File::Status => c"status",
+        File::ExitCode => c"exitcode",
+        File::Stdout => c"stdout",
+        File::Stderr => c"stderr",
+        File::Combined => c"combined",
+        File::Signal => c"signal",
+        File::Before => c"before",
+        File::After => c"after",
+        File::Shared | File::Containers | File::Container | File::Parameter(_) | File::Artifact(_) => c"",
     }
 }
 

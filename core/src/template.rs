@@ -5,7 +5,7 @@
 //! type than the protocol gives it. Fields that are not used here are skipped.
 
 use crate::buf::{Writer, display_by_describe};
-use crate::json::{self, JsonError, Str, Value};
+use crate::json::{self, Elements, JsonError, Str, Value};
 use crate::layout;
 use crate::time;
 
@@ -89,20 +89,20 @@ pub struct Template<'a> {
 
 /// A step of a path through objects, checked for its type.
 fn object<'a>(value: Value<'a>, name: &str, field: &'static str) -> Result<Option<Value<'a>>, TemplateError> {
-    typed(value.get(name), Value::is_object, field, "an object")
+    typed(value.get(name), &Value::is_object, field, "an object")
 }
 
 fn list<'a>(value: Value<'a>, name: &str, field: &'static str) -> Result<Option<Value<'a>>, TemplateError> {
-    typed(value.get(name), Value::is_array, field, "an array")
+    typed(value.get(name), &Value::is_array, field, "an array")
 }
 
 fn string<'a>(value: Value<'a>, name: &str, field: &'static str) -> Result<Option<Value<'a>>, TemplateError> {
-    typed(value.get(name), |value| value.as_str().is_some(), field, "a string")
+    typed(value.get(name), &|value| value.as_str().is_some(), field, "a string")
 }
 
 fn typed<'a>(
     value: Option<Value<'a>>,
-    is: impl Fn(&Value<'a>) -> bool,
+    is: &dyn Fn(&Value<'a>) -> bool,
     field: &'static str,
     want: &'static str,
 ) -> Result<Option<Value<'a>>, TemplateError> {
@@ -116,9 +116,9 @@ fn typed<'a>(
 fn each_object<'a>(
     list: Option<Value<'a>>,
     field: &'static str,
-    mut check: impl FnMut(Value<'a>) -> Result<(), TemplateError>,
+    check: &dyn Fn(Value<'a>) -> Result<(), TemplateError>,
 ) -> Result<(), TemplateError> {
-    for element in list.iter().flat_map(Value::elements) {
+    for element in list.map_or(Elements::NONE, |list| list.elements()) {
         if !element.is_object() {
             return Err(TemplateError::Type { field, want: "an object", offset: element.offset() });
         }
@@ -138,27 +138,27 @@ impl<'a> Template<'a> {
             return Err(TemplateError::Type { field: "the template", want: "an object", offset: root.offset() });
         }
         if let Some(outputs) = object(root, "outputs", "outputs")? {
-            each_object(list(outputs, "parameters", "outputs.parameters")?, "outputs.parameters[]", |parameter| {
+            each_object(list(outputs, "parameters", "outputs.parameters")?, "outputs.parameters[]", &|parameter| {
                 string(parameter, "name", "outputs.parameters[].name")?;
                 if let Some(from) = object(parameter, "valueFrom", "outputs.parameters[].valueFrom")? {
                     string(from, "path", "outputs.parameters[].valueFrom.path")?;
                 }
                 Ok(())
             })?;
-            each_object(list(outputs, "artifacts", "outputs.artifacts")?, "outputs.artifacts[]", check_artifact)?;
+            each_object(list(outputs, "artifacts", "outputs.artifacts")?, "outputs.artifacts[]", &check_artifact)?;
         }
         if let Some(inputs) = object(root, "inputs", "inputs")? {
-            each_object(list(inputs, "artifacts", "inputs.artifacts")?, "inputs.artifacts[]", check_artifact)?;
+            each_object(list(inputs, "artifacts", "inputs.artifacts")?, "inputs.artifacts[]", &check_artifact)?;
         }
         for (name, field) in [("container", "container"), ("script", "script"), ("containerSet", "containerSet")] {
             if let Some(holder) = object(root, name, field)? {
-                each_object(list(holder, "volumeMounts", "volumeMounts")?, "volumeMounts[]", |mount| {
+                each_object(list(holder, "volumeMounts", "volumeMounts")?, "volumeMounts[]", &|mount| {
                     string(mount, "mountPath", "volumeMounts[].mountPath").map(drop)
                 })?;
             }
         }
         if let Some(set) = object(root, "containerSet", "containerSet")? {
-            each_object(list(set, "containers", "containerSet.containers")?, "containerSet.containers[]", |container| {
+            each_object(list(set, "containers", "containerSet.containers")?, "containerSet.containers[]", &|container| {
                 check_container_name(container, "containerSet.containers[].name")?;
                 let field = "containerSet.containers[].dependencies[]";
                 for dependency in
@@ -170,9 +170,9 @@ impl<'a> Template<'a> {
             })?;
             check_retry(set)?;
         }
-        each_object(list(root, "sidecars", "sidecars")?, "sidecars[]", |sidecar| check_container_name(sidecar, "sidecars[].name"))?;
+        each_object(list(root, "sidecars", "sidecars")?, "sidecars[]", &|sidecar| check_container_name(sidecar, "sidecars[].name"))?;
         if let Some(location) = object(root, "archiveLocation", "archiveLocation")? {
-            typed(location.get("archiveLogs"), |value| value.as_bool().is_some(), "archiveLocation.archiveLogs", "true or false")?;
+            typed(location.get("archiveLogs"), &|value| value.as_bool().is_some(), "archiveLocation.archiveLogs", "true or false")?;
         }
         Ok(Self { root })
     }
@@ -181,8 +181,8 @@ impl<'a> Template<'a> {
         path.iter().try_fold(self.root, |value, name| value.get(name))
     }
 
-    fn list_at(&self, path: &[&str]) -> impl Iterator<Item = Value<'a>> + use<'a> {
-        self.at(path).into_iter().flat_map(|list| list.elements())
+    fn list_at(&self, path: &[&str]) -> Elements<'a> {
+        self.at(path).map_or(Elements::NONE, |list| list.elements())
     }
 
     /// Output parameters that are read from a path.
@@ -283,13 +283,13 @@ fn check_retry(set: Value<'_>) -> Result<(), TemplateError> {
     let Some(strategy) = object(set, "retryStrategy", "containerSet.retryStrategy")? else { return Ok(()) };
     typed(
         strategy.get("retries"),
-        |value| attempts(*value).is_some(),
+        &|value| attempts(*value).is_some(),
         "containerSet.retryStrategy.retries",
         "a whole number, or digits in a string",
     )?;
     typed(
         strategy.get("duration"),
-        |value| value.as_str().is_some_and(|text| text.decode(&mut [0; 64]).is_ok_and(|text| time::parse_duration(text).is_ok())),
+        &|value| value.as_str().is_some_and(|text| text.decode(&mut [0; 64]).is_ok_and(|text| time::parse_duration(text).is_ok())),
         "containerSet.retryStrategy.duration",
         "a duration such as 1m30s",
     )
@@ -314,7 +314,7 @@ fn check_artifact(artifact: Value<'_>) -> Result<(), TemplateError> {
     let Some(tar) = object(archive, "tar", "artifacts[].archive.tar")? else { return Ok(()) };
     typed(
         tar.get("compressionLevel"),
-        |level| compression_level(*level).is_some(),
+        &|level| compression_level(*level).is_some(),
         "artifacts[].archive.tar.compressionLevel",
         "a whole number from -1 to 9",
     )
