@@ -135,10 +135,16 @@ fn source_flags(target: &str) -> Result<Vec<String>> {
         // A panic has nobody to read its message and nothing to unwind: no text, no unwinder.
         "-Zunstable-options".into(),
         "-Cpanic=immediate-abort".into(),
+        // Nor is anybody there to walk the stack, or to read where a panic was or what a type looks like.
+        "-Cforce-unwind-tables=no".into(),
+        "-Zlocation-detail=none".into(),
+        "-Zfmt-debug=none".into(),
         // musl's files come from the package, not from the toolchain.
         "-Clink-self-contained=no".into(),
         format!("-Clinker={}", linker.display()),
         "-Clinker-flavor=ld.lld".into(),
+        // Functions with the same bytes are kept once.
+        "-Clink-arg=--icf=all".into(),
         format!("-Clink-arg={}", start.display()),
         format!("-Lnative={}", musl.display()),
         format!("-Lnative={}", empty.display()),
