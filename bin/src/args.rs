@@ -324,8 +324,6 @@ pub(crate) fn parse<'a>(
     };
     let operands_are = |want: &[u8]| usage(&[b"usage: emissary ", want]);
     match role {
-        // `emissary -- CMD…`; alone, help is what is wanted.
-        None if command.is_empty() && args.is_empty() => Ok(Command::Help(Topic::All)),
         None | Some(Role::Run) if command.is_empty() => Err(usage(&[b"no command to run; it stands behind `--`"])),
         None | Some(Role::Run) => Ok(Command::Run { command }),
         Some(Role::PluginSidecar) if command.is_empty() => Err(usage(&[b"no command to run; it stands behind `--`"])),

@@ -84,6 +84,8 @@ fn spill(folder: &Folder, index: usize, argument: &[u8]) -> Result<Vec<u8>, Erro
     if written.is_ok() {
         return Ok([b"@", in_tmp.to_bytes()].concat());
     }
+    // A full disk may have left a part.
+    let _ = rustix::fs::unlink(in_tmp);
     let draft = folder.draft(name, 0o644)?;
     let path = folder.path_of(name);
     console::write_all(draft.file.as_fd(), argument).map_err(|errno| Error::new("write", &path, errno))?;

@@ -162,9 +162,20 @@ impl<'a> Sink<'a> {
     }
 }
 
+/// Folders that are open at once, however deep the walk is.
+const OPEN_FOLDERS: usize = 16;
+
+#[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev as u64, stat.st_ino as u64)
+}
+
 /// A folder on the way down: the names in it, sorted, and how far they are done.
 struct Frame {
-    fd: OwnedFd,
+    /// `None` while the walk is deep below it; opened again through `..` on the way back.
+    fd: Option<OwnedFd>,
+    /// Device and inode, so that what `..` leads to is known to be the same.
+    identity: (u64, u64),
     /// NUL-terminated names, one behind the other.
     names: Vec<u8>,
     /// Where each begins, in order of the names.
@@ -225,14 +236,18 @@ impl Walk<'_> {
         while let Some(frame) = frames.last_mut() {
             self.name.truncate(frame.name_len);
             let Some(start) = frame.order.get(frame.next) else {
-                frames.pop();
+                let done = frames.pop();
+                if let Some(parent) = frames.last_mut() {
+                    self.reopen(parent, done.and_then(|done| done.fd))?;
+                }
                 continue;
             };
+            let Some(folder) = frame.fd.as_ref() else { return Err(self.error("return to", Errno::BADF)) };
             frame.next += 1;
             let name = CStr::from_bytes_until_nul(&frame.names[*start as usize..]).unwrap_or_default();
             self.name.push(b'/');
             self.name.extend_from_slice(name.to_bytes());
-            let stat = match rustix::fs::statat(&frame.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => {
                     self.warn(b" vanished while it was archived");
                     continue;
@@ -240,12 +255,15 @@ impl Walk<'_> {
                 other => other.map_err(|errno| self.error("read", errno))?,
             };
             if FileType::from_raw_mode(stat.st_mode).is_dir() {
-                if let Some((fd, stat)) = self.open(&frame.fd, name, OFlags::DIRECTORY)? {
+                if let Some((fd, stat)) = self.open(folder, name, OFlags::DIRECTORY)? {
                     let frame = self.enter(fd, &stat)?;
                     frames.push(frame);
+                    if let Some(far) = frames.len().checked_sub(OPEN_FOLDERS + 1) {
+                        frames[far].fd = None;
+                    }
                 }
             } else {
-                self.leaf(&frame.fd, name, &stat)?;
+                self.leaf(folder, name, &stat)?;
             }
         }
         Ok(())
@@ -285,7 +303,23 @@ impl Walk<'_> {
         drop(room);
         let name_at = |at: &u32| CStr::from_bytes_until_nul(&names[*at as usize..]).unwrap_or_default().to_bytes();
         order.sort_unstable_by(|a, b| name_at(a).cmp(name_at(b)));
-        Ok(Frame { fd, names, order, next: 0, name_len: self.name.len() })
+        Ok(Frame { fd: Some(fd), identity: identity(stat), names, order, next: 0, name_len: self.name.len() })
+    }
+
+    /// Opens a folder again from one that lies in it.
+    fn reopen(&self, folder: &mut Frame, below: Option<OwnedFd>) -> Result<(), Error> {
+        if folder.fd.is_some() {
+            return Ok(());
+        }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(below.ok_or_else(|| self.error("return from", Errno::BADF))?, c"..", flags, Mode::empty())
+            .map_err(|errno| self.error("return from", errno))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|errno| self.error("return from", errno))?;
+        if identity(&stat) != folder.identity {
+            return Err(Error::text(&[b"cannot archive ", &self.path(), b": it was moved meanwhile"]));
+        }
+        folder.fd = Some(fd);
+        Ok(())
     }
 
     /// Anything but a folder.

@@ -66,7 +66,8 @@ pub(crate) fn find(name: &CStr) -> Result<CString, Error> {
 /// A running command and our ends of its outputs.
 pub(crate) struct Started {
     pub(crate) pid: Pid,
-    pub(crate) outputs: [Option<Source>; 2],
+    /// Of stdout, of stderr, and of a terminal on which neither of them is.
+    pub(crate) outputs: [Option<Source>; 3],
     pub(crate) terminal: Option<Terminal>,
 }
 
@@ -86,7 +87,7 @@ pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: boo
         }
         None => (None, None),
     };
-    let (mut outputs, mut sinks) = ([None, None], [None, None]);
+    let (mut outputs, mut sinks) = ([None, None, None], [None, None]);
     let mut reads_terminal = false;
     let mut uses_terminal = [false; 2];
     for at in 0..2 {
@@ -101,6 +102,9 @@ pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: boo
             let (source, sink) = tee::pipe()?;
             (outputs[at], sinks[at]) = (Some(Source::Pipe(source)), Some(sink));
         }
+    }
+    if let Some(terminal) = terminal.as_ref().filter(|_| !reads_terminal) {
+        outputs[2] = Some(Source::Terminal(terminal.output()?));
     }
     let slave = slave.as_ref().map(AsFd::as_fd);
     let end = |at: usize| if uses_terminal[at] { slave } else { sinks[at].as_ref().map(AsFd::as_fd) };

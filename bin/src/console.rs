@@ -8,6 +8,7 @@ use emissary_core::{exit, limits};
 use rustix::fs::{Mode, OFlags};
 
 use crate::error::Error;
+use crate::outlet::Outlet;
 use crate::sys;
 
 /// Where Kubernetes reads a container's last words, unless its `terminationMessagePath` says otherwise.
@@ -26,8 +27,8 @@ impl Console {
         if level >= self.level {
             let mut room = [0; limits::LOG_LINE_BYTES];
             let line = log::line(self.format, level, unix_ms(), &parts.concat(), &mut room);
-            // Nobody is left to tell where stderr itself fails.
-            let _ = write_all(rustix::stdio::stderr(), line);
+            // Nobody is left to tell where stderr itself fails, and nothing waits for a reader that takes nothing.
+            let _ = Outlet::new(rustix::stdio::stderr()).write_soon(line);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Kernel events: signals as a descriptor, changes of folders through inotify, and one poll over both and the command's pipes.
 //!
-//! Nothing wakes us but an event. Where inotify is exhausted or the file system does not offer it, folders are looked at every 100 ms
-//! instead, and that is said once.
+//! Nothing wakes us but an event. Where inotify is exhausted or refuses a folder, folders are looked at every 100 ms instead, and that is said
+//! once.
 
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use emissary_core::layout::{self, File};
 use emissary_core::signal::{Origin, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::inotify::{CreateFlags, Reader, WatchFlags};
+use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -83,13 +83,30 @@ impl AsFd for Signals {
     }
 }
 
-/// What happened in watched folders.
+/// The watched folders in which an exit-code file was closed by its writer or renamed into place, and so is complete: a bit for each watch.
+/// Past the 64th nothing is known, and the file's age decides.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Change {
-    /// Anything, or a look is due anyway.
-    pub(crate) any: bool,
-    /// An exit-code file was closed by its writer, or renamed into place: it is complete.
-    pub(crate) exit_code: bool,
+pub(crate) struct Closed(u64);
+
+impl Closed {
+    fn bit(watch: i32) -> u64 {
+        u32::try_from(watch).ok().and_then(|at| 1_u64.checked_shl(at)).unwrap_or(0)
+    }
+
+    /// Adds what happened since.
+    pub(crate) fn add(&mut self, more: Self) {
+        self.0 |= more.0;
+    }
+
+    /// Adds one folder.
+    pub(crate) fn insert(&mut self, watch: Option<i32>) {
+        self.0 |= watch.map_or(0, Self::bit);
+    }
+
+    /// Whether it happened in the folder of this watch.
+    pub(crate) fn has(self, watch: Option<i32>) -> bool {
+        watch.is_some_and(|watch| self.0 & Self::bit(watch) != 0)
+    }
 }
 
 /// Folders that are watched for files which appear complete: closed after writing, or renamed into place.
@@ -119,34 +136,46 @@ impl Watch {
         }
     }
 
-    /// Watches a folder; with `growth`, writes to its files count too.
-    pub(crate) fn add(&mut self, folder: &CStr, growth: bool) {
-        let Some(fd) = &self.fd else { return };
+    /// Watches a folder; with `growth`, writes to its files count too. Gives the number of the watch, the same each time for one folder.
+    pub(crate) fn add(&mut self, folder: &CStr, growth: bool) -> Option<i32> {
+        let fd = self.fd.as_ref()?;
         let mut flags = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
         if growth {
             flags |= WatchFlags::MODIFY;
         }
-        if let Err(errno) = rustix::fs::inotify::add_watch(fd, folder, flags) {
-            self.fall_back(&Error::new("watch the folder", folder.to_bytes(), errno));
+        match rustix::fs::inotify::add_watch(fd, folder, flags) {
+            Ok(watch) => Some(watch),
+            Err(errno) => {
+                self.fall_back(&Error::new("watch the folder", folder.to_bytes(), errno));
+                None
+            }
         }
     }
 
-    /// Takes the events that are waiting.
-    pub(crate) fn take(&self) -> Change {
-        let mut change = Change { any: self.must_look, exit_code: false };
-        let Some(fd) = &self.fd else { return change };
-        let mut room = [MaybeUninit::uninit(); 1024];
-        let mut reader = Reader::new(fd, &mut room);
-        while let Ok(event) = reader.next() {
-            change.any = true;
-            change.exit_code |= event.file_name() == Some(layout::base_name(File::ExitCode));
+    /// Takes the events that are waiting; `None` where there is no reason to look.
+    pub(crate) fn take(&self) -> Option<Closed> {
+        let mut closed = self.must_look.then(Closed::default);
+        if let Some(fd) = &self.fd {
+            let mut room = [MaybeUninit::uninit(); 1024];
+            let mut reader = Reader::new(fd, &mut room);
+            while let Ok(event) = reader.next() {
+                let seen = closed.get_or_insert_default();
+                if event.file_name() == Some(layout::base_name(File::ExitCode)) && !event.events().contains(ReadFlags::MODIFY) {
+                    seen.0 |= Closed::bit(event.wd());
+                }
+            }
         }
-        change
+        closed
     }
 
     /// The descriptor to poll, where there is one.
     pub(crate) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether changes may go unseen.
+    pub(crate) fn must_look(&self) -> bool {
+        self.must_look
     }
 
     /// When to look again although nothing happened.
@@ -155,7 +184,7 @@ impl Watch {
     }
 }
 
-/// Descriptors to wait for: signals, folders, two outputs, and a terminal's two ends.
+/// Descriptors to wait for: signals, folders, three outputs, and a terminal's input.
 const POLL_FDS: usize = 6;
 
 /// What is waited for in one round.

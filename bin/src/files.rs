@@ -4,12 +4,13 @@
 //! containers write there too, and a link must not lead us out.
 
 use core::ffi::CStr;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use emissary_core::buf::Writer;
 use emissary_core::layout::{self, File, Kind, Layout};
 use emissary_core::limits::PATH_BYTES;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawMode};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 
 use crate::args::Common;
@@ -80,12 +81,17 @@ impl<'a> Shared<'a> {
     /// This container's folder.
     ///
     /// # Errors
-    /// As [`Shared::container`], and where the pod layout has no container name.
+    /// As [`Shared::container`], where the pod layout has no container name, and where the folder is not writable.
     pub(crate) fn own(&self) -> Result<Folder, Error> {
         if self.layout.kind == Kind::Pod && self.layout.container.is_empty() {
             return Err(Error::text(&[b"the pod layout needs a container name: --name, or ARGO_CONTAINER_NAME"]));
         }
-        self.container(self.layout.container)
+        let folder = self.container(self.layout.container)?;
+        // Better said before the command runs than when its exit code cannot be written.
+        match rustix::fs::accessat(&folder.fd, c".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
+            Err(errno @ (Errno::ACCESS | Errno::ROFS)) => Err(Error::new("write to the folder", &folder.path, errno)),
+            _ => Ok(folder),
+        }
     }
 
     /// The shared folder itself, as a folder to read and write in.
@@ -116,7 +122,9 @@ impl<'a> Shared<'a> {
     pub(crate) fn read_template(&self) -> Result<Vec<u8>, Error> {
         let mut room = [0; PATH_BYTES];
         let path = self.path(File::Template, &mut room)?;
-        match read_file(path) {
+        let dir = CString::new(self.layout.dir).unwrap_or_default();
+        let mut name = core::iter::once(layout::base_name(File::Template).to_bytes());
+        match read_below(&dir, &mut name, DOCUMENT_BYTES).map_err(|errno| Error::new("read", path.to_bytes(), errno)) {
             Err(error) if error.errno == Some(Errno::NOENT) => match template_from_env()? {
                 Some(document) => Ok(document),
                 None => Err(Error::text(&[b"no template: ", path.to_bytes(), b" is missing and ARGO_TEMPLATE is not set"])),
@@ -209,11 +217,11 @@ impl Folder {
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
-    /// The start of a small file, and milliseconds since it was written; `None` where there is none.
+    /// The start of a small file, and milliseconds since it was written (negative for a time in the future); `None` where there is none.
     ///
     /// # Errors
     /// A file that cannot be read, or that is no regular file.
-    pub(crate) fn read<'b>(&self, name: &CStr, room: &'b mut [u8]) -> Result<Option<(&'b [u8], u64)>, Error> {
+    pub(crate) fn read<'b>(&self, name: &CStr, room: &'b mut [u8]) -> Result<Option<(&'b [u8], i64)>, Error> {
         match open_regular(self.fd.as_fd(), name, OFlags::NOFOLLOW) {
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.error("read", name, errno)),
@@ -234,12 +242,18 @@ impl Folder {
     ///
     /// # Errors
     /// A file that cannot be read or taken away, or that is no regular file (it is gone all the same).
-    pub(crate) fn take<'b>(&self, name: &CStr, taken: &CStr, room: &'b mut [u8]) -> Result<Option<&'b [u8]>, Error> {
-        match rustix::fs::renameat(&self.fd, name, &self.fd, taken) {
-            Err(Errno::NOENT) => return Ok(None),
-            Err(errno) => return Err(self.error("take away", name, errno)),
-            Ok(()) => {}
-        }
+    pub(crate) fn take<'b>(&self, name: &CStr, room: &'b mut [u8]) -> Result<Option<&'b [u8]>, Error> {
+        let mut taken = own_name(0);
+        let taken = loop {
+            match rustix::fs::renameat(&self.fd, name, &self.fd, taken.as_c_str()) {
+                Err(Errno::NOENT) => return Ok(None),
+                // Somebody keeps a folder there.
+                Err(Errno::ISDIR | Errno::NOTDIR | Errno::NOTEMPTY | Errno::EXIST) => taken = own_name(1),
+                Err(errno) => return Err(self.error("take away", name, errno)),
+                Ok(()) => break taken,
+            }
+        };
+        let taken = taken.as_c_str();
         let result = open_regular(self.fd.as_fd(), taken, OFlags::NOFOLLOW).and_then(|(file, _)| read_some(&file, room));
         if rustix::fs::unlinkat(&self.fd, taken, AtFlags::empty()) == Err(Errno::ISDIR) {
             let _ = rustix::fs::unlinkat(&self.fd, taken, AtFlags::REMOVEDIR);
@@ -263,23 +277,16 @@ impl Folder {
     /// What the system says of the folder.
     pub(crate) fn draft(&self, name: &CStr, mode: RawMode) -> Result<Draft<'_>, Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // Containers that share the folder may have the same process id; the clock tells them apart.
-        let mut serial = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).tv_nsec.unsigned_abs();
+        let mut next = 0;
         loop {
-            let mut room = [0; DRAFT_NAME_BYTES];
-            let mut out = Writer::new(&mut room);
-            #[allow(clippy::unnecessary_cast, reason = "32 bits on some targets")]
-            out.text(".emissary-")
-                .decimal(rustix::process::getpid().as_raw_nonzero().get().unsigned_abs().into())
-                .byte(b'-')
-                .decimal(serial as u64);
-            match rustix::fs::openat(&self.fd, CStr::from_bytes_until_nul(&room).unwrap_or_default(), flags, Mode::from_raw_mode(mode)) {
-                Err(Errno::EXIST) => serial = serial.wrapping_add(1),
+            let own = own_name(next);
+            match rustix::fs::openat(&self.fd, own.as_c_str(), flags, Mode::from_raw_mode(mode)) {
+                Err(Errno::EXIST) => next += 1,
                 Err(errno) => return Err(self.error("write", name, errno)),
                 Ok(file) => {
                     // An init container that is not ours may run under another umask.
                     let _ = rustix::fs::fchmod(&file, Mode::from_raw_mode(mode));
-                    return Ok(Draft { folder: self, name: room, file, committed: false });
+                    return Ok(Draft { folder: self, name: own, file, committed: false });
                 }
             }
         }
@@ -303,29 +310,34 @@ impl Folder {
     }
 }
 
-const DRAFT_NAME_BYTES: usize = 48;
+/// A name that nobody else uses or foresees: containers that share a folder may have the same process id, the clock tells them apart.
+fn own_name(next: u64) -> Name {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    #[allow(clippy::unnecessary_cast, reason = "32 bits on some targets")]
+    let serial = (now.tv_nsec as u64).wrapping_add(next);
+    let mut name = Name([0; 256]);
+    let pid = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
+    Writer::new(&mut name.0).text(".emissary-").decimal(pid.into()).byte(b'-').decimal(serial);
+    name
+}
 
 /// A file under a name of its own until it is complete; removed if it never is.
 pub(crate) struct Draft<'a> {
     folder: &'a Folder,
-    name: [u8; DRAFT_NAME_BYTES],
+    name: Name,
     /// To write to.
     pub(crate) file: OwnedFd,
     committed: bool,
 }
 
 impl Draft<'_> {
-    fn name(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.name).unwrap_or_default()
-    }
-
     /// Gives it its name, in place of what stood there.
     ///
     /// # Errors
     /// What rename(2) says; what stood there stays.
     pub(crate) fn commit(mut self, name: &CStr) -> Result<(), Error> {
         let folder = self.folder;
-        rustix::fs::renameat(&folder.fd, self.name(), &folder.fd, name).map_err(|errno| folder.error("write", name, errno))?;
+        rustix::fs::renameat(&folder.fd, self.name.as_c_str(), &folder.fd, name).map_err(|errno| folder.error("write", name, errno))?;
         self.committed = true;
         Ok(())
     }
@@ -334,7 +346,7 @@ impl Draft<'_> {
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
         if !self.committed {
-            let _ = rustix::fs::unlinkat(&self.folder.fd, self.name(), AtFlags::empty());
+            let _ = rustix::fs::unlinkat(&self.folder.fd, self.name.as_c_str(), AtFlags::empty());
         }
     }
 }
@@ -343,10 +355,10 @@ fn is_regular(stat: &rustix::fs::Stat) -> bool {
     rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file()
 }
 
-fn age_ms(stat: &rustix::fs::Stat) -> u64 {
+fn age_ms(stat: &rustix::fs::Stat) -> i64 {
     #[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
     let written = (stat.st_mtime as i64).saturating_mul(1_000).saturating_add(stat.st_mtime_nsec as i64 / 1_000_000);
-    u64::try_from(console::unix_ms().saturating_sub(written)).unwrap_or(0)
+    console::unix_ms().saturating_sub(written)
 }
 
 /// Opens a regular file for reading; a pipe does not block, and neither it nor anything else that is no file is read.
@@ -376,27 +388,53 @@ fn read_some<'b>(file: &OwnedFd, room: &'b mut [u8]) -> Result<&'b [u8], Errno> 
     Ok(&room[..filled])
 }
 
-/// A whole file, whose path is not below the shared folder's untrusted part.
+/// Bytes of a template or an argument file at most: far more than an API server stores.
+pub(crate) const DOCUMENT_BYTES: usize = 64 << 20;
+
+/// A whole file by a path of ours, not of another container's.
 ///
 /// # Errors
-/// What the system says, by the path.
+/// What the system says, by the path; `EFBIG` past [`DOCUMENT_BYTES`].
 pub(crate) fn read_file(path: &CStr) -> Result<Vec<u8>, Error> {
     let error = |errno| Error::new("read", path.to_bytes(), errno);
-    let (file, stat) = open_regular(CWD, path, OFlags::empty()).map_err(error)?;
-    read_to_end(file.as_fd(), usize::try_from(stat.st_size).unwrap_or(0)).map_err(error)
+    let (file, _) = open_regular(CWD, path, OFlags::empty()).map_err(error)?;
+    read_to_end(file.as_fd(), DOCUMENT_BYTES).map_err(error)
 }
 
-/// Reads up to the end, of which `hint` bytes are expected.
+/// A whole file below a folder, reached through no link.
 ///
 /// # Errors
-/// What the system says.
-pub(crate) fn read_to_end(file: BorrowedFd<'_>, hint: usize) -> Result<Vec<u8>, Errno> {
-    // One byte more shows the end without a growth.
-    let mut bytes = vec![0; hint.saturating_add(1)];
+/// What the system says; `ELOOP` or `ENOTDIR` for a link, `EFBIG` past `limit`.
+pub(crate) fn read_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>, limit: usize) -> Result<Vec<u8>, Errno> {
+    let (file, _) = open_below(folder, parts)?;
+    read_to_end(file.as_fd(), limit)
+}
+
+/// Opens a regular file below a folder, reached through no link.
+///
+/// # Errors
+/// As [`read_below`].
+pub(crate) fn open_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>) -> Result<(OwnedFd, rustix::fs::Stat), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let mut at = rustix::fs::open(folder, flags, Mode::empty())?;
+    let mut last = parts.next().ok_or(Errno::ISDIR)?;
+    for next in parts {
+        at = rustix::fs::openat(&at, Name::new(last)?.as_c_str(), flags | OFlags::NOFOLLOW, Mode::empty())?;
+        last = next;
+    }
+    open_regular(at.as_fd(), Name::new(last)?.as_c_str(), OFlags::NOFOLLOW)
+}
+
+/// Reads up to the end. What a file says of its size is not believed: it may be sparse.
+///
+/// # Errors
+/// What the system says; `EFBIG` past `limit`.
+pub(crate) fn read_to_end(file: BorrowedFd<'_>, limit: usize) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0; 4096];
     let mut filled = 0;
     loop {
         if filled == bytes.len() {
-            bytes.resize(bytes.len().saturating_mul(2).max(4096), 0);
+            bytes.resize(bytes.len().saturating_mul(2), 0);
         }
         match rustix::io::read(file, &mut bytes[filled..]) {
             Ok(0) => {
@@ -406,6 +444,9 @@ pub(crate) fn read_to_end(file: BorrowedFd<'_>, hint: usize) -> Result<Vec<u8>, 
             Ok(read) => filled += read,
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno),
+        }
+        if filled > limit {
+            return Err(Errno::FBIG);
         }
     }
 }

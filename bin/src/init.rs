@@ -27,7 +27,7 @@ fn prepare(common: &Common<'_>, template: Option<&CStr>) -> Result<(), Error> {
     // First what can be refused, so that nothing is left behind.
     let document = match template {
         Some(path) if path == c"-" => {
-            files::read_to_end(rustix::stdio::stdin(), 4096).map_err(|errno| Error::new("read", b"stdin", errno))?
+            files::read_to_end(rustix::stdio::stdin(), files::DOCUMENT_BYTES).map_err(|errno| Error::new("read", b"stdin", errno))?
         }
         Some(path) => files::read_file(path)?,
         None => files::template_from_env()?.ok_or_else(|| Error::text(&[b"no template: neither --template nor ARGO_TEMPLATE is given"]))?,

@@ -65,10 +65,10 @@ fn link_one(template: &Template<'_>, name: Str<'_>, path: Str<'_>, cwd: Option<&
     for mount in template.mount_paths() {
         let mut room = [0; PATH_BYTES];
         let mount = outputs::decode(mount, &mut room)?.to_bytes();
-        // As it is written, and as it is once links are resolved.
-        let real = resolve_parent(mount)?;
-        for mount in [mount, &real] {
-            if layout::is_inside(&target, mount) {
+        // As it is written, as it is once links on the way are resolved, and where it leads if it is a link itself.
+        let (real, target_of_link) = (resolve_parent(mount)?, resolve(mount)?);
+        for mount in [mount, &real, &target_of_link] {
+            if layout::is_inside(&target, mount) || layout::is_inside(&absolute, mount) {
                 return refuse(b": that lies on the volume mount ", mount);
             }
             if layout::is_inside(mount, &target) {
@@ -95,6 +95,14 @@ fn link_one(template: &Template<'_>, name: Str<'_>, path: Str<'_>, cwd: Option<&
         Ok(_) => rustix::fs::unlinkat(&parent, base, AtFlags::empty()).map_err(|errno| fail("replace", errno))?,
     }
     rustix::fs::symlinkat(source, &parent, base).map_err(|errno| fail("link", errno))
+}
+
+/// The path with every link resolved as far as it exists.
+fn resolve(path: &[u8]) -> Result<Vec<u8>, Error> {
+    // With one more component, what was the last is part of the parent.
+    let mut resolved = resolve_parent(&[path, b"/x"].concat())?;
+    resolved.truncate(resolved.len() - b"/x".len());
+    Ok(if resolved.is_empty() { b"/".to_vec() } else { resolved })
 }
 
 /// The path with every link in its parent resolved as far as it exists; the last component is kept as it is.

@@ -16,6 +16,8 @@ use crate::sys;
 /// (pid_namespaces(7)); what it does not take goes to its command, through the signal file.
 pub(crate) fn kill(common: &Common<'_>, signal: Signal, pid: i32) -> u8 {
     let is_protected = pid == 1 && matches!(signal, Signal::KILL | Signal::STOP);
+    // Folders that are made on the way are everybody's.
+    rustix::process::umask(Mode::empty());
     let result = match sys::kill(pid, signal.number()) {
         Ok(()) if !is_protected => Ok(()),
         Err(errno) if pid != 1 => {
@@ -38,6 +40,7 @@ pub(crate) fn kill(common: &Common<'_>, signal: Signal, pid: i32) -> u8 {
 
 /// Leaves a signal for a container.
 pub(crate) fn signal(common: &Common<'_>, signal: Signal, container: Option<&CStr>) -> u8 {
+    rustix::process::umask(Mode::empty());
     let result = container.map_or(Ok(()), |name| files::check_name(name.to_bytes())).and_then(|()| {
         let shared = Shared::open(common)?;
         let folder = match container {
@@ -60,7 +63,6 @@ pub(crate) fn signal(common: &Common<'_>, signal: Signal, container: Option<&CSt
 /// # Errors
 /// A file that cannot be written, by its path.
 pub(crate) fn leave(folder: &Folder, signal: Signal) -> Result<(), Error> {
-    rustix::process::umask(Mode::empty());
     let mut room = [0; 3];
     folder.write(layout::base_name(File::Signal), exit::digits(signal.number(), &mut room), 0o666)
 }

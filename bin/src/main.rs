@@ -18,6 +18,7 @@ mod arguments;
 mod child;
 mod events;
 mod inputs;
+mod outlet;
 mod tee;
 mod terminal;
 

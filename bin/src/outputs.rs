@@ -14,7 +14,7 @@ use crate::console::Console;
 use crate::error::Error;
 use crate::files::{Folder, Room, Shared};
 
-/// Decodes a path with the NUL that system calls want.
+/// Decodes a path with the NUL that system calls want, without slashes at its end: `a/` is the same output as `a`, whatever it is.
 ///
 /// # Errors
 /// A path that is too long or has a NUL of its own.
@@ -23,12 +23,18 @@ pub(crate) fn decode<'b>(path: Str<'_>, room: &'b mut Room) -> Result<&'b CStr, 
     path.write(&mut out);
     out.byte(0);
     let bytes = out.finish().map_err(|full| Error::because(&[b"path in the template"], &|out| full.describe(out)))?;
-    CStr::from_bytes_with_nul(bytes).map_err(|_| Error::text(&[b"path in the template: has a NUL character"]))
+    let mut end = bytes.len() - 1;
+    while end > 1 && bytes[end - 1] == b'/' {
+        end -= 1;
+    }
+    bytes[end] = 0;
+    CStr::from_bytes_with_nul(&bytes[..=end]).map_err(|_| Error::text(&[b"path in the template: has a NUL character"]))
 }
 
 /// Saves all outputs; says whether every one that is there was saved.
 pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_>) -> bool {
     let mut all = true;
+    let cwd = rustix::process::getcwd(Vec::new()).ok();
     let mut each = |what: &[u8], name: Str<'_>, path: Str<'_>, save: &dyn Fn(&CStr) -> Result<(), Failure>| {
         let mut room = [0; PATH_BYTES];
         let mut label = what.to_vec();
@@ -38,7 +44,12 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
         label.extend_from_slice(b"'");
         let result = decode(path, &mut room).map_err(Failure::Error).and_then(|path| {
             let mut mount = [0; PATH_BYTES];
-            if template.is_on_mount(path.to_bytes(), &mut mount) {
+            // A relative path is the command's, whose working directory is ours.
+            let absolute = match (path.to_bytes().first(), &cwd) {
+                (Some(b'/'), _) | (_, None) => path.to_bytes().to_vec(),
+                (_, Some(cwd)) => [cwd.to_bytes(), b"/", path.to_bytes()].concat(),
+            };
+            if template.is_on_mount(&absolute, &mut mount) {
                 // The wait side mounts the same volume and reads it there.
                 return Ok(());
             }

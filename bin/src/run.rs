@@ -6,7 +6,7 @@ use core::cell::OnceCell;
 use core::ffi::CStr;
 use std::ffi::CString;
 
-use emissary_core::exit::{self, ExitCodeError};
+use emissary_core::exit::{self, Reading, Trust};
 use emissary_core::json::Str;
 use emissary_core::layout::{self, File, Kind};
 use emissary_core::limits::{CONTAINER_NAME_BYTES, EXIT_CODE_FILE_BYTES, PATH_BYTES, SIGNAL_FILE_BYTES};
@@ -23,7 +23,7 @@ use crate::arguments;
 use crate::child::{self, Inherited};
 use crate::console::{self, Console};
 use crate::error::Error;
-use crate::events::{self, PollSet, Signals, Watch};
+use crate::events::{self, Closed, PollSet, Signals, Watch};
 use crate::files::{Folder, Shared};
 use crate::inputs;
 use crate::outputs;
@@ -33,10 +33,6 @@ use crate::terminal::Terminal;
 
 /// Seconds between a SIGTERM and the SIGKILL after it where nothing else is said: Kubernetes' default.
 const DEFAULT_GRACE_S: u64 = 30;
-
-/// Age in milliseconds from which an exit-code file counts as complete although nobody saw it being closed. Ours are complete from the
-/// start; others may write theirs in place.
-const SETTLED_MS: u64 = 100;
 
 /// What kind of container this is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -146,6 +142,7 @@ fn supervise(
         reap_is_due: false,
         began_ms: console::monotonic_ms(),
         look_at_ms: None,
+        exit_codes: ExitCodes::default(),
     };
     run.watch(shared.layout.container);
     run.tell(Event::Begin);
@@ -205,6 +202,7 @@ struct Run<'a> {
     began_ms: u64,
     /// When to look at files again although nothing changed.
     look_at_ms: Option<u64>,
+    exit_codes: ExitCodes,
 }
 
 impl<'a> Run<'a> {
@@ -218,12 +216,11 @@ impl<'a> Run<'a> {
         self.tell(Event::Failed(code));
     }
 
-    /// Watches a container's folder, which is there.
-    fn watch(&mut self, container: &[u8]) {
+    /// Watches a container's folder, which is there; the number of the watch.
+    fn watch(&mut self, container: &[u8]) -> Option<i32> {
         let mut room = [0; PATH_BYTES];
-        if let Ok(path) = self.shared.layout_of(container).path(File::Container, &mut room) {
-            self.watch.add(path, false);
-        }
+        let path = self.shared.layout_of(container).path(File::Container, &mut room).ok()?;
+        self.watch.add(path, false)
     }
 
     /// Makes the folders of other containers, where they are missing, and watches them.
@@ -294,7 +291,7 @@ impl<'a> Run<'a> {
             Gate::Retry => b"pausing before the next attempt",
         };
         self.console.info(&[what]);
-        self.look(false);
+        self.look();
     }
 
     fn spawn(&mut self, path: &CStr, argv: &Argv<'_>, inherited: &Inherited) {
@@ -309,7 +306,7 @@ impl<'a> Run<'a> {
                 self.terminal = started.terminal;
                 self.tell(Event::Spawned);
                 // What was there before we began to watch, and what came while the command was being started.
-                self.look(false);
+                self.look();
             }
         }
     }
@@ -389,7 +386,10 @@ impl<'a> Run<'a> {
             terminal.poll_for(&mut set);
         }
         set.wait(now_ms, times.into_iter().flatten().min());
-        while let Some(signal) = self.signals.next() {
+        // The machine's queue is bounded, the kernel keeps the rest.
+        while !self.machine.has_action()
+            && let Some(signal) = self.signals.next()
+        {
             if signal == Signal::CHLD {
                 self.reap_is_due = true;
             } else {
@@ -398,17 +398,17 @@ impl<'a> Run<'a> {
         }
         self.tell(Event::Tick);
         let change = self.watch.take();
-        let is_due = self.look_at_ms.is_some_and(|at| at <= console::monotonic_ms());
-        if change.any || is_due {
-            self.look(change.exit_code);
+        if change.is_some() || self.look_at_ms.is_some_and(|at| at <= console::monotonic_ms()) {
+            self.exit_codes.closed.add(change.unwrap_or_default());
+            self.look();
         }
     }
 
-    /// Looks at the files that matter in this phase. `is_closed` says that exit codes were seen to be complete.
-    fn look(&mut self, is_closed: bool) {
+    /// Looks at the files that matter in this phase.
+    fn look(&mut self) {
         self.look_at_ms = None;
         let mut room = [0; SIGNAL_FILE_BYTES];
-        match self.folder.take(layout::base_name(File::Signal), c".signal-taken", &mut room) {
+        match self.folder.take(layout::base_name(File::Signal), &mut room) {
             Ok(None) => {}
             Ok(Some(bytes)) => match Signal::parse(bytes) {
                 Ok(signal) => self.signal(signal, true),
@@ -420,7 +420,7 @@ impl<'a> Run<'a> {
         }
         match self.machine.gate() {
             Some(Gate::Ready) => self.look_for_readiness(),
-            Some(Gate::Dependencies) => self.look_for_dependencies(is_closed),
+            Some(Gate::Dependencies) => self.look_for_dependencies(),
             Some(gate @ (Gate::Before | Gate::After)) => {
                 let file = if gate == Gate::Before { File::Before } else { File::After };
                 if self.folder.has(layout::base_name(file)) {
@@ -432,7 +432,8 @@ impl<'a> Run<'a> {
         if let Some(template) = self.template
             && self.shared.layout.kind == Kind::Pod
             && template.is_sidecar(self.shared.layout.container)
-            && main_containers(&template).all(|name| matches!(self.exit_code_of(name, is_closed), Ok(Some(_))))
+            // What holds no exit code has ended all the same, as for the wait side.
+            && main_containers(&template).all(|name| !matches!(self.exit_code_of(name), Ok(None)))
         {
             self.tell(Event::MainsExited);
         }
@@ -443,7 +444,8 @@ impl<'a> Run<'a> {
         let waited_ms = console::monotonic_ms().saturating_sub(self.began_ms);
         let marker = self.shared.top().and_then(|top| top.read(layout::base_name(File::Status), &mut room));
         let (bytes, age_ms) = match marker {
-            Ok(marker) => marker.unwrap_or((&[], waited_ms)),
+            Ok(Some((bytes, age_ms))) => (bytes, u64::try_from(age_ms).unwrap_or(0)),
+            Ok(None) => (&[][..], waited_ms),
             Err(error) => {
                 self.console.warn(&[&error.text]);
                 (&[][..], waited_ms)
@@ -459,11 +461,11 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn look_for_dependencies(&mut self, is_closed: bool) {
+    fn look_for_dependencies(&mut self) {
         let Some(template) = self.template else { return };
         let mut all = true;
         for name in template.dependencies(self.shared.layout.container) {
-            match self.exit_code_of(name, is_closed) {
+            match self.exit_code_of(name) {
                 Ok(Some(0)) => {}
                 Ok(None) => all = false,
                 Ok(Some(code)) => {
@@ -481,14 +483,18 @@ impl<'a> Run<'a> {
     }
 
     /// A container's exit code; `None` while there is none that is complete.
-    fn exit_code_of(&mut self, name: Str<'_>, is_closed: bool) -> Result<Option<u8>, Error> {
+    fn exit_code_of(&mut self, name: Str<'_>) -> Result<Option<u8>, Error> {
         let mut room = [0; CONTAINER_NAME_BYTES];
-        let folder = self.shared.container(decoded(name, &mut room))?;
-        let (code, again_in_ms) = read_exit_code(&folder, is_closed)?;
-        if let Some(again_in_ms) = again_in_ms {
-            self.look_again_in(again_in_ms);
+        let name = decoded(name, &mut room);
+        let folder = self.shared.container(name)?;
+        // The watch that is there already, by its number.
+        let watched = self.watch(name).filter(|_| !self.watch.must_look());
+        match self.exit_codes.read(&folder, watched)? {
+            Reading::Code(code) => return Ok(Some(code)),
+            Reading::LaterBy(milliseconds) => self.look_again_in(milliseconds),
+            Reading::Later => {}
         }
-        Ok(code)
+        Ok(None)
     }
 
     fn look_again_in(&mut self, milliseconds: u64) {
@@ -516,22 +522,32 @@ pub(crate) fn main_containers<'a>(template: &Template<'a>) -> impl Iterator<Item
     template.container_names().chain((!has_set).then_some(Str::MAIN))
 }
 
-/// The exit code in a container's folder, if it is complete, else when to look again. It is complete when its writer was seen to close it, or
-/// when it has not been written to for a while.
-///
-/// # Errors
-/// A file that cannot be read, or holds no exit code.
-pub(crate) fn read_exit_code(folder: &Folder, is_closed: bool) -> Result<(Option<u8>, Option<u64>), Error> {
-    let name = layout::base_name(File::ExitCode);
-    let mut room = [0; EXIT_CODE_FILE_BYTES];
-    let Some((bytes, age_ms)) = folder.read(name, &mut room)? else { return Ok((None, None)) };
-    if !is_closed && age_ms < SETTLED_MS {
-        return Ok((None, Some(SETTLED_MS - age_ms)));
-    }
-    match exit::parse(bytes) {
-        Ok(code) => Ok((Some(code), None)),
-        // Made and not written yet.
-        Err(ExitCodeError::Empty) => Ok((None, None)),
-        Err(cause) => Err(Error::because(&[&folder.path_of(name)], &|out| cause.describe(out))),
+/// What is known of exit-code files that others write.
+#[derive(Default)]
+pub(crate) struct ExitCodes {
+    /// Those that were seen to be closed.
+    pub(crate) closed: Closed,
+    /// Those that were not there when they were looked for first: they are complete when they are seen to be closed, and not before.
+    absent: Closed,
+}
+
+impl ExitCodes {
+    /// Reads the exit code in a container's folder. `watch` is the number of the watch on it, where nothing of it goes unseen.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or is complete and holds no exit code.
+    pub(crate) fn read(&mut self, folder: &Folder, watch: Option<i32>) -> Result<Reading, Error> {
+        let name = layout::base_name(File::ExitCode);
+        let mut room = [0; EXIT_CODE_FILE_BYTES];
+        let Some((bytes, age_ms)) = folder.read(name, &mut room)? else {
+            self.absent.insert(watch);
+            return Ok(Reading::Later);
+        };
+        let trust = match () {
+            () if self.closed.has(watch) => Trust::Closed,
+            () if self.absent.has(watch) => Trust::Open,
+            () => Trust::Age(age_ms),
+        };
+        exit::read(bytes, trust).map_err(|cause| Error::because(&[&folder.path_of(name)], &|out| cause.describe(out)))
     }
 }

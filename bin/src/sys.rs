@@ -30,8 +30,8 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     c_int::from(crate::start(&args))
 }
 
-/// An allocator that gives every allocation pages of its own. The few that are made are large (a template, a compressor's state), and
-/// the C library's allocator costs 6 kB of code and a heap segment. Memory that is not touched is not there.
+/// An allocator that gives every allocation pages of its own: a template, a compressor's state, the text of an error. While a main container's command
+/// runs none is made unless something is to be said. Memory that is not touched is not there.
 pub(crate) struct Pages;
 
 #[cfg(not(test))]

@@ -1,28 +1,26 @@
 //! What the command writes, into the captured copies first and then on to our own stdout and stderr.
 //!
-//! A reader of our stdout that is slow holds the command back, as it would without us, but never our event loop: at most `PIPE_BUF` bytes are
-//! written at a time, and only when poll(2) says that they fit. The copies never wait for a reader.
+//! A reader of our stdout that is slow holds the command back, as it would without us, but never our event loop (see `outlet`). The copies never
+//! wait for a reader.
 
 use core::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use emissary_core::layout::{self, File};
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 
 use crate::console::{self, Console};
 use crate::error::Error;
 use crate::events::PollSet;
 use crate::files::Folder;
+use crate::outlet::Outlet;
 
 /// Bytes that are read at once: what a pipe holds unless told otherwise (pipe(7)).
 const BUFFER_BYTES: usize = 65_536;
 
 /// More than the kernel holds between the two ends of a terminal: a background process that writes on and on is read no further.
 const TERMINAL_BYTES: usize = 1 << 20;
-
-/// Bytes that a pipe takes without blocking once poll(2) calls it writable.
-const PIPE_BUF_BYTES: usize = 4_096;
 
 /// A captured copy.
 struct Copy {
@@ -37,10 +35,8 @@ struct Stream {
     is_terminal: bool,
     /// Bytes still to be read once the command is gone; `None` while it runs.
     left: Option<usize>,
-    target: BorrowedFd<'static>,
+    target: Outlet,
     target_name: &'static str,
-    /// A write to it cannot block for long: a regular file.
-    target_is_file: bool,
     target_open: bool,
     /// Which copies it goes to.
     copies: [Option<usize>; 2],
@@ -73,7 +69,7 @@ pub(crate) struct Tee<'a> {
     console: Console,
     folder: &'a Folder,
     copies: [Copy; 3],
-    streams: [Option<Stream>; 2],
+    streams: [Option<Stream>; 3],
     copy_failed: bool,
 }
 
@@ -86,7 +82,7 @@ impl<'a> Tee<'a> {
     pub(crate) fn new(console: Console, folder: &'a Folder, kept: Kept) -> Self {
         let copy = |file| Copy { name: layout::base_name(file), file: None };
         let copies = [copy(File::Stdout), copy(File::Stderr), copy(File::Combined)];
-        let mut tee = Self { console, folder, copies, streams: [None, None], copy_failed: false };
+        let mut tee = Self { console, folder, copies, streams: [None, None, None], copy_failed: false };
         let opened: &[usize] = match kept {
             Kept::Nothing => &[],
             Kept::Flat => &[STDOUT, STDERR],
@@ -112,27 +108,29 @@ impl<'a> Tee<'a> {
     }
 
     /// Takes what a new attempt's stdout and stderr are read from, where they are.
-    pub(crate) fn attach(&mut self, sources: [Option<Source>; 2]) {
+    pub(crate) fn attach(&mut self, sources: [Option<Source>; 3]) {
         for (at, source) in sources.into_iter().enumerate() {
             let (source, is_terminal) = match source {
                 Some(Source::Pipe(source)) => (source, false),
                 Some(Source::Terminal(source)) => (source, true),
                 None => continue,
             };
-            let (target, target_name) =
-                if at == STDOUT { (rustix::stdio::stdout(), "stdout") } else { (rustix::stdio::stderr(), "stderr") };
-            let target_is_file = rustix::fs::fstat(target).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file());
+            let (target, target_name, copies) = match at {
+                STDOUT => (rustix::stdio::stdout(), "stdout", [Some(STDOUT), Some(COMBINED)]),
+                STDERR => (rustix::stdio::stderr(), "stderr", [Some(STDERR), Some(COMBINED)]),
+                // What the command shows on its terminal although neither of the two is on it.
+                _ => (rustix::stdio::stdin(), "terminal", [None, None]),
+            };
             let was_open = self.streams[at].as_ref().is_none_or(|stream| stream.target_open);
             let buffer = self.streams[at].take().map_or_else(|| vec![0; BUFFER_BYTES], |stream| stream.buffer);
             self.streams[at] = Some(Stream {
                 source: Some(source),
                 is_terminal,
                 left: None,
-                target,
+                target: Outlet::new(target),
                 target_name,
-                target_is_file,
                 target_open: was_open,
-                copies: [Some(at), Some(COMBINED)],
+                copies,
                 buffer,
                 pending: 0..0,
             });
@@ -143,7 +141,7 @@ impl<'a> Tee<'a> {
     pub(crate) fn poll_for<'f>(&'f self, set: &mut PollSet<'f>) {
         for stream in self.streams.iter().flatten() {
             if !stream.pending.is_empty() {
-                set.push(stream.target, PollFlags::OUT);
+                set.push(stream.target.as_fd(), PollFlags::OUT);
             } else if let Some(source) = &stream.source {
                 set.push(source.as_fd(), PollFlags::IN);
             }
@@ -153,7 +151,7 @@ impl<'a> Tee<'a> {
     /// Moves what is there. Says whether it moved anything.
     pub(crate) fn pump(&mut self) -> bool {
         let mut moved = false;
-        for at in [STDOUT, STDERR] {
+        for at in 0..self.streams.len() {
             let Some(mut stream) = self.streams[at].take() else { continue };
             moved |= self.pass_on(&mut stream);
             if stream.pending.is_empty() {
@@ -208,21 +206,12 @@ impl<'a> Tee<'a> {
     fn pass_on(&self, stream: &mut Stream) -> bool {
         let mut moved = false;
         while !stream.pending.is_empty() {
-            let mut end = stream.pending.end;
-            if !stream.target_is_file {
-                let mut fds = [PollFd::from_borrowed_fd(stream.target, PollFlags::OUT)];
-                match rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-                    Ok(0) => return moved,
-                    _ => end = end.min(stream.pending.start + PIPE_BUF_BYTES),
-                }
-            }
-            match rustix::io::write(stream.target, &stream.buffer[stream.pending.start..end]) {
+            match stream.target.write(&stream.buffer[stream.pending.clone()]) {
+                Ok(0) => return moved,
                 Ok(written) => {
                     stream.pending.start += written;
                     moved = true;
                 }
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return moved,
                 Err(errno) => {
                     self.console.warn(&[&Error::new("write to our own", stream.target_name.as_bytes(), errno).text]);
                     stream.target_open = false;

@@ -4,29 +4,34 @@
 //! captured logs while they grow; a reader that takes nothing never keeps it from the deadline.
 
 use core::ffi::CStr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
 
 use emissary_core::buf::Writer;
 use emissary_core::escalate::{Escalation, Step};
-use emissary_core::exit;
+use emissary_core::exit::{self, Reading};
 use emissary_core::json::Str;
 use emissary_core::layout::{self, File, Kind};
 use emissary_core::limits::{CONTAINER_NAME_BYTES, PATH_BYTES};
+use emissary_core::lines::{Lines, Piece};
 use emissary_core::report::{self, Artifact, Container, Parameter, Report};
 use emissary_core::signal::Signal;
 use emissary_core::template::Template;
 use emissary_core::time;
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use rustix::fs::Mode;
+use rustix::io::Errno;
 
 use crate::args::{Common, Wait};
 use crate::console::{self, Console};
 use crate::error::Error;
 use crate::events::{self, PollSet, Signals, Watch};
 use crate::files::{self, Folder, Shared};
+use crate::outlet::Outlet;
+use crate::run::ExitCodes;
 use crate::{kill, outputs, run, sys};
 
-/// Bytes of a log that are copied at once: what poll(2) says a pipe takes.
+/// Bytes of a log that are read at once.
 const PIECE_BYTES: usize = 4_096;
 
 /// What Argo writes where there is no deadline: the zero time of Go, 0001-01-01T00:00:00Z.
@@ -61,6 +66,7 @@ fn deadline_ms(flags: &Wait) -> Result<Option<u64>, Error> {
 struct Main {
     name: Vec<u8>,
     folder: Folder,
+    watch: Option<i32>,
     code: Option<u8>,
     logs: Vec<Log>,
 }
@@ -68,7 +74,8 @@ struct Main {
 /// A captured log on its way to our own stdout or stderr.
 struct Log {
     name: &'static CStr,
-    target: BorrowedFd<'static>,
+    /// Which of the follower's outlets it goes to.
+    outlet: usize,
     file: Option<OwnedFd>,
     offset: u64,
 }
@@ -81,47 +88,22 @@ fn wait_and_report(common: &Common<'_>, flags: &Wait) -> Result<u8, Error> {
     let template = run::parse_template(&document)?;
     let signals = Signals::new()?;
     let mut watch = Watch::new(console);
-    let mut mains = Vec::new();
-    let mut add = |name: &[u8]| -> Result<(), Error> {
-        let folder = shared.container(name)?;
-        let mut room = [0; PATH_BYTES];
-        if let Ok(path) = shared.layout_of(name).path(File::Container, &mut room) {
-            watch.add(path, flags.follow);
-        }
-        let log = |file, target| Log { name: layout::base_name(file), target, file: None, offset: 0 };
-        let logs = match (flags.follow, shared.layout.kind) {
-            (false, _) => vec![],
-            (true, Kind::Flat) => vec![log(File::Stdout, rustix::stdio::stdout()), log(File::Stderr, rustix::stdio::stderr())],
-            (true, Kind::Pod) => vec![log(File::Combined, rustix::stdio::stdout())],
-        };
-        mains.push(Main { name: name.to_vec(), folder, code: None, logs });
-        Ok(())
-    };
-    if shared.layout.kind == Kind::Flat {
-        add(b"main")?;
-    } else {
-        for name in run::main_containers(&template) {
-            let mut room = [0; CONTAINER_NAME_BYTES];
-            add(name.decode(&mut room).unwrap_or_default())?;
-        }
-    }
-    let mut follower = Follower { console, prefixed: mains.len() > 1, within_line_of: None, broken: false };
+    let mut mains = mains(&shared, &template, &mut watch, flags.follow)?;
+    let mut follower = Follower::new(console, mains.len() > 1);
     let grace_ms = flags.grace_ms.unwrap_or_else(run::grace_ms);
     let mut escalation = Escalation::new(deadline_ms, grace_ms);
-    let mut is_closed = false;
+    let mut exit_codes = ExitCodes::default();
     let mut given_up = false;
     loop {
         let now_ms = console::monotonic_ms();
         let mut look_at_ms = watch.look_at_ms(now_ms);
         for main in mains.iter_mut().filter(|main| main.code.is_none()) {
-            match run::read_exit_code(&main.folder, is_closed) {
-                Ok((code, again_in_ms)) => {
-                    main.code = code;
-                    if let Some(again_in_ms) = again_in_ms {
-                        let at = now_ms.saturating_add(again_in_ms);
-                        look_at_ms = Some(look_at_ms.map_or(at, |now| now.min(at)));
-                    }
+            match exit_codes.read(&main.folder, main.watch.filter(|_| !watch.must_look())) {
+                Ok(Reading::Code(code)) => main.code = Some(code),
+                Ok(Reading::LaterBy(milliseconds)) => {
+                    look_at_ms = [look_at_ms, Some(now_ms.saturating_add(milliseconds))].into_iter().flatten().min();
                 }
+                Ok(Reading::Later) => {}
                 Err(error) => {
                     // It ended and left no code that can be read: not 0.
                     console.error(&error);
@@ -129,42 +111,77 @@ fn wait_and_report(common: &Common<'_>, flags: &Wait) -> Result<u8, Error> {
                 }
             }
         }
-        let blocked = follower.follow(&mut mains);
-        if mains.iter().all(|main| main.code.is_some()) || given_up {
-            if blocked.is_none() {
-                break;
-            }
-        } else {
-            match escalation.tick(console::monotonic_ms()) {
+        if !given_up && mains.iter().any(|main| main.code.is_none()) {
+            match escalation.tick(now_ms) {
                 Some(Step::Leave(signal)) => leave(console, &mains, signal),
                 Some(Step::GiveUp) => given_up = true,
                 None => {}
             }
         }
+        let is_over = given_up || mains.iter().all(|main| main.code.is_some());
+        let progress = follower.follow(&mut mains, given_up);
+        match progress {
+            Progress::Idle if is_over => break,
+            // Nobody answers, and nobody reads.
+            Progress::Blocked(_) if given_up => break,
+            _ => {}
+        }
         let mut set = PollSet::new(&signals);
         if let Some(fd) = watch.as_fd() {
             set.push(fd, PollFlags::IN);
         }
-        if let Some(fd) = blocked {
-            set.push(fd, PollFlags::OUT);
+        if let Progress::Blocked(outlet) = progress {
+            set.push(follower.outlets[outlet].as_fd(), PollFlags::OUT);
         }
-        if !given_up {
-            set.wait(now_ms, [look_at_ms, escalation.next_ms()].into_iter().flatten().min());
-        }
+        let until_ms = [look_at_ms, escalation.next_ms().filter(|_| !is_over), (progress == Progress::More).then_some(now_ms)];
+        set.wait(now_ms, until_ms.into_iter().flatten().min());
         while let Some(signal) = signals.next() {
-            if signal.is_request_to_end() {
-                if mains.iter().all(|main| main.code.is_some()) {
-                    // Only the reader of our stdout is waited for.
-                    follower.broken = true;
-                }
+            if signal.is_request_to_end() && is_over {
+                // Only a reader of our output is waited for.
+                follower.broken = true;
+            } else if signal.is_request_to_end() {
                 escalation.request(console::monotonic_ms());
             }
         }
-        is_closed = watch.take().exit_code;
+        exit_codes.closed.add(watch.take().unwrap_or_default());
     }
-    let code = exit_code(&mains);
-    report(&shared, &template, &mains, code, flags.json)?;
-    Ok(code)
+    let code = exit::first_failure(mains.iter().map(|main| main.code));
+    let text = report(console, &shared, &template, &mains, code, flags.json);
+    match print(&signals, &text) {
+        Ok(()) => Ok(code),
+        Err(error) => {
+            let status = console.fatal(&error);
+            Ok(if code == 0 { status } else { code })
+        }
+    }
+}
+
+/// The containers to wait for, their folders made and watched.
+fn mains(shared: &Shared<'_>, template: &Template<'_>, watch: &mut Watch, follow: bool) -> Result<Vec<Main>, Error> {
+    let mut mains = Vec::new();
+    let mut add = |name: &[u8]| -> Result<(), Error> {
+        let folder = shared.container(name)?;
+        let mut room = [0; PATH_BYTES];
+        let path = shared.layout_of(name).path(File::Container, &mut room).ok();
+        let watch = path.and_then(|path| watch.add(path, follow));
+        let log = |file, outlet| Log { name: layout::base_name(file), outlet, file: None, offset: 0 };
+        let logs = match (follow, shared.layout.kind) {
+            (false, _) => vec![],
+            (true, Kind::Flat) => vec![log(File::Stdout, 0), log(File::Stderr, 1)],
+            (true, Kind::Pod) => vec![log(File::Combined, 0)],
+        };
+        mains.push(Main { name: name.to_vec(), folder, watch, code: None, logs });
+        Ok(())
+    };
+    if shared.layout.kind == Kind::Flat {
+        add(b"main")?;
+    } else {
+        for name in run::main_containers(template) {
+            let mut room = [0; CONTAINER_NAME_BYTES];
+            add(name.decode(&mut room).unwrap_or_default())?;
+        }
+    }
+    Ok(mains)
 }
 
 fn leave(console: Console, mains: &[Main], signal: Signal) {
@@ -175,80 +192,122 @@ fn leave(console: Console, mains: &[Main], signal: Signal) {
     }
 }
 
-/// The first code that is not 0; 64 for a container that left none.
-fn exit_code(mains: &[Main]) -> u8 {
-    mains.iter().map(|main| main.code.unwrap_or(exit::FAILURE)).find(|code| *code != 0).unwrap_or(0)
+/// Writes the report to stdout; a request to end ends it.
+fn print(signals: &Signals, mut text: &[u8]) -> Result<(), Error> {
+    let error = |errno| Error::new("write the report to", b"stdout", errno);
+    let outlet = Outlet::new(rustix::stdio::stdout());
+    while !text.is_empty() {
+        let written = outlet.write(text).map_err(error)?;
+        text = &text[written..];
+        if written == 0 {
+            let mut set = PollSet::new(signals);
+            set.push(outlet.as_fd(), PollFlags::OUT);
+            set.wait(0, None);
+            while let Some(signal) = signals.next() {
+                if signal.is_request_to_end() {
+                    return Err(error(Errno::INTR));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
-/// Copies logs. With several containers each line begins with its container's name, and lines are never torn.
+/// How far the logs are copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// Everything that is there.
+    Idle,
+    /// There is more; others have their turn first.
+    More,
+    /// This outlet takes no more now.
+    Blocked(usize),
+}
+
+/// Pieces that are copied before signals, deadline and exit codes are looked at again.
+const PIECES_A_TURN: usize = 64;
+
+/// Copies logs; with several containers, each line under its container's name.
 struct Follower {
     console: Console,
     prefixed: bool,
-    /// The container, by its place, in the middle of whose line the output is.
-    within_line_of: Option<usize>,
+    /// Our own stdout and stderr.
+    outlets: [Outlet; 2],
+    /// What an outlet has not taken yet.
+    unsent: Vec<u8>,
+    unsent_to: usize,
+    lines: Lines,
     /// Nobody reads us any more.
     broken: bool,
 }
 
 impl Follower {
-    /// Copies what is there; gives the descriptor that took no more, if one did.
-    fn follow(&mut self, mains: &mut [Main]) -> Option<BorrowedFd<'static>> {
+    fn new(console: Console, prefixed: bool) -> Self {
+        let outlets = [Outlet::new(rustix::stdio::stdout()), Outlet::new(rustix::stdio::stderr())];
+        Self { console, prefixed, outlets, unsent: Vec::new(), unsent_to: 0, lines: Lines::default(), broken: false }
+    }
+
+    /// Sends what is unsent; says whether all of it is gone.
+    fn send(&mut self) -> bool {
+        while !self.unsent.is_empty() && !self.broken {
+            match self.outlets[self.unsent_to].write(&self.unsent) {
+                Ok(0) => return false,
+                Ok(written) => drop(self.unsent.drain(..written)),
+                Err(errno) => {
+                    self.console.warn(&[&Error::new("write to", b"our own output", errno).text]);
+                    self.broken = true;
+                }
+            }
+        }
+        true
+    }
+
+    /// Copies what is there, and no more than a turn's worth. `given_up` says that no container is waited for any more.
+    fn follow(&mut self, mains: &mut [Main], given_up: bool) -> Progress {
+        let mut pieces = 0;
         loop {
             let mut moved = false;
             for (at, main) in mains.iter_mut().enumerate() {
-                let has_ended = main.code.is_some();
                 for log in &mut main.logs {
-                    if self.broken || self.within_line_of.is_some_and(|other| other != at) {
+                    if !self.send() {
+                        return Progress::Blocked(self.unsent_to);
+                    }
+                    if self.broken || !self.lines.may_write(at) {
                         continue;
                     }
                     if log.file.is_none() {
                         log.file = main.folder.open_log(log.name);
                     }
-                    let mut piece = [0; PIECE_BYTES];
-                    let room = piece.len() - main.name.len() - 3;
+                    let mut room = [0; PIECE_BYTES];
                     let read = match &log.file {
-                        Some(file) => rustix::io::pread(file, &mut piece[..room], log.offset).unwrap_or(0),
+                        Some(file) => rustix::io::pread(file, &mut room, log.offset).unwrap_or(0),
                         None => 0,
                     };
-                    let Some((taken, text)) = self.next_piece(at, &main.name, &piece[..read], has_ended, read == room) else { continue };
-                    let mut fds = [PollFd::from_borrowed_fd(log.target, PollFlags::OUT)];
-                    if rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(0) {
-                        return Some(log.target);
-                    }
-                    if let Err(errno) = console::write_all(log.target, &text) {
-                        self.console.warn(&[&Error::new("write to", b"our own output", errno).text]);
-                        self.broken = true;
-                    }
-                    let ends_line = text.last() == Some(&b'\n');
-                    self.within_line_of = (self.prefixed && !ends_line).then_some(at);
+                    let bytes = &room[..read];
+                    let unsent = &mut self.unsent;
+                    let taken = if self.prefixed {
+                        let has_ended = given_up || main.code.is_some();
+                        let piece = Piece { at, name: &main.name, bytes, has_ended, is_full: read == room.len() };
+                        self.lines.take(piece, &mut |bytes| unsent.extend_from_slice(bytes))
+                    } else {
+                        unsent.extend_from_slice(bytes);
+                        read
+                    };
                     log.offset += taken as u64;
-                    moved = true;
+                    self.unsent_to = log.outlet;
+                    moved |= !self.unsent.is_empty();
                 }
             }
-            if !moved {
-                return None;
+            if !self.send() {
+                return Progress::Blocked(self.unsent_to);
+            }
+            pieces += 1;
+            match moved {
+                false => return Progress::Idle,
+                true if pieces >= PIECES_A_TURN => return Progress::More,
+                true => {}
             }
         }
-    }
-
-    /// How many bytes of `bytes` are copied next, and as what. `is_full` says that a longer piece would not have fitted.
-    fn next_piece(&self, at: usize, name: &[u8], bytes: &[u8], has_ended: bool, is_full: bool) -> Option<(usize, Vec<u8>)> {
-        if !self.prefixed {
-            return (!bytes.is_empty()).then(|| (bytes.len(), bytes.to_vec()));
-        }
-        let within = self.within_line_of == Some(at);
-        if bytes.is_empty() {
-            // The last line of a container that has ended gets the newline it lacks.
-            return (within && has_ended).then(|| (0, b"\n".to_vec()));
-        }
-        let line = match bytes.iter().position(|&byte| byte == b'\n') {
-            Some(newline) => &bytes[..=newline],
-            None if has_ended || is_full || within => bytes,
-            None => return None,
-        };
-        let mut text = if within { Vec::new() } else { [name, b": "].concat() };
-        text.extend_from_slice(line);
-        Some((line.len(), text))
     }
 }
 
@@ -260,6 +319,9 @@ struct Found {
     size_bytes: u64,
 }
 
+/// Bytes of a parameter's value that are reported: what the objects of an API server hold.
+const VALUE_BYTES: usize = 1 << 20;
+
 fn text(string: Str<'_>) -> Vec<u8> {
     let mut bytes = vec![0; string.raw_len()];
     let length = string.decode(&mut bytes).map_or(0, <[u8]>::len);
@@ -267,37 +329,57 @@ fn text(string: Str<'_>) -> Vec<u8> {
     bytes
 }
 
-fn report(shared: &Shared<'_>, template: &Template<'_>, mains: &[Main], exit_code: u8, json: bool) -> Result<(), Error> {
-    // Where an output is: on its volume mount, or in the shared folder.
-    let locate = |path: Str<'_>, file: fn(&[u8]) -> File<'_>| -> Option<Vec<u8>> {
-        let (mut room, mut other, mut mount) = ([0; PATH_BYTES], [0; PATH_BYTES], [0; PATH_BYTES]);
-        let path = outputs::decode(path, &mut room).ok()?;
-        if template.is_on_mount(path.to_bytes(), &mut mount) {
-            return Some(path.to_bytes_with_nul().to_vec());
+/// Where an output is: a folder of ours or a mount, and the path below it, which other containers may have filled with links.
+fn locate(shared: &Shared<'_>, template: &Template<'_>, path: Str<'_>, file: fn(&[u8]) -> File<'_>) -> Option<(CString, Vec<u8>)> {
+    let (mut room, mut other) = ([0; PATH_BYTES], [0; PATH_BYTES]);
+    let path = outputs::decode(path, &mut room).ok()?.to_bytes();
+    for mount in template.mount_paths() {
+        let mut room = [0; PATH_BYTES];
+        let Ok(mount) = outputs::decode(mount, &mut room) else { continue };
+        if layout::is_inside(path, mount.to_bytes()) {
+            let below: Vec<&[u8]> = layout::components(path).skip(layout::components(mount.to_bytes()).count()).collect();
+            return Some((mount.to_owned(), below.join(&b'/')));
         }
-        Some(shared.path(file(path.to_bytes()), &mut other).ok()?.to_bytes_with_nul().to_vec())
-    };
-    let c_str = |path: &Vec<u8>| CStr::from_bytes_with_nul(path).unwrap_or_default().to_owned();
+    }
+    let full = shared.path(file(path), &mut other).ok()?.to_bytes();
+    let below = full.get(shared.layout.dir.len()..)?;
+    Some((CString::new(shared.layout.dir).ok()?, below.to_vec()))
+}
+
+fn parts(below: &[u8]) -> impl Iterator<Item = &[u8]> {
+    below.split(|&byte| byte == b'/').filter(|part| !part.is_empty())
+}
+
+/// The whole report as text.
+fn report(console: Console, shared: &Shared<'_>, template: &Template<'_>, mains: &[Main], exit_code: u8, json: bool) -> Vec<u8> {
     let parameters: Vec<Found> = template
         .output_parameters()
         .map(|parameter| {
-            let value = locate(parameter.path, |path| File::Parameter(path)).and_then(|at| files::read_file(&c_str(&at)).ok());
-            let value = value.map(|value| report::trim_newline(&value).to_vec()).or_else(|| parameter.default.map(text));
-            Found { name: text(parameter.name), path: text(parameter.path), contents: value, size_bytes: 0 }
+            let (name, path) = (text(parameter.name), text(parameter.path));
+            let found = locate(shared, template, parameter.path, |path| File::Parameter(path));
+            let value = found.and_then(|(folder, below)| match files::read_below(&folder, &mut parts(&below), VALUE_BYTES) {
+                Ok(value) => Some(report::trim_newline(&value).to_vec()),
+                Err(Errno::NOENT | Errno::NOTDIR) => None,
+                Err(errno) => {
+                    console.warn(&[b"parameter '", &name, b"': ", &Error::new("read", &below, errno).text]);
+                    None
+                }
+            });
+            Found { name, path, contents: value.or_else(|| parameter.default.map(text)), size_bytes: 0 }
         })
         .collect();
     let artifacts: Vec<Found> = template
         .output_artifacts()
         .map(|artifact| {
-            let at = locate(artifact.path, |path| File::Artifact(path));
-            let stat = at.as_ref().and_then(|at| rustix::fs::stat(c_str(at)).ok());
-            let contents = stat.and(at).map(|at| c_str(&at).into_bytes());
-            Found {
-                name: text(artifact.name),
-                path: text(artifact.path),
-                contents,
-                size_bytes: stat.map_or(0, |stat| stat.st_size.unsigned_abs()),
-            }
+            let found = locate(shared, template, artifact.path, |path| File::Artifact(path));
+            let found = found.and_then(|(folder, below)| {
+                let (_, stat) = files::open_below(&folder, &mut parts(&below)).ok()?;
+                let mut at = folder.into_bytes();
+                parts(&below).for_each(|part| at.extend([b"/", part].concat()));
+                Some((at, stat.st_size.unsigned_abs()))
+            });
+            let (contents, size_bytes) = found.map_or((None, 0), |(at, size_bytes)| (Some(at), size_bytes));
+            Found { name: text(artifact.name), path: text(artifact.path), contents, size_bytes }
         })
         .collect();
     let containers: Vec<Container<'_>> = mains
@@ -326,7 +408,6 @@ fn report(shared: &Shared<'_>, template: &Template<'_>, mains: &[Main], exit_cod
     let mut measure = Writer::new(&mut []);
     write(&mut measure);
     let mut room = vec![0; measure.needed()];
-    let mut out = Writer::new(&mut room);
-    write(&mut out);
-    console::write_all(rustix::stdio::stdout(), out.written()).map_err(|errno| Error::new("write the report to", b"stdout", errno))
+    write(&mut Writer::new(&mut room));
+    room
 }

@@ -85,6 +85,56 @@ pub fn parse(bytes: &[u8]) -> Result<u8, ExitCodeError> {
     parse_decimal(digits).and_then(|code| u8::try_from(code).ok()).ok_or(ExitCodeError::Malformed)
 }
 
+/// Age in milliseconds from which an exit-code file counts as complete although nobody saw it being closed. Ours are complete from the start;
+/// others may write theirs in place.
+pub const SETTLED_MS: i64 = 100;
+
+/// What is known of an exit-code file besides its bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// Its writer was seen to close it, or to rename it into place.
+    Closed,
+    /// It may have been there before we began to look: its age decides.
+    Age(i64),
+    /// It came after we began to look, and its writer has not been seen to close it.
+    Open,
+}
+
+/// What an exit-code file says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// A container's exit code.
+    Code(u8),
+    /// Not there yet; look again at a change.
+    Later,
+    /// Look again in so many milliseconds, too.
+    LaterBy(u64),
+}
+
+/// Reads an exit-code file that may still be written to. A time in the future says nothing, and would go on saying it: it counts as settled.
+///
+/// # Errors
+/// [`ExitCodeError::Malformed`] for a complete file that holds no exit code.
+pub fn read(bytes: &[u8], trust: Trust) -> Result<Reading, ExitCodeError> {
+    match trust {
+        Trust::Open => return Ok(Reading::Later),
+        Trust::Age(age_ms @ 0..SETTLED_MS) => return Ok(Reading::LaterBy(SETTLED_MS.saturating_sub(age_ms).unsigned_abs())),
+        Trust::Closed | Trust::Age(_) => {}
+    }
+    match parse(bytes) {
+        Ok(code) => Ok(Reading::Code(code)),
+        // Made and not written yet.
+        Err(ExitCodeError::Empty) => Ok(Reading::Later),
+        Err(ExitCodeError::Malformed) => Err(ExitCodeError::Malformed),
+    }
+}
+
+/// The code that stands for several containers: the first that is not 0. One that left none counts as [`FAILURE`].
+#[must_use]
+pub fn first_failure(codes: impl Iterator<Item = Option<u8>>) -> u8 {
+    codes.map(|code| code.unwrap_or(FAILURE)).find(|code| *code != 0).unwrap_or(0)
+}
+
 /// Writes an exit code's digits into `buf`, without a newline, and returns them.
 #[must_use]
 pub fn digits(code: u8, buf: &mut [u8; 3]) -> &[u8] {
@@ -123,6 +173,30 @@ mod tests {
         ] {
             assert_eq!(Outcome::from_wait_status(status), outcome);
             assert_eq!(outcome.exit_code(), code);
+        }
+    }
+
+    #[test]
+    fn files_that_may_still_be_written() {
+        for (bytes, trust, want) in [
+            (&b"1"[..], Trust::Closed, Ok(Reading::Code(1))),
+            (b"1", Trust::Open, Ok(Reading::Later)),
+            (b"1", Trust::Age(99), Ok(Reading::LaterBy(1))),
+            (b"1", Trust::Age(0), Ok(Reading::LaterBy(100))),
+            (b"1", Trust::Age(100), Ok(Reading::Code(1))),
+            (b"1", Trust::Age(-3_600_000), Ok(Reading::Code(1))),
+            (b"", Trust::Closed, Ok(Reading::Later)),
+            (b"x", Trust::Age(0), Ok(Reading::LaterBy(100))),
+            (b"x", Trust::Closed, Err(ExitCodeError::Malformed)),
+        ] {
+            assert_eq!(read(bytes, trust), want);
+        }
+    }
+
+    #[test]
+    fn one_code_for_several() {
+        for (codes, want) in [(&[Some(0), Some(7), Some(9)][..], 7), (&[Some(0), None, Some(9)], 64), (&[Some(0)], 0), (&[], 0)] {
+            assert_eq!(first_failure(codes.iter().copied()), want);
         }
     }
 

@@ -26,7 +26,8 @@
 //! | [`escalate`] | the time, a request to end | SIGTERM, SIGKILL, giving up |
 //! | [`signal`], [`exit`] | signal-file bytes, wait statuses | signals, exit codes, digits |
 //! | [`tar`], [`gzip`] | facts about a file | header blocks, framing |
-//! | [`time`], [`log`], [`report`] | text, numbers | durations, time stamps, log lines, what `wait` reports |
+//! | [`time`], [`log`] | text, numbers | durations, time stamps, log lines |
+//! | [`lines`], [`report`] | logs, exit codes, values | what `wait` shows and reports |
 //!
 //! Not here, on purpose: compression (its state is large and its crate needs a heap), globbing, YAML, a runtime.
 
@@ -74,6 +75,7 @@ pub mod signal;
 pub mod gzip;
 pub mod tar;
 
+pub mod lines;
 pub mod log;
 pub mod report;
 pub mod time;

@@ -20,8 +20,8 @@ pub const SIGNAL_FILE_BYTES: usize = 32;
 /// Bytes of one log line. A longer one is cut and ends with `…`.
 pub const LOG_LINE_BYTES: usize = 8192;
 
-/// Actions that the supervisor can hold before they are polled. [`crate::supervise::Machine::handle`] never makes
-/// more than one for each pending signal and one for its own step.
+/// Actions that the supervisor can hold before they are polled: one for each signal that can be pending, and a few for its own steps. Its caller
+/// takes in no event while there are actions to poll.
 pub const ACTIONS: usize = 72;
 
 /// Largest signal number on Linux (signal(7)).

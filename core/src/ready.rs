@@ -1,4 +1,4 @@
-//! The readiness marker of pods without an init container (docs/protocol.md, "Readiness").
+//! The readiness marker of pods without an init container (docs/protocol.md, "Main", step 3).
 //!
 //! Enters: the bytes of `status` and how old they are. Leaves: whether to go on, to wait, or to give up. Refuses: nothing; a marker of
 //! unknown form is one that is not ready, and its age decides.

@@ -202,27 +202,32 @@ fn parse_realtime(name: &[u8]) -> Result<Signal, SignalError> {
     }
 }
 
-/// A set of signals, delivered in order of their numbers, as the kernel does with pending ones.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Set(u64);
+/// Signals that wait for a command to take them, in order of their arrival. Each waits once, as pending ones do in the kernel.
+#[derive(Debug)]
+pub struct Pending {
+    signals: [u8; limits::SIGNAL_MAX as usize],
+    count: usize,
+}
 
-impl Set {
-    /// No signal.
-    pub const EMPTY: Self = Self(0);
+impl Pending {
+    /// None.
+    pub const NONE: Self = Self { signals: [0; limits::SIGNAL_MAX as usize], count: 0 };
 
-    /// Adds a signal.
-    pub fn insert(&mut self, signal: Signal) {
-        self.0 |= 1_u64.wrapping_shl(u32::from(signal.0.saturating_sub(1)));
+    /// Adds a signal behind the others, unless it waits already.
+    pub fn push(&mut self, signal: Signal) {
+        let waiting = self.signals.get(..self.count).unwrap_or_default();
+        if !waiting.contains(&signal.0)
+            && let Some(slot) = self.signals.get_mut(self.count)
+        {
+            *slot = signal.0;
+            self.count = self.count.saturating_add(1);
+        }
     }
 
-    /// Takes out the lowest.
-    pub fn take_first(&mut self) -> Option<Signal> {
-        let at = self.0.trailing_zeros();
-        if at >= u64::BITS {
-            return None;
-        }
-        self.0 &= self.0.saturating_sub(1);
-        Signal::new(u64::from(at).saturating_add(1))
+    /// Takes all of them out, the first first.
+    pub fn take(&mut self) -> impl Iterator<Item = Signal> + use<> {
+        let taken = core::mem::replace(self, Self::NONE);
+        taken.signals.into_iter().take(taken.count).map(Signal)
     }
 }
 
@@ -305,12 +310,15 @@ mod tests {
     }
 
     #[test]
-    fn a_set_gives_back_each_once_in_order() {
-        let mut set = Set::default();
+    fn pending_ones_come_back_once_in_order() {
+        let mut pending = Pending::NONE;
         for number in [64, 1, 15, 1] {
-            set.insert(Signal::new(number).unwrap());
+            pending.push(Signal::new(number).unwrap());
         }
-        let out: std::vec::Vec<u8> = core::iter::from_fn(|| set.take_first()).map(Signal::number).collect();
-        assert_eq!(out, [1, 15, 64]);
+        let numbers: std::vec::Vec<u8> = pending.take().map(Signal::number).collect();
+        assert_eq!(numbers, [64, 1, 15]);
+        assert_eq!(pending.take().count(), 0);
+        (1..=64).filter_map(Signal::new).for_each(|signal| pending.push(signal));
+        assert_eq!(pending.take().count(), 64);
     }
 }

@@ -11,11 +11,11 @@
 //!                                                             Done ◀── Saving ◀── (after?) ◀─────────────────────┘
 //! ```
 //!
-//! What holds, whatever comes in (fuzz/fuzz_targets/supervisor.rs asserts it): one command at a time, no signal to a command that
+//! What holds, whatever comes in (`supervisor` in fuzz/src/lib.rs asserts it): one command at a time, no signal to a command that
 //! was reaped, exactly one [`Action::Finish`], and after a command's end always a next action.
 
 use crate::exit;
-use crate::signal::{Set, Signal};
+use crate::signal::{Pending, Signal};
 
 /// What is waited for. Each has its condition, which the caller looks at whenever the shared folder changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,6 +117,10 @@ pub enum Action {
     Finish(u8),
 }
 
+/// Milliseconds that readers of our stdout and stderr have after the end of a command that was asked to end. Kubernetes kills everything 30 s
+/// after it has asked, and the exit code has to be written before.
+pub const ABANDON_AFTER_MS: u64 = 5_000;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Idle,
@@ -139,7 +143,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// Adds an action. The queue is emptied after each event, and no event makes more actions than it holds.
+    /// Adds an action. The caller takes in no event while there are actions to poll, and no event makes more than it holds.
     fn push(&mut self, action: Action) {
         if let Some(slot) = self.slots.get_mut(self.end) {
             *slot = Some(action);
@@ -167,7 +171,7 @@ pub struct Machine {
     phase: Phase,
     queue: Queue,
     /// Signals that came before there was a command to take them.
-    pending: Set,
+    pending: Pending,
     attempts_left: u32,
     /// The last attempt's code.
     code: u8,
@@ -189,7 +193,7 @@ impl Machine {
             plan,
             phase: Phase::Idle,
             queue,
-            pending: Set::EMPTY,
+            pending: Pending::NONE,
             attempts_left: 0,
             code: exit::FAILURE,
             is_ending: false,
@@ -256,10 +260,14 @@ impl Machine {
             Event::Failed(code) => self.fail(code),
             Event::Exited(code) if self.phase == Phase::Running => {
                 self.code = code;
-                self.deadline_ms = None;
+                // Whoever asked for the end does not wait long for a reader of our stdout.
+                self.deadline_ms = self.is_ending.then(|| now_ms.saturating_add(ABANDON_AFTER_MS));
                 self.go(Phase::Draining, Action::Drain);
             }
-            Event::Drained if self.phase == Phase::Draining => self.after_attempt(now_ms),
+            Event::Drained if self.phase == Phase::Draining => {
+                self.deadline_ms = None;
+                self.after_attempt(now_ms);
+            }
             Event::CopyFailed => self.copy_failed = true,
             Event::Saved { all } if self.phase == Phase::Saving => self.finish(all),
             Event::Signal(signal) => self.signal(signal),
@@ -296,7 +304,7 @@ impl Machine {
     fn run(&mut self, now_ms: u64) {
         self.phase = Phase::Running;
         self.attempts_left = self.attempts_left.saturating_sub(1);
-        while let Some(signal) = self.pending.take_first() {
+        for signal in self.pending.take() {
             self.forward(signal);
         }
         if self.mains_exited {
@@ -340,7 +348,7 @@ impl Machine {
             | Phase::Finding
             | Phase::Starting
             | Phase::Waiting(Gate::Ready | Gate::Dependencies | Gate::Before | Gate::Retry) => {
-                self.pending.insert(signal);
+                self.pending.push(signal);
             }
             Phase::Draining | Phase::Waiting(Gate::After) | Phase::Saving | Phase::Done => {}
         }
@@ -354,6 +362,7 @@ impl Machine {
         match self.phase {
             Phase::Waiting(Gate::Retry) => self.pass(Gate::Retry),
             Phase::Running => self.forward(Signal::KILL),
+            Phase::Draining => self.queue.push(Action::Abandon),
             _ => {}
         }
     }
@@ -464,7 +473,7 @@ mod tests {
                 (0, E::Planned(PLAN), &[A::Find]),
                 (0, E::Signal(usr1()), &[]),
                 (0, E::Found, &[A::Spawn]),
-                (0, E::Spawned, &[A::Forward(usr1()), A::Forward(Signal::TERM)]),
+                (0, E::Spawned, &[A::Forward(Signal::TERM), A::Forward(usr1())]),
                 (1, E::Signal(Signal::STOP), &[A::Forward(Signal::STOP)]),
                 (1, E::Signal(Signal::CONT), &[A::Forward(Signal::CONT)]),
                 (2, E::Exited(143), &[A::Drain]),
@@ -486,6 +495,23 @@ mod tests {
         }
         machine.handle(0, E::Spawned);
         assert_eq!(core::iter::from_fn(|| machine.poll_action()).count(), 64);
+    }
+
+    #[test]
+    fn after_a_request_to_end_the_drain_has_a_deadline() {
+        let rows: [(u64, Event, &[Action]); 10] = [
+            (0, E::Begin, &[A::Plan]),
+            (0, E::Planned(PLAN), &[A::Find]),
+            (0, E::Found, &[A::Spawn]),
+            (0, E::Spawned, &[]),
+            (1, E::Signal(Signal::TERM), &[A::Forward(Signal::TERM)]),
+            (2, E::Exited(143), &[A::Drain]),
+            (ABANDON_AFTER_MS + 1, E::Tick, &[]),
+            (ABANDON_AFTER_MS + 2, E::Tick, &[A::Abandon]),
+            (ABANDON_AFTER_MS + 2, E::Tick, &[]),
+            (ABANDON_AFTER_MS + 2, E::Drained, &[A::Save]),
+        ];
+        play(Setup::default(), &rows);
     }
 
     #[test]

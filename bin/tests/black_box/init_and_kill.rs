@@ -65,7 +65,7 @@ fn kill_by_number_and_name() {
         let pod = Pod::new().env("SIGNAL", signal);
         let program = crate::pod::at(pod.shared.parent().unwrap(), "emissary");
         let pod = pod.env("BIN", &program);
-        assert_eq!(pod.sh("sleep 60 & \"$BIN\" kill $SIGNAL $!; wait $!; echo $?").stdout, "143\n");
+        assert_eq!(pod.sh("sleep 600 & \"$BIN\" kill $SIGNAL $!; wait $!; echo $?").stdout, "143\n");
     }
     let outcome = Pod::new().run(&["kill", "15", "999999999"]);
     assert!(outcome.status == 64 && outcome.stderr.contains("cannot signal process 999999999: no such process"), "{outcome:?}");
@@ -95,4 +95,11 @@ fn signal_leaves_a_file() {
     assert_eq!(pod.text("signal").as_deref(), Some("1"));
     let outcome = pod.run(&["signal", "9", "../x"]);
     assert!(outcome.status == 64 && outcome.stderr.contains("container name '../x'"), "{outcome:?}");
+}
+
+#[test]
+fn signal_makes_folders_for_everybody() {
+    let pod = Pod::new().via(&["sh", "-c", "umask 077; exec \"$@\"", "sh"]);
+    assert_eq!(pod.run(&["signal", "15", "other"]).status, 0);
+    assert_eq!((pod.mode("ctr"), pod.mode("ctr/other"), pod.mode("ctr/other/signal")), (0o777, 0o777, 0o666));
 }

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::io::Read as _;
 use std::process::Stdio;
 
-use crate::pod::{Pod, at};
+use crate::pod::{Pod, at, until};
 
 #[test]
 fn stdout_and_combined_when_asked() {
@@ -89,7 +89,7 @@ fn a_slow_reader_loses_nothing_and_delays_no_signal() {
     let mut stdout = running.child.stdout.take().unwrap();
     // Nobody reads: the pipes fill up, and the copy is as long as what was taken from the command.
     let copy = pod.shared.join("ctr/main/stdout");
-    crate::pod::until("the pipes to be full", || std::fs::metadata(&copy).is_ok_and(|copy| copy.len() >= 65_536));
+    until("the pipes to be full", || std::fs::metadata(&copy).is_ok_and(|copy| copy.len() >= 65_536));
     assert!(!pod.work.join("ready").exists());
     // Now a slow one does.
     let mut all = Vec::new();
@@ -112,8 +112,8 @@ fn a_reader_that_takes_nothing_does_not_outlast_a_request_to_end() {
     let mut running = pod.start(&["--", "sh", "-c", "head -c 131072 /dev/zero | tr '\\0' x; touch $W/written"]);
     let _held = running.child.stdout.take();
     // Our own pipe takes 64 KiB and the command's another: the command can end while we cannot pass everything on.
-    crate::pod::until("the command to end", || pod.work.join("written").exists() && running.children().is_empty());
-    crate::pod::until("SIGTERM to be heard", || {
+    until("the command to end", || pod.work.join("written").exists() && running.children().is_empty());
+    until("SIGTERM to be heard", || {
         running.kill(15);
         pod.exit_code().is_some()
     });
@@ -169,4 +169,30 @@ fn stdout_may_be_a_file() {
     let status = pod.process(&["--", "sh", "-c", "head -c 100000 /dev/zero; echo end"]).stdout(Stdio::from(file)).status().unwrap();
     assert_eq!(status.code(), Some(0));
     assert_eq!(std::fs::metadata(pod.work.join("log")).unwrap().len(), 100_004);
+}
+
+#[test]
+fn one_request_to_end_is_enough_although_nobody_reads_us() {
+    let pod = Pod::new().capturing();
+    let mut running = pod.start(&["--", "cat", "/dev/zero"]);
+    let _held = running.child.stdout.take();
+    let copy = pod.shared.join("ctr/main/stdout");
+    until("the pipes to be full", || std::fs::metadata(&copy).is_ok_and(|copy| copy.len() >= 65_536));
+    running.kill(15);
+    assert_eq!((running.finish().status, pod.exit_code().as_deref()), (143, Some("143")));
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_keeps_nothing_from_ending() {
+    let pod = Pod::new().capturing();
+    let mut running = pod.start(&["--", "sh", "-c", "head -c 200000 /dev/zero >&2; exit 3"]);
+    let _held = running.child.stderr.take();
+    let copy = pod.shared.join("ctr/main/combined");
+    until("the pipe to be full", || std::fs::metadata(&copy).is_ok_and(|copy| copy.len() >= 65_536));
+    until("SIGTERM to be heard", || {
+        running.kill(15);
+        pod.exit_code().is_some()
+    });
+    let outcome = running.finish();
+    assert_eq!(pod.exit_code(), Some(outcome.status.to_string()));
 }

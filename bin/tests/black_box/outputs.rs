@@ -182,18 +182,37 @@ fn an_unreadable_file_is_named_and_the_other_outputs_are_saved() {
     assert_eq!(left, ["fine.tgz"]);
 }
 
+/// Runs until the archive of `$W/o`, a file of 60 MB, has begun; then changes the file, and gives the contents in the archive and stderr.
+fn changed_meanwhile(change: impl Fn(&std::fs::File)) -> (Vec<u8>, String) {
+    let pod = Pod::new().template(&artifact("o"));
+    let running = pod.start(&["--", "sh", "-c", "head -c 60000000 /dev/urandom >$W/o"]);
+    let folder = pod.shared.join(pod.output("artifacts", ""));
+    // Its first bytes are there, so its header is written.
+    let begun = || {
+        std::fs::read_dir(&folder).is_ok_and(|entries| entries.flatten().any(|entry| entry.metadata().is_ok_and(|draft| draft.len() > 0)))
+    };
+    crate::pod::until("the archive to begin", begun);
+    change(&std::fs::File::options().write(true).open(pod.work.join("o")).unwrap());
+    let outcome = running.finish();
+    assert_eq!((outcome.status, pod.exit_code().as_deref()), (0, Some("0")), "{outcome:?}");
+    let mut entries = pod.entries(&pod.output("artifacts", "o.tgz"));
+    assert_eq!(entries.len(), 1);
+    (entries.remove(0).1, outcome.stderr)
+}
+
 #[test]
 fn a_file_that_grows_is_cut() {
-    let pod = Pod::new().template(&artifact("o"));
-    let outcome = {
-        let script = "head -c 30000000 /dev/urandom >$W/o; (while [ ! -e $W/stop ]; do head -c 100000 /dev/urandom >>$W/o; done) & exit 0";
-        let mut running = pod.start(&["--", "sh", "-c", script]);
-        running.child.wait().unwrap().code()
-    };
-    std::fs::write(pod.work.join("stop"), "").unwrap();
-    assert_eq!(outcome, Some(0));
-    let entries = pod.entries(&pod.output("artifacts", "o.tgz"));
-    assert!(entries.len() == 1 && entries[0].1.len() >= 30_000_000);
+    let (contents, stderr) = changed_meanwhile(|file| file.set_len(70_000_000).unwrap());
+    assert_eq!(contents.len(), 60_000_000);
+    assert!(stderr.contains("/work/o became longer while it was archived: cut at its first size"), "{stderr}");
+}
+
+#[test]
+fn a_file_that_shrinks_is_filled_up() {
+    let (contents, stderr) = changed_meanwhile(|file| file.set_len(1_000).unwrap());
+    assert_eq!(contents.len(), 60_000_000);
+    assert!(contents.ends_with(&[0; 1_000]) && contents[..1_000] != [0; 1_000]);
+    assert!(stderr.contains("/work/o became shorter while it was archived: filled up with zeros"), "{stderr}");
 }
 
 #[test]
@@ -232,4 +251,36 @@ fn levels_and_unpacked_artifacts() {
     let size = |name: &str| std::fs::metadata(pod.shared.join(pod.output("artifacts", name))).unwrap().len();
     assert!(size("n.tgz") > 200_000 && size("0.tgz") > 200_000 && size("9.tgz") < 2_000);
     assert_eq!(pod.entries(&pod.output("artifacts", "n.tgz"))[0].1.len(), 200_000);
+}
+
+#[test]
+fn a_file_with_a_trailing_slash_is_the_same_output() {
+    let template = r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"$W/o/"}}],"artifacts":[{"name":"a","path":"$W/o//"}]}}"#;
+    let pod = Pod::new().template(template);
+    let outcome = pod.sh("echo v >$W/o");
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+    assert_eq!(pod.text(&pod.output("parameters", "o")).as_deref(), Some("v\n"));
+    assert_eq!(pod.names(&pod.output("artifacts", "o.tgz")), ["o"]);
+}
+
+#[test]
+fn a_relative_path_belongs_to_the_working_directory() {
+    let template =
+        r#"{"container":{"volumeMounts":[{"mountPath":"/data"}]},"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"data/x"}}]}}"#;
+    let pod = Pod::new().template(template);
+    assert_eq!(pod.sh("mkdir data; echo v >data/x").status, 0);
+    assert_eq!(pod.text("outputs/parameters/data/x").as_deref(), Some("v\n"));
+}
+
+#[test]
+fn a_thousand_levels_with_few_descriptors() {
+    let pod = Pod::new().template(&artifact("o")).via(&["sh", "-c", "ulimit -n 40; exec \"$@\"", "sh"]);
+    let script = "mkdir $W/o && cd $W/o && for i in $(seq 1000); do echo $i >f; mkdir d z; cd -P d; done";
+    assert_eq!(pod.sh(script).status, 0);
+    let names = pod.names(&pod.output("artifacts", "o.tgz"));
+    assert_eq!(names.len(), 3_001);
+    assert_eq!(names.iter().map(|name| name.matches('/').count()).max(), Some(1_000));
+    // Sorted, a folder's own entries before those behind it.
+    assert_eq!(&names[..3], ["o", "o/d", "o/d/d"]);
+    assert_eq!(&names[2_999..], ["o/f", "o/z"]);
 }

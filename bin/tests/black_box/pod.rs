@@ -162,6 +162,14 @@ impl Pod {
         std::fs::read(self.shared.join(path)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
+    /// Lets the emissary take in what has happened by now: it looks at its files in one go, and takes rubbish from its signal file while it does.
+    pub(crate) fn until_it_has_looked(&self) {
+        for _ in 0..2 {
+            self.put(&self.own("signal"), "rubbish");
+            until("it to look", || self.text(&self.own("signal")).is_none());
+        }
+    }
+
     /// Permission bits of a file on the volume.
     pub(crate) fn mode(&self, path: &str) -> u32 {
         std::fs::symlink_metadata(self.shared.join(path)).unwrap_or_else(|error| panic!("{path}: {error}")).permissions().mode() & 0o7777
@@ -281,6 +289,21 @@ impl Running {
         rustix::process::kill_process(pid, rustix::process::Signal::from_named_raw(signal).unwrap()).unwrap();
     }
 
+    /// Sends it a signal if it is still there.
+    pub(crate) fn kill_if_there(&self, signal: i32) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::from_named_raw(signal).unwrap());
+    }
+
+    /// Waits until it blocks its signals: from here on none ends it by the kernel's default.
+    pub(crate) fn until_it_listens(&self) {
+        let status = format!("/proc/{}/status", self.child.id());
+        until("it to block signals", || {
+            let text = std::fs::read_to_string(&status).unwrap_or_default();
+            text.lines().any(|line| line.starts_with("SigBlk:") && line.ends_with("fffffffffffbfeff"))
+        });
+    }
+
     /// Process ids of its children.
     pub(crate) fn children(&self) -> Vec<String> {
         let pid = self.child.id();
@@ -330,6 +353,12 @@ impl Drop for Running {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Whether a process is gone, or dead and only not reaped by whoever has to.
+pub(crate) fn is_gone(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()))
+        .map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
 }
 
 /// Whether this test runs as root; says so where it does not, so that a skipped part is seen.

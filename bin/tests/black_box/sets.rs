@@ -29,7 +29,8 @@ fn dependencies_are_waited_for() {
     let pod = Pod::named("c").template(SET);
     let running = waiting(&pod);
     pod.put("ctr/a/exitcode", "0");
-    assert_eq!(pod.exit_code(), None);
+    pod.until_it_has_looked();
+    assert!(running.children().is_empty() && pod.exit_code().is_none());
     pod.put("ctr/b/exitcode", "0");
     let outcome = running.finish();
     assert_eq!((outcome.status, outcome.stdout.as_str(), pod.exit_code().as_deref()), (0, "ran\n", Some("0")));
@@ -114,7 +115,7 @@ fn sigterm_between_attempts_ends_it() {
 #[test]
 fn sigterm_to_an_attempt_is_the_last() {
     let pod = retrying(r#"{"retries":5}"#);
-    let running = pod.start_ready("echo try; touch $W/ready; exec sleep 60");
+    let running = pod.start_ready("echo try; touch $W/ready; exec sleep 600");
     running.kill(15);
     assert_eq!((running.finish().status, pod.text("ctr/main/stdout").as_deref()), (143, Some("try\n")));
 }
@@ -122,13 +123,13 @@ fn sigterm_to_an_attempt_is_the_last() {
 #[test]
 fn a_sidecar_ends_with_main() {
     let pod = sidecar();
-    let running = pod.start_ready("touch $W/ready; exec sleep 60");
+    let running = pod.start_ready("touch $W/ready; exec sleep 600");
     pod.put("ctr/main/exitcode", "0");
     assert_eq!((running.finish().status, pod.exit_code().as_deref()), (143, Some("143")));
     // Main had ended before.
     let pod = sidecar();
     pod.put("ctr/main/exitcode", "5");
-    assert_eq!(pod.sh("exec sleep 60").status, 143);
+    assert_eq!(pod.sh("exec sleep 600").status, 143);
 }
 
 #[test]
@@ -137,6 +138,8 @@ fn a_sidecar_of_a_set_waits_for_all_mains() {
     let pod = Pod::named("side").template(template);
     let running = pod.start_ready("trap 'echo term; exit 3' TERM; touch $W/ready; while :; do sleep 0.02; done");
     pod.put("ctr/a/exitcode", "0");
+    pod.until_it_has_looked();
+    assert_eq!(running.children().len(), 1);
     pod.put("ctr/b/exitcode", "0");
     assert_eq!(running.finish().status, 3);
 }
@@ -155,11 +158,14 @@ fn pauses() {
     let pod = Pod::new().env("ARGO_DEBUG_PAUSE_BEFORE", "true");
     let running = pod.start(&["--", "echo", "ran"]);
     until("the folder", || pod.shared.join("ctr/main").is_dir());
+    pod.until_it_has_looked();
+    assert!(running.children().is_empty() && pod.exit_code().is_none());
     pod.put("ctr/main/before", "");
     assert_eq!(running.finish().stdout, "ran\n");
     let pod = Pod::new().env("ARGO_DEBUG_PAUSE_AFTER", "true");
     let running = pod.start(&["--", "sh", "-c", "touch $W/ran; exit 3"]);
-    until("the command", || pod.work.join("ran").exists());
+    until("the command to end", || pod.work.join("ran").exists() && running.children().is_empty());
+    pod.until_it_has_looked();
     assert_eq!(pod.exit_code(), None);
     pod.put("ctr/main/after", "");
     assert_eq!((running.finish().status, pod.exit_code().as_deref()), (3, Some("3")));
@@ -168,11 +174,27 @@ fn pauses() {
 }
 
 #[test]
-fn sigterm_releases_the_pauses() {
+fn sigterm_releases_the_pause_after() {
+    let pod = Pod::new().env("ARGO_DEBUG_PAUSE_AFTER", "true");
+    let running = pod.start(&["--", "sh", "-c", "touch $W/ran; exit 3"]);
+    until("the command to end", || pod.work.join("ran").exists() && running.children().is_empty());
+    running.kill(15);
+    assert_eq!((running.finish().status, pod.exit_code().as_deref()), (3, Some("3")));
+}
+
+#[test]
+fn sigterm_ends_the_pause_before() {
     let pod = Pod::new().env("ARGO_DEBUG_PAUSE_BEFORE", "true");
     let running = pod.start(&["--", "echo", "ran"]);
     until("the folder", || pod.shared.join("ctr/main").is_dir());
     running.kill(15);
     let outcome = running.finish();
     assert_eq!((outcome.status, outcome.stdout.as_str(), pod.exit_code().as_deref()), (143, "", Some("143")));
+}
+
+#[test]
+fn a_sidecar_ends_although_main_left_rubbish() {
+    let pod = sidecar();
+    pod.put("ctr/main/exitcode", "oops");
+    assert_eq!(pod.sh("exec sleep 600").status, 143);
 }

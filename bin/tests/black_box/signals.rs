@@ -1,9 +1,9 @@
 //! Signals: received, or found in the signal file; and what the command starts with.
 
-use crate::pod::{Pod, until};
+use crate::pod::{Pod, is_gone, is_root, until};
 
 const TRAP: &str = "trap 'echo got term; exit 3' TERM; touch $W/ready; while :; do sleep 0.02; done";
-const SLEEP: &str = "touch $W/ready; exec sleep 60";
+const SLEEP: &str = "touch $W/ready; exec sleep 600";
 
 #[test]
 fn sigterm_is_forwarded() {
@@ -41,7 +41,7 @@ fn a_signal_file_that_is_written_in_place() {
 fn a_signal_file_before_the_start() {
     let pod = Pod::new();
     pod.put("ctr/main/signal", "15");
-    assert_eq!((pod.sh("exec sleep 60").status, pod.text("ctr/main/signal")), (143, None));
+    assert_eq!((pod.sh("exec sleep 600").status, pod.text("ctr/main/signal")), (143, None));
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn the_whole_process_group() {
     let outcome = running.finish();
     assert_eq!((outcome.status, outcome.stdout.as_str()), (137, ""));
     let inner = std::fs::read_to_string(pod.work.join("inner")).unwrap();
-    until("the inner process to be gone", || !std::path::Path::new(&format!("/proc/{}", inner.trim())).exists());
+    until("the inner process to be gone", || is_gone(&inner));
 }
 
 #[test]
@@ -116,19 +116,25 @@ fn after_an_ignored_sigterm_9_still_kills() {
 #[test]
 fn stopping_and_continuing_does_not_end_the_step() {
     let pod = Pod::new();
-    let running = pod.start_ready("echo $$ >$W/pid; touch $W/ready; until [ -e $W/go ]; do sleep 0.02; done; exit 4");
-    until("the pid", || std::fs::read_to_string(pod.work.join("pid")).is_ok_and(|text| text.ends_with('\n')));
+    // It does not fork: a shell that waits for a child which is stopped before execve never stops itself.
+    let running = pod.start_ready("echo $$ >$W/pid; touch $W/ready; exec sleep 600");
     let pid = std::fs::read_to_string(pod.work.join("pid")).unwrap();
-    let state = || {
+    let is_stopped = || {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap();
-        stat.rsplit(") ").next().unwrap().chars().next()
+        stat.rsplit(") ").next().unwrap().starts_with('T')
     };
     pod.put("ctr/main/signal", "19");
-    until("it to stop", || state() == Some('T'));
+    until("SIGSTOP", is_stopped);
     pod.put("ctr/main/signal", "18");
-    until("it to go on", || state() != Some('T'));
-    std::fs::write(pod.work.join("go"), "").unwrap();
-    assert_eq!((running.finish().status, pod.exit_code().as_deref()), (4, Some("4")));
+    until("SIGCONT", || !is_stopped());
+    running.kill(20);
+    until("SIGTSTP", is_stopped);
+    running.kill(18);
+    until("SIGCONT", || !is_stopped());
+    pod.until_it_has_looked();
+    assert_eq!(pod.exit_code(), None);
+    running.kill(15);
+    assert_eq!((running.finish().status, pod.exit_code().as_deref()), (143, Some("143")));
 }
 
 #[test]
@@ -169,11 +175,11 @@ fn mask_and_ignored_signals_are_kept() {
 #[test]
 fn the_command_dies_with_us() {
     let pod = Pod::new();
-    let running = pod.start_ready("echo $$ >$W/pid; touch $W/ready; exec sleep 60");
+    let running = pod.start_ready("echo $$ >$W/pid; touch $W/ready; exec sleep 600");
     let pid = std::fs::read_to_string(pod.work.join("pid")).unwrap();
     running.kill(9);
     assert_eq!(running.finish().status, 1009);
-    until("the command to be gone", || !std::path::Path::new(&format!("/proc/{}", pid.trim())).exists());
+    until("the command to be gone", || is_gone(&pid));
     // Nothing half-written is left, and a second run works.
     assert_eq!(pod.exit_code(), None);
     assert_eq!((pod.sh("exit 5").status, pod.exit_code().as_deref()), (5, Some("5")));
@@ -188,4 +194,53 @@ fn orphans_are_reaped() {
     until("every orphan to be reaped", || running.children().len() == 1);
     std::fs::write(pod.work.join("go"), "").unwrap();
     assert_eq!(running.finish().status, 0);
+}
+
+#[test]
+fn orphans_are_reaped_by_pid_1_too() {
+    if !is_root("a PID namespace") {
+        return;
+    }
+    let pod = Pod::new().via(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+    // The last look counts: every orphan has been reaped before it is empty.
+    let script = "echo $$; for i in $(seq 100); do (true &) ; done; until ! grep -q ') Z 1 ' /proc/[0-9]*/stat 2>/dev/null; do sleep 0.02; done; echo reaped";
+    let outcome = pod.sh(script);
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (0, "2\nreaped\n"));
+}
+
+#[test]
+fn signals_before_the_start_come_in_order_of_arrival() {
+    let pod = Pod::new().env("ARGO_DEBUG_PAUSE_BEFORE", "true");
+    let running = pod.start(&["--", "sleep", "600"]);
+    running.until_it_listens();
+    for signal in ["12", "10"] {
+        pod.put("ctr/main/signal", signal);
+        until("it to be taken", || pod.text("ctr/main/signal").is_none());
+    }
+    pod.put("ctr/main/before", "");
+    // The first that came is the first delivered: SIGUSR2 ends it before SIGUSR1 could.
+    assert_eq!(running.finish().status, 140);
+}
+
+#[test]
+fn nothing_wakes_us_while_nothing_happens() {
+    for pod in [Pod::new(), Pod::new().capturing(), Pod::flat()] {
+        let running = pod.start_ready("touch $W/ready; exec sleep 600");
+        pod.until_it_has_looked();
+        let switches = || {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap();
+            status.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_string).collect::<Vec<_>>()
+        };
+        // It has gone back to sleep once the numbers stay.
+        until("it to sleep", || {
+            let before = switches();
+            std::thread::sleep(core::time::Duration::from_millis(20));
+            before == switches()
+        });
+        let before = switches();
+        std::thread::sleep(core::time::Duration::from_millis(1_500));
+        assert_eq!(switches(), before);
+        running.kill(15);
+        assert_eq!(running.finish().status, 143);
+    }
 }

@@ -1,5 +1,6 @@
 //! A terminal on stdin: the command gets one of its own, of the same size, and ours is as it was at every end.
 
+use core::time::Duration;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::process::Stdio;
@@ -18,7 +19,16 @@ struct Screen {
 }
 
 impl Screen {
+    /// One that nobody looks at.
+    fn unread() -> Self {
+        Self::made(24, 80, false)
+    }
+
     fn new(rows: u16, columns: u16) -> Self {
+        Self::made(rows, columns, true)
+    }
+
+    fn made(rows: u16, columns: u16, read: bool) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = rustix::pty::openpt(flags).unwrap();
         rustix::pty::unlockpt(&master).unwrap();
@@ -29,6 +39,9 @@ impl Screen {
         let master = std::fs::File::from(master);
         let (mut reader, all) = (master.try_clone().unwrap(), shown.clone());
         std::thread::spawn(move || {
+            if !read {
+                return;
+            }
             let mut piece = [0; 4096];
             while let Ok(read @ 1..) = reader.read(&mut piece) {
                 all.lock().unwrap().extend_from_slice(&piece[..read]);
@@ -152,7 +165,7 @@ fn stdout_that_is_no_terminal_stays_none() {
 fn signals_end_it_and_the_settings_are_back() {
     let pod = Pod::new();
     let screen = Screen::new(24, 80);
-    let running = screen.start(&pod, &["--", "sh", "-c", "echo on; exec sleep 60"]);
+    let running = screen.start(&pod, &["--", "sh", "-c", "echo on; exec sleep 600"]);
     screen.until_shown("on\r\n");
     assert!(screen.is_raw());
     running.kill(15);
@@ -168,7 +181,7 @@ fn signals_end_it_and_the_settings_are_back() {
 fn a_background_process_does_not_hold_it() {
     let pod = Pod::new();
     let screen = Screen::new(24, 80);
-    let running = screen.start(&pod, &["--", "sh", "-c", "trap '' HUP; sleep 60 & echo last; exit 6"]);
+    let running = screen.start(&pod, &["--", "sh", "-c", "trap '' HUP; sleep 600 & echo last; exit 6"]);
     assert_eq!(running.finish().status, 6);
     screen.until_shown("last\r\n");
 }
@@ -182,12 +195,12 @@ fn job_control_works_in_a_shell() {
     let running = screen.start(&pod, &["--", "sh", "-i"]);
     screen.type_in("PS1=; set -m; echo rea''dy\n");
     screen.until_shown("ready\r\n");
-    screen.type_in("sleep 60\n");
-    until("sleep to run", || screen.text().contains("sleep 60\r\n"));
+    screen.type_in("sleep 600\n");
+    until("sleep to run", || screen.text().contains("sleep 600\r\n"));
     // ^Z may come before sleep is in the foreground: again until the shell takes it.
     until("the job to stop", || {
         screen.type_in("\u{1a}");
-        std::thread::sleep(core::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
         screen.text().contains("Stopped")
     });
     // A shell warns of stopped jobs once, when it is left while it still counts one.
@@ -195,4 +208,32 @@ fn job_control_works_in_a_shell() {
     screen.until_shown("gone\r\n");
     screen.type_in("exit 3\n");
     assert_eq!((running.finish().status, pod.exit_code().as_deref()), (3, Some("3")));
+}
+
+#[test]
+fn a_terminal_that_nobody_reads_holds_up_no_signal() {
+    for pod in [Pod::new().capturing(), Pod::new()] {
+        let screen = Screen::unread();
+        let running = screen.start(&pod, &["--", "sh", "-c", "touch $W/ready; exec cat /dev/zero"]);
+        until("the command", || pod.work.join("ready").exists());
+        // The terminal is full soon.
+        std::thread::sleep(Duration::from_millis(200));
+        running.kill(15);
+        assert_eq!((running.finish().status, pod.exit_code().as_deref()), (143, Some("143")));
+    }
+}
+
+#[test]
+fn the_commands_terminal_is_shown_although_its_output_goes_elsewhere() {
+    for pod in [Pod::new().capturing(), Pod::new()] {
+        let mut screen = Screen::new(24, 80);
+        let stdin = Stdio::from(screen.slave.try_clone().unwrap());
+        let script = "echo prompt >/dev/tty; read x; echo \"<$x>\"; head -c 200000 /dev/zero | tr '\\0' y >/dev/tty";
+        let running = pod.start_on(&["--", "sh", "-c", script], [stdin, Stdio::piped(), Stdio::piped()]);
+        screen.until_shown("prompt\r\n");
+        screen.type_in("hello\n");
+        let outcome = running.finish();
+        assert_eq!((outcome.status, outcome.stdout.as_str()), (0, "<hello>\n"));
+        until("all of it", || screen.text().matches('y').count() == 200_000);
+    }
 }

@@ -1,7 +1,7 @@
 //! The wait role.
 
 use core::time::Duration;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 
 use crate::pod::{Pod, until};
 
@@ -58,12 +58,12 @@ fn the_first_code_that_is_not_0() {
 #[test]
 fn past_the_deadline_term_then_kill() {
     let pod = Pod::new();
-    let running = pod.start(&["wait", "--timeout", "100ms", "--grace", "300ms"]);
+    let running = pod.start(&["wait", "--timeout", "100ms", "--grace", "2s"]);
     until("the first signal", || pod.text("ctr/main/signal").as_deref() == Some("15"));
     until("the second", || pod.text("ctr/main/signal").as_deref() == Some("9"));
     pod.put("ctr/main/exitcode", "137");
     let outcome = running.finish();
-    assert!(outcome.status == 137 && outcome.took >= Duration::from_millis(400), "{outcome:?}");
+    assert!(outcome.status == 137 && outcome.took >= Duration::from_millis(2_100), "{outcome:?}");
 }
 
 #[test]
@@ -95,16 +95,23 @@ fn sigterm_is_a_deadline() {
 #[test]
 fn follow_copies_to_the_last_byte() {
     let pod = Pod::flat();
-    let running = pod.start(&["wait", "--follow"]);
+    let mut running = pod.start(&["wait", "--follow"]);
+    let mut stdout = running.child.stdout.take().unwrap();
     let big = "x".repeat(300_000);
     let mut file = std::fs::File::create(pod.shared.join("stdout")).unwrap();
     file.write_all(b"first\n").unwrap();
+    // As it grows, not when it has ended.
+    let mut first = [0; 6];
+    stdout.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"first\n");
     std::fs::write(pod.shared.join("stderr"), "on stderr").unwrap();
     file.write_all(big.as_bytes()).unwrap();
     pod.put("exitcode", "0");
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
     let outcome = running.finish();
     assert_eq!((outcome.status, outcome.stderr.as_str()), (0, "on stderr"));
-    assert!(outcome.stdout.starts_with(&format!("first\n{big}exit code 0\n")), "{}", outcome.stdout.len());
+    assert!(rest.starts_with(&format!("{big}exit code 0\n")), "{}", rest.len());
 }
 
 #[test]
@@ -133,4 +140,129 @@ fn main_and_wait_together() {
     let (log, report) = outcome.stdout.split_once('\n').unwrap();
     let report: serde_json::Value = serde_json::from_str(report).unwrap();
     assert_eq!((log, &report["parameters"][0]["value"]), ("hello", &"42".into()));
+}
+
+/// Two containers that leave no code, and a log that fills any pipe.
+fn two_that_never_end() -> Pod {
+    let pod = Pod::named("wait").template(r#"{"containerSet":{"containers":[{"name":"a"},{"name":"b"}]}}"#);
+    pod.put("ctr/a/combined", &"a line\n".repeat(50_000));
+    pod
+}
+
+#[test]
+fn it_gives_up_although_nobody_reads_it() {
+    let pod = two_that_never_end();
+    pod.put("ctr/a/exitcode", "7");
+    let mut running = pod.start(&["wait", "--follow", "--timeout", "1ms", "--grace", "0s"]);
+    let _held = running.child.stdout.take();
+    running.until_it_listens();
+    until("it to be asked to end", || {
+        running.kill_if_there(15);
+        running.child.try_wait().unwrap().is_some()
+    });
+    assert_eq!(running.finish().status, 7);
+}
+
+#[test]
+fn with_all_ended_a_request_to_end_leaves_the_reader() {
+    let pod = Pod::new().template(OUTPUTS);
+    pod.put("outputs/parameters/tmp/p", &"v".repeat(300_000));
+    pod.put("ctr/main/combined", &"a line\n".repeat(50_000));
+    pod.put("ctr/main/exitcode", "3");
+    for args in [&["wait", "--follow"][..], &["wait", "--json"]] {
+        let mut running = pod.start(args);
+        let _held = running.child.stdout.take();
+        running.until_it_listens();
+        until("it to end", || {
+            running.kill_if_there(15);
+            running.child.try_wait().unwrap().is_some()
+        });
+        assert_eq!(running.finish().status, 3);
+    }
+}
+
+#[test]
+fn a_fast_writer_does_not_keep_it_from_the_deadline() {
+    let pod = two_that_never_end();
+    let log = pod.shared.join("ctr/a/combined");
+    let flood =
+        format!("while [ ! -e {}/stop ]; do head -c 1000000 /dev/zero | tr '\\0' '\\n'; done >>{}", pod.work.display(), log.display());
+    let mut writer = std::process::Command::new("sh").args(["-c", &flood]).spawn().unwrap();
+    let mut wait = pod.process(&["wait", "--follow", "--timeout", "200ms", "--grace", "1h"]);
+    let mut running = wait.stdout(std::process::Stdio::null()).spawn().unwrap();
+    until("the signal", || pod.text("ctr/b/signal").as_deref() == Some("15"));
+    std::fs::write(pod.work.join("stop"), "").unwrap();
+    writer.wait().unwrap();
+    for name in ["a", "b"] {
+        pod.put(&format!("ctr/{name}/exitcode"), "0");
+    }
+    assert!(running.wait().unwrap().success());
+}
+
+#[test]
+fn a_report_that_cannot_be_written_keeps_the_containers_code() {
+    let pod = Pod::new();
+    for (code, want) in [("3", 3), ("0", 64)] {
+        pod.put("ctr/main/exitcode", code);
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let status = pod.process(&["wait"]).stdout(std::process::Stdio::from(full)).status().unwrap();
+        assert_eq!(status.code(), Some(want));
+    }
+}
+
+#[test]
+fn links_and_giants_on_the_volume() {
+    let pod = Pod::new().template(
+        r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"/o/p"}},{"name":"g","valueFrom":{"path":"/g"}},
+        {"name":"q","valueFrom":{"path":"/l/secret"}}],"artifacts":[{"name":"a","path":"/o/a"}]}}"#,
+    );
+    let secret = pod.work.join("secret");
+    std::fs::write(&secret, "TOPSECRET").unwrap();
+    pod.put("outputs/parameters/g", "");
+    std::fs::File::options().write(true).open(pod.shared.join("outputs/parameters/g")).unwrap().set_len(8 << 40).unwrap();
+    for (link, target) in [("parameters/o/p", &secret), ("artifacts/o/a.tgz", &secret), ("parameters/l", &pod.work)] {
+        let link = pod.shared.join("outputs").join(link);
+        std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(target, link).unwrap();
+    }
+    pod.put("ctr/main/exitcode", "0");
+    let outcome = pod.run(&["wait", "--json"]);
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    for at in 0..3 {
+        assert!(report["parameters"][at]["value"].is_null(), "{report}");
+    }
+    assert!(report["artifacts"][0]["file"].is_null(), "{report}");
+    assert!(outcome.stderr.contains("parameter 'g': cannot read /outputs/parameters/g: file too large"), "{outcome:?}");
+}
+
+#[test]
+fn a_time_in_the_future_and_a_half_written_code() {
+    let pod = Pod::named("wait").template(r#"{"containerSet":{"containers":[{"name":"a"},{"name":"b"}]}}"#);
+    pod.put("ctr/a/exitcode", "0");
+    let file = std::fs::File::options().write(true).open(pod.shared.join("ctr/a/exitcode")).unwrap();
+    file.set_modified(std::time::SystemTime::now() + Duration::from_secs(3600)).unwrap();
+    let running = pod.start(&["wait"]);
+    until("it to wait", || pod.shared.join("ctr/b").is_dir());
+    // b writes in place; a's folder changes meanwhile.
+    let mut code = std::fs::File::create(pod.shared.join("ctr/b/exitcode")).unwrap();
+    code.write_all(b"1").unwrap();
+    pod.put("ctr/a/exitcode", "0");
+    code.write_all(b"37").unwrap();
+    drop(code);
+    assert_eq!(running.finish().status, 137);
+}
+
+#[test]
+fn a_long_half_line_holds_up_nobody() {
+    let pod = Pod::named("wait").template(r#"{"containerSet":{"containers":[{"name":"a"},{"name":"b"}]}}"#);
+    pod.put("ctr/a/combined", &"x".repeat(5_000));
+    pod.put("ctr/b/combined", "hello from b\n");
+    pod.put("ctr/b/exitcode", "0");
+    let running = pod.start(&["wait", "--follow"]);
+    until("it to wait", || pod.shared.join("ctr/a").is_dir());
+    pod.put("ctr/a/exitcode", "0");
+    let outcome = running.finish();
+    assert!(outcome.stdout.contains("\nb: hello from b\n") || outcome.stdout.starts_with("b: hello from b\n"), "{outcome:?}");
+    assert_eq!(outcome.stdout.matches('x').count(), 5_000 + "exit code".matches('x').count() * 3);
 }
