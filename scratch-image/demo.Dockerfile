@@ -1,7 +1,10 @@
 # An application image without a shell, with emissary in front of its program.
-# `cargo xtask demo --docker` builds it: context with `worker`, and the image of scratch-image/Dockerfile as emissary:demo.
+# Context: a folder with `worker`; --build-arg EMISSARY=IMAGE names the image of scratch-image/Dockerfile.
+ARG EMISSARY=emissary
+FROM ${EMISSARY} AS emissary
+
 FROM scratch
-COPY --from=emissary:demo /emissary /emissary
+COPY --from=emissary /emissary /emissary
 COPY worker /worker
 USER 65534:65534
 ENTRYPOINT ["/emissary", "--"]

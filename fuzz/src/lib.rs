@@ -370,7 +370,7 @@ pub fn supervisor(data: &[u8]) {
     let flags = bytes.byte();
     let setup = Setup { waits_for_ready: flags & 1 != 0, pauses_before: flags & 2 != 0, pauses_after: flags & 4 != 0 };
     let mut machine = Machine::new(setup);
-    let (mut runs, mut finished, mut now_ms) = (false, false, 0_u64);
+    let (mut starts, mut runs, mut finished, mut now_ms) = (false, false, false, 0_u64);
     let (mut spawns, mut attempts) = (0_u32, 1_u32);
     while !bytes.0.is_empty() {
         let kind = bytes.byte();
@@ -391,9 +391,18 @@ pub fn supervisor(data: &[u8]) {
                 Event::Planned(plan)
             }
             3 => Event::Found,
-            // The world can only report what happened: a command that was asked for began, one that runs ended.
-            4 => Event::Spawned,
-            5 => Event::Failed(value.max(1)),
+            // The world can only report what happened: a command that was asked for began or did not, one that runs ended. Anything else may come
+            // at any time, between the two as well.
+            4 if starts => {
+                starts = false;
+                runs = true;
+                Event::Spawned
+            }
+            4 => continue,
+            5 => {
+                starts = false;
+                Event::Failed(value.max(1))
+            }
             6 if runs => Event::Exited(value),
             7 => Event::Drained,
             8 => Event::CopyFailed,
@@ -422,19 +431,13 @@ pub fn supervisor(data: &[u8]) {
             assert!(!finished, "{action:?} after the end");
             match action {
                 Action::Spawn => {
-                    assert!(!runs, "two commands at once");
+                    assert!(!runs && !starts, "two commands at once");
                     spawns += 1;
-                    // It starts at once, as the caller reports; a failure to start is told as such by a later event.
-                    if bytes.byte() & 7 == 0 {
-                        machine.handle(now_ms, Event::Failed(64));
-                    } else {
-                        runs = true;
-                        machine.handle(now_ms, Event::Spawned);
-                    }
+                    starts = true;
                 }
                 Action::Forward(_) => assert!(runs, "a signal to nobody"),
                 Action::Finish(_) => {
-                    assert!(!runs, "the end while the command runs");
+                    assert!(!runs && !starts, "the end while the command runs");
                     finished = true;
                 }
                 Action::Save | Action::Drain => assert!(!runs),
@@ -451,6 +454,11 @@ pub fn supervisor(data: &[u8]) {
             return;
         }
         now_ms += 100_000;
+        if core::mem::take(&mut starts) {
+            runs = true;
+            machine.handle(now_ms, Event::Spawned);
+            while machine.poll_action().is_some() {}
+        }
         if runs {
             runs = false;
             machine.handle(now_ms, Event::Exited(1));
@@ -471,10 +479,7 @@ pub fn supervisor(data: &[u8]) {
             machine.handle(now_ms, event);
             while let Some(action) = machine.poll_action() {
                 match action {
-                    Action::Spawn => {
-                        runs = true;
-                        machine.handle(now_ms, Event::Spawned);
-                    }
+                    Action::Spawn => starts = true,
                     Action::Finish(_) => finished = true,
                     _ => {}
                 }

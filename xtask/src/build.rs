@@ -38,6 +38,7 @@ pub(crate) fn build(target: Option<String>) -> Result<PathBuf> {
     };
     let built = compile(&target, &["--bin", "emissary"])?.join("emissary");
     check_static(&built)?;
+    check_size(&built, &target)?;
     let dist = root().join("dist").join(&target);
     std::fs::create_dir_all(&dist)?;
     let binary = dist.join("emissary");
@@ -63,11 +64,7 @@ fn compile(target: &str, what: &[&str]) -> Result<PathBuf> {
         Toolchain::Installed => command("cargo"),
         Toolchain::Source { cargo, rustc } => {
             flags.extend(source_flags(target)?);
-            let mut command = command(&cargo);
-            command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
-            if cargo.is_absolute() {
-                command.env_remove("RUSTUP_TOOLCHAIN");
-            }
+            let mut command = cargo_with_source(&cargo, &rustc);
             command.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"]);
             command
         }
@@ -83,7 +80,7 @@ fn compile(target: &str, what: &[&str]) -> Result<PathBuf> {
     Ok(folder.join(target).join("release"))
 }
 
-/// Chooses the toolchain, and installs Debian's where none is there and we may.
+/// Chooses the toolchain.
 fn toolchain(target: &str) -> Result<Toolchain> {
     let libraries = output(command("rustc").args(["--print", "target-libdir", "--target", target]))
         .with_context(|| format!("rustc does not know the target {target}"))?;
@@ -92,21 +89,34 @@ fn toolchain(target: &str) -> Result<Toolchain> {
     if has_std {
         return Ok(Toolchain::Installed);
     }
+    let why = format!("the standard library for {target} is missing (`rustup target add {target}`, or `rustup component add rust-src`)");
+    let (cargo, rustc) = with_source(&why)?;
+    Ok(Toolchain::Source { cargo, rustc })
+}
+
+/// A cargo and a rustc that have the standard library's source beside them; installs Debian's where none is there and we may.
+pub(crate) fn with_source(why: &str) -> Result<(PathBuf, PathBuf)> {
     let source_of = |rustc: &str| {
         let sysroot = output(command(rustc).args(["--print", "sysroot"]).env_remove("RUSTUP_TOOLCHAIN")).ok()?;
         Path::new(&sysroot).join("lib/rustlib/src/rust/library/Cargo.lock").is_file().then_some(())
     };
     if source_of("rustc").is_some() {
-        return Ok(Toolchain::Source { cargo: "cargo".into(), rustc: "rustc".into() });
+        return Ok(("cargo".into(), "rustc".into()));
     }
     if !(Path::new(DEBIAN_CARGO).is_file() && source_of(DEBIAN_RUSTC).is_some()) {
-        let why = format!(
-            "the standard library for {target} is missing (`rustup target add {target}`, or `rustup component add rust-src`); \
-             Debian's toolchain can build it"
-        );
-        install(&["rustc-web", "cargo-web", "rust-web-src"], &why)?;
+        install(&["rustc-web", "cargo-web", "rust-web-src"], &format!("{why}; Debian's toolchain can build it"))?;
     }
-    Ok(Toolchain::Source { cargo: DEBIAN_CARGO.into(), rustc: DEBIAN_RUSTC.into() })
+    Ok((DEBIAN_CARGO.into(), DEBIAN_RUSTC.into()))
+}
+
+/// A cargo that builds what it is told from the standard library's source.
+pub(crate) fn cargo_with_source(cargo: &Path, rustc: &Path) -> std::process::Command {
+    let mut command = command(cargo);
+    command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
+    if cargo.is_absolute() {
+        command.env_remove("RUSTUP_TOOLCHAIN");
+    }
+    command
 }
 
 /// Flags for a standard library that is built from source, linked with musl from Debian's package.
@@ -149,6 +159,25 @@ fn source_flags(target: &str) -> Result<Vec<String>> {
         format!("-Lnative={}", musl.display()),
         format!("-Lnative={}", empty.display()),
     ])
+}
+
+/// Bytes that a binary may have, by target, each with its reason.
+#[derive(serde::Deserialize)]
+struct Budget {
+    bytes: u64,
+    reason: String,
+}
+
+/// Fails for a binary that is over its budget.
+fn check_size(path: &Path, target: &str) -> Result<()> {
+    let file = root().join("xtask/size-budget.toml");
+    let budgets: std::collections::BTreeMap<String, Budget> = toml::from_str(&std::fs::read_to_string(&file)?)?;
+    let bytes = path.metadata()?.len();
+    let Some(budget) = budgets.get(target) else { return Ok(()) };
+    if bytes > budget.bytes {
+        bail!("{target}: {bytes} bytes, over the budget of {} ({}); see {}", budget.bytes, budget.reason, file.display());
+    }
+    Ok(())
 }
 
 /// Fails for a binary that names an interpreter or needs a library.

@@ -5,6 +5,7 @@ use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
@@ -12,8 +13,8 @@ use serde_json::{Value, json};
 use crate::build;
 use crate::tools::{command, is_on_path, output, run};
 
-/// Image with the emissary and the worker.
-const IMAGE: &str = "emissary-test:containers";
+/// Image with the emissary and the worker. Runs may overlap; each has its own.
+static IMAGE: LazyLock<String> = LazyLock::new(|| format!("emissary-test:{}", std::process::id()));
 
 /// Whether Docker is there and answers.
 pub(crate) fn is_available() -> bool {
@@ -29,7 +30,7 @@ pub(crate) fn test(binary: &Path) -> Result<()> {
     std::fs::copy(binary, context.join("emissary"))?;
     std::fs::copy(build::example("worker")?, context.join("worker"))?;
     std::fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY emissary worker /\nENTRYPOINT [\"/emissary\"]\n")?;
-    output(command("docker").env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", IMAGE]).arg(&context))?;
+    output(command("docker").env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", &IMAGE]).arg(&context))?;
     let result = [false, true].into_iter().try_for_each(|shares_pids| {
         let volume = scratch.path().join(if shares_pids { "shared" } else { "own" });
         std::fs::create_dir(&volume)?;
@@ -37,7 +38,7 @@ pub(crate) fn test(binary: &Path) -> Result<()> {
         play(&volume, shares_pids)
             .with_context(|| if shares_pids { "with a shared PID namespace" } else { "with PID namespaces of their own" })
     });
-    run(command("docker").args(["rmi", "--force", IMAGE]).stdout(Stdio::null()))?;
+    run(command("docker").args(["rmi", "--force", &IMAGE]).stdout(Stdio::null()))?;
     result
 }
 
@@ -60,7 +61,7 @@ fn play(volume: &Path, shares_pids: bool) -> Result<()> {
     let pause = if shares_pids {
         let hardened = hardened(volume, 20_000, None);
         let mut docker = command("docker");
-        docker.args(["run", "--rm", "--detach"]).args(hardened).args(["--entrypoint", "/worker", IMAGE, "/var/run/argo/pause", "60"]);
+        docker.args(["run", "--rm", "--detach"]).args(hardened).args(["--entrypoint", "/worker", &IMAGE, "/var/run/argo/pause", "60"]);
         Some(output(&mut docker)?)
     } else {
         None
@@ -88,7 +89,7 @@ fn play_in(volume: &Path, pause: Option<&str>) -> Result<()> {
         let mut docker = command("docker");
         docker.args(["run", "--rm"]).args(hardened(volume, uid, pause));
         docker.args(["--env", &format!("ARGO_CONTAINER_NAME={name}"), "--env", &format!("ARGO_TEMPLATE={}", template())]);
-        docker.arg(IMAGE).args(args);
+        docker.arg(&*IMAGE).args(args);
         docker
     };
     let worker = |name: &str, uid: u32, seconds: &str| {

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use crate::build;
-use crate::tools::{command, is_on_path, is_root, output, root, run};
+use crate::tools::{command, is_on_path, is_root, output, root};
 
 /// Users of the three containers; none of them root.
 const INIT_UID: u32 = 10_001;
@@ -108,12 +108,23 @@ fn in_containers(binary: &Path, scratch: &Path) -> Result<()> {
     std::fs::create_dir(&context)?;
     std::fs::copy(binary, context.join("emissary"))?;
     std::fs::copy(worker, context.join("worker"))?;
-    for (file, tag) in [("Dockerfile", "emissary:demo"), ("demo.Dockerfile", "emissary-app:demo")] {
+    // Runs may overlap; each has images of its own.
+    let tags = Images([format!("emissary-demo:{}", std::process::id()), format!("emissary-demo-app:{}", std::process::id())]);
+    let [emissary, app] = &tags.0;
+    for (file, tag) in [("Dockerfile", emissary), ("demo.Dockerfile", app)] {
         let file = root().join("scratch-image").join(file);
         // The classic builder: it needs no plugin and takes local images as they are.
         let mut build = command("docker");
-        build.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", tag, "--file"]).arg(file).arg(&context);
-        output(&mut build)?;
+        build.env("DOCKER_BUILDKIT", "0").args([
+            "build",
+            "--quiet",
+            "--build-arg",
+            &format!("EMISSARY={emissary}"),
+            "--tag",
+            tag,
+            "--file",
+        ]);
+        output(build.arg(file).arg(&context))?;
     }
     let work = "/var/run/argo/work";
     for (act, seconds, deadline) in [("Act one: it runs to its end", "1", "60s"), ("Act two: it is too slow", "600", "3s")] {
@@ -132,20 +143,28 @@ fn in_containers(binary: &Path, scratch: &Path) -> Result<()> {
             docker
         };
         let template = format!("ARGO_TEMPLATE={}", template(work));
-        let init = container("emissary:demo", "init", INIT_UID, &[template], &["init"]).output()?;
-        tell("init", "docker run … emissary:demo init", &init)?;
+        let init = container(emissary, "init", INIT_UID, &[template], &["init"]).output()?;
+        tell("init", "docker run … emissary init", &init)?;
         let follow = ["wait", "--follow", "--timeout", deadline, "--grace", "10s"];
-        let wait = spawn(&mut container("emissary:demo", "wait", WAIT_UID, &[], &follow))?;
+        let wait = spawn(&mut container(emissary, "wait", WAIT_UID, &[], &follow))?;
         // As nobody, in an image without a shell.
-        let main = container("emissary-app:demo", "main", 65_534, &[], &["/worker", work, seconds]).output()?;
-        tell("main", &format!("docker run … emissary-app:demo /worker {work} {seconds}"), &main)?;
-        tell("wait", &format!("docker run … emissary:demo wait --follow --timeout {deadline}"), &wait.wait_with_output()?)?;
+        let main = container(app, "main", 65_534, &[], &["/worker", work, seconds]).output()?;
+        tell("main", &format!("docker run … app /worker {work} {seconds}"), &main)?;
+        tell("wait", &format!("docker run … emissary wait --follow --timeout {deadline}"), &wait.wait_with_output()?)?;
         show(&shared)?;
         check(&shared, if seconds == "1" { "0" } else { "143" })?;
     }
-    run(command("docker").args(["rmi", "emissary-app:demo", "emissary:demo"]).stdout(Stdio::null()))?;
     println!("The demo ran as it should.");
     Ok(())
+}
+
+/// Images that are removed again, whatever happens.
+struct Images([String; 2]);
+
+impl Drop for Images {
+    fn drop(&mut self) {
+        let _ = output(command("docker").args(["rmi", "--force"]).args(&self.0));
+    }
 }
 
 fn spawn(process: &mut Command) -> Result<Child> {

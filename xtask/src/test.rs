@@ -1,14 +1,13 @@
 //! `test`: everything that can pass or fail, with its set-up. Ends with `N passed, N failed`.
 
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::build;
 use crate::containers;
-use crate::tools::{command, install, output, root};
+use crate::tools::{command, root, run};
 
 /// A target without an operating system, on which core has to compile.
 const BARE_METAL: &str = "thumbv7em-none-eabi";
@@ -74,26 +73,14 @@ impl Tally {
     }
 }
 
-/// Compiles core alone, with nothing but `core` built for a target that has no operating system: a use of `alloc` or `std` fails.
+/// Compiles core alone, with nothing but the `core` library built for a target that has no operating system: a use of `alloc` or `std` fails, which
+/// it would not where rustup brings the target's libraries with `alloc` among them.
 fn core_on_bare_metal() -> Result<()> {
-    let has_target =
-        output(command("rustc").args(["--print", "target-libdir", "--target", BARE_METAL])).is_ok_and(|folder| Path::new(&folder).is_dir());
-    let mut cargo = if has_target {
-        command("cargo")
-    } else {
-        if !Path::new("/usr/lib/rustlib/src/rust/library/Cargo.lock").is_file() {
-            install(&["rustc-web", "cargo-web", "rust-web-src"], &format!("the core library for {BARE_METAL} is missing"))?;
-        }
-        let mut cargo = command("/usr/bin/cargo");
-        cargo.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1").env_remove("RUSTUP_TOOLCHAIN").arg("-Zbuild-std=core");
-        cargo
-    };
-    let folder = root().join("target/bare-metal");
-    crate::tools::run(
-        cargo
-            .args(["build", "--quiet", "--locked", "--release", "--package", "emissary-core", "--target", BARE_METAL, "--target-dir"])
-            .arg(folder),
-    )
+    let (cargo, rustc) =
+        build::with_source(&format!("the source of the core library for {BARE_METAL} is missing (`rustup component add rust-src`)"))?;
+    let mut cargo = build::cargo_with_source(&cargo, &rustc);
+    cargo.args(["-Zbuild-std=core", "build", "--quiet", "--locked", "--release", "--package", "emissary-core", "--target", BARE_METAL]);
+    run(cargo.arg("--target-dir").arg(root().join("target/bare-metal")))
 }
 
 /// A newcomer finds each command of `cargo xtask` in the README.
