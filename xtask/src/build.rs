@@ -153,8 +153,6 @@ fn source_flags(target: &str) -> Result<Vec<String>> {
         "-Clink-self-contained=no".into(),
         format!("-Clinker={}", linker.display()),
         "-Clinker-flavor=ld.lld".into(),
-        // Functions with the same bytes are kept once.
-        "-Clink-arg=--icf=all".into(),
         format!("-Clink-arg={}", start.display()),
         format!("-Lnative={}", musl.display()),
         format!("-Lnative={}", empty.display()),
