@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::tools::{command, output, root, run};
+use crate::tools::{command, install, is_on_path, output, root, run};
 
 /// Runs one target or all of them for `seconds` each.
 pub(crate) fn fuzz(seconds: u64, only: Option<&str>) -> Result<()> {
@@ -13,6 +13,9 @@ pub(crate) fn fuzz(seconds: u64, only: Option<&str>) -> Result<()> {
         && !targets.iter().any(|target| target == only)
     {
         bail!("no fuzz target '{only}'; there are: {}", targets.join(", "));
+    }
+    if !is_on_path("c++") {
+        install(&["g++"], "libFuzzer is C++, and there is no compiler for it")?;
     }
     if output(command("cargo").args(["fuzz", "--version"])).is_err() {
         println!("cargo-fuzz is missing; installing it with cargo");
@@ -37,7 +40,7 @@ pub(crate) fn fuzz(seconds: u64, only: Option<&str>) -> Result<()> {
         }
         println!("fuzzing {target} for {seconds} s");
         let mut fuzzer = cargo();
-        fuzzer.args(["fuzz", "run", target]).arg(&corpus).arg(&seeds);
+        fuzzer.args(["fuzz", "run", "--features", "libfuzzer", target]).arg(&corpus).arg(&seeds);
         fuzzer.args(["--", &format!("-max_total_time={seconds}"), "-max_len=4096", "-print_final_stats=1", "-verbosity=0"]);
         let dictionary = root().join("fuzz/dictionaries").join(format!("{target}.dict"));
         if dictionary.is_file() {

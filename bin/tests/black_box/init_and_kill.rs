@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
-use crate::pod::{Pod, binary, is_root};
+use crate::pod::{Pod, binary, is_root, may_unshare};
 
 #[test]
 fn init_leaves_binary_and_template() {
@@ -73,7 +73,7 @@ fn kill_by_number_and_name() {
 
 #[test]
 fn kill_9_1_reaches_the_workload() {
-    if !is_root("a PID namespace") {
+    if !may_unshare("--pid") {
         return;
     }
     let pod = Pod::new().via(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);

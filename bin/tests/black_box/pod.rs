@@ -370,6 +370,16 @@ pub(crate) fn is_root(what: &str) -> bool {
     root
 }
 
+/// Whether we may make a namespace of this kind (`--mount`, `--pid`, `--user`); says so where we may not, as in an unprivileged container.
+pub(crate) fn may_unshare(kind: &str) -> bool {
+    let may = is_root("a namespace")
+        && Command::new("unshare").args([kind, "--fork", "true"]).output().is_ok_and(|output| output.status.success());
+    if !may {
+        eprintln!("`unshare {kind}` is refused: a part is not tested");
+    }
+    may
+}
+
 /// Whether a program is on the path; says so where it is not.
 pub(crate) fn has_program(name: &str) -> bool {
     let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()));

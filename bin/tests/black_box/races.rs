@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::pod::{Pod, is_root, until};
+use crate::pod::{Pod, may_unshare, until};
 
 #[test]
 fn a_signal_file_at_any_moment_of_the_start() {
@@ -114,7 +114,7 @@ fn without_inotify(pod: Pod, limit: &str) -> Pod {
 
 #[test]
 fn inotify_exhausted() {
-    if !is_root("limits of inotify") {
+    if !may_unshare("--user") {
         return;
     }
     for limit in ["max_inotify_instances", "max_inotify_watches"] {

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::time::SystemTime;
 
-use crate::pod::{Pod, is_root, until};
+use crate::pod::{Pod, may_unshare, until};
 
 fn waiting() -> Pod {
     Pod::new().env("ARGO_WAIT_FOR_READY", "true")
@@ -75,7 +75,7 @@ fn with_input(pod: Pod) -> Pod {
 
 #[test]
 fn an_input_artifact_is_linked() {
-    if !is_root("mounting inputs") {
+    if !may_unshare("--mount") {
         return;
     }
     let template = r#"{"inputs":{"artifacts":[{"name":"in","path":"$W/deep/in"},{"name":"absent","path":"$W/absent"}]}}"#;
@@ -93,7 +93,7 @@ fn an_input_artifact_is_linked() {
 
 #[test]
 fn an_input_artifact_never_reaches_into_a_mount() {
-    if !is_root("mounting inputs") {
+    if !may_unshare("--mount") {
         return;
     }
     for (path, mount, want) in [
@@ -168,7 +168,7 @@ fn the_template_from_the_environment() {
 
 #[test]
 fn a_mount_whose_path_is_a_link_is_a_mount_too() {
-    if !is_root("mounting inputs") {
+    if !may_unshare("--mount") {
         return;
     }
     for path in ["link/sub", "real/sub"] {

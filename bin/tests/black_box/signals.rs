@@ -1,6 +1,6 @@
 //! Signals: received, or found in the signal file; and what the command starts with.
 
-use crate::pod::{Pod, is_gone, is_root, until};
+use crate::pod::{Pod, is_gone, may_unshare, until};
 
 const TRAP: &str = "trap 'echo got term; exit 3' TERM; touch $W/ready; while :; do sleep 0.02; done";
 const SLEEP: &str = "touch $W/ready; exec sleep 600";
@@ -198,7 +198,7 @@ fn orphans_are_reaped() {
 
 #[test]
 fn orphans_are_reaped_by_pid_1_too() {
-    if !is_root("a PID namespace") {
+    if !may_unshare("--pid") {
         return;
     }
     let pod = Pod::new().via(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
