@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use object::read::elf::{Dyn as _, ProgramHeader as _};
 use object::{Endianness, elf};
 
+use crate::smoke;
+use crate::targets::{TARGETS, Target};
 use crate::tools::{command, install, output, root, run};
 
 /// Where the standard library comes from.
@@ -46,6 +48,17 @@ pub(crate) fn build(target: Option<String>) -> Result<PathBuf> {
     Ok(binary)
 }
 
+/// Builds every target, and tries each: under an emulator where it is not the host's.
+pub(crate) fn build_all() -> Result<()> {
+    let host = host_target()?;
+    for target in &TARGETS {
+        let binary = build(Some(target.name.to_string()))?;
+        smoke::smoke(target, &host, &binary).with_context(|| format!("{} fails its smoke scenarios", target.name))?;
+        println!("{} bytes, tried: {}", binary.metadata()?.len(), binary.display());
+    }
+    Ok(())
+}
+
 /// Builds one of the example programs for the host, as static as the binary; gives its path.
 pub(crate) fn example(name: &str) -> Result<PathBuf> {
     let built = compile(&host_target()?, &["--example", name])?.join("examples").join(name);
@@ -63,7 +76,7 @@ fn compile(target: &str, what: &[&str]) -> Result<PathBuf> {
     let mut cargo = match toolchain(target)? {
         Toolchain::Installed => command("cargo"),
         Toolchain::Source { cargo, rustc } => {
-            flags.extend(source_flags(target)?);
+            flags.extend(source_flags(target, &rustc)?);
             let mut command = cargo_with_source(&cargo, &rustc);
             command.args(["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"]);
             command
@@ -120,17 +133,11 @@ pub(crate) fn cargo_with_source(cargo: &Path, rustc: &Path) -> std::process::Com
 }
 
 /// Flags for a standard library that is built from source, linked with musl from Debian's package.
-fn source_flags(target: &str) -> Result<Vec<String>> {
-    let arch = target.split('-').next().unwrap_or_default();
-    let musl = PathBuf::from(format!("/usr/lib/{arch}-linux-musl"));
-    // The start file of a static, position-independent executable.
-    let start = musl.join("rcrt1.o");
-    if !start.is_file() {
-        if target != host_target()? {
-            bail!("no musl for {target}: {} is missing", start.display());
-        }
-        install(&["musl-dev"], &format!("musl's {} is missing", start.display()))?;
-    }
+fn source_flags(target: &str, rustc: &Path) -> Result<Vec<String>> {
+    let target = Target::named(target)?;
+    let musl = target.musl()?;
+    // The start file of a static executable: one that relocates itself where it is position-independent.
+    let start = musl.join(if target.is_position_independent(rustc)? { "rcrt1.o" } else { "crt1.o" });
     // With panic=immediate-abort nothing unwinds, but the `unwind` crate still names the library.
     let empty = root().join("target/static/empty");
     std::fs::create_dir_all(&empty)?;
@@ -141,7 +148,7 @@ fn source_flags(target: &str) -> Result<Vec<String>> {
     if !linker.is_file() {
         bail!("{} is missing: a toolchain of rustup's brings it", linker.display());
     }
-    Ok(vec![
+    let mut flags = vec![
         // A panic has nobody to read its message and nothing to unwind: no text, no unwinder.
         "-Zunstable-options".into(),
         "-Cpanic=immediate-abort".into(),
@@ -156,7 +163,9 @@ fn source_flags(target: &str) -> Result<Vec<String>> {
         format!("-Clink-arg={}", start.display()),
         format!("-Lnative={}", musl.display()),
         format!("-Lnative={}", empty.display()),
-    ])
+    ];
+    flags.extend(target.unreached.iter().map(|symbol| format!("-Clink-arg=--defsym={symbol}=0")));
+    Ok(flags)
 }
 
 /// Bytes that a binary may have, by target, each with its reason.

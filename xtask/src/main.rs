@@ -4,6 +4,8 @@ mod build;
 mod containers;
 mod demo;
 mod fuzz;
+mod smoke;
+mod targets;
 mod test;
 mod tools;
 
@@ -14,7 +16,8 @@ use anyhow::{Result, bail};
 const HELP: &str = "\
 cargo xtask COMMAND
 
-  build [--target T]           the static binary, in dist/<target>/emissary; without --target, the host's musl target
+  build [--target T | --all]   the static binary, in dist/<target>/emissary; without --target, the host's musl target;
+                               --all, every target, each tried under qemu-user where it is not the host's
   demo [--docker]              plays a pod on this machine: init, main, wait; with --docker as containers of a FROM scratch image
   test                         everything: unit, golden, black-box, scenario and container tests, core on bare metal
   fuzz [--seconds N] [TARGET]  the fuzz targets, each N seconds (20)
@@ -39,8 +42,9 @@ fn run() -> Result<()> {
     }
     let task: Box<dyn FnOnce() -> Result<()>> = match command.as_deref() {
         Some("build") => {
+            let all = args.contains("--all");
             let target = args.opt_value_from_str("--target")?;
-            Box::new(|| build::build(target).map(|binary| println!("{}", binary.display())))
+            Box::new(move || if all { build::build_all() } else { build::build(target).map(|binary| println!("{}", binary.display())) })
         }
         Some("demo") => {
             let docker = args.contains("--docker");
