@@ -88,7 +88,7 @@ fn readme_names_commands() -> Result<()> {
     let readme = std::fs::read_to_string(root().join("README.md"))?;
     let missing: Vec<&str> = crate::HELP
         .lines()
-        .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
+        .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?.split_whitespace().next())
         .filter(|name| !readme.contains(&format!("cargo xtask {name}")))
         .collect();
     if !missing.is_empty() {
