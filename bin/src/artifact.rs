@@ -18,7 +18,7 @@ use rustix::io::Errno;
 
 use crate::console::{self, Console};
 use crate::error::Error;
-use crate::files::Folder;
+use crate::files::{self, CopyError, Folder};
 
 /// zlib's level where the artifact asks for none.
 pub(crate) const DEFAULT_LEVEL: u8 = 4;
@@ -414,17 +414,10 @@ pub(crate) fn copy(path: &CStr, folder: &Folder, name: &CStr) -> Result<(), Fail
         _ => return Err(Failure::Error(Error::text(&[b"cannot read ", bytes, b": it is no regular file"]))),
     }
     let draft = folder.draft(name, 0o666)?;
-    let mut room = [0; 8192];
-    loop {
-        match rustix::io::read(&file, &mut room) {
-            Ok(0) => break,
-            Ok(read) => {
-                console::write_all(draft.file.as_fd(), &room[..read]).map_err(|errno| Error::new("write", &folder.path_of(name), errno))?;
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(error(errno)),
-        }
-    }
+    files::copy(file.as_fd(), draft.file.as_fd()).map_err(|failed| match failed {
+        CopyError::Read(errno) => error(errno),
+        CopyError::Write(errno) => Failure::Error(Error::new("write", &folder.path_of(name), errno)),
+    })?;
     draft.commit(name)?;
     Ok(())
 }

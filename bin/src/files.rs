@@ -450,3 +450,25 @@ pub(crate) fn read_to_end(file: BorrowedFd<'_>, limit: usize) -> Result<Vec<u8>,
         }
     }
 }
+
+/// Which side of a copy failed.
+pub(crate) enum CopyError {
+    Read(Errno),
+    Write(Errno),
+}
+
+/// Copies what is left of one file to another.
+///
+/// # Errors
+/// What the system says, and of which side.
+pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), CopyError> {
+    let mut room = [0; 16_384];
+    loop {
+        match rustix::io::read(from, &mut room) {
+            Ok(0) => return Ok(()),
+            Ok(read) => console::write_all(to, &room[..read]).map_err(CopyError::Write)?,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(CopyError::Read(errno)),
+        }
+    }
+}

@@ -5,12 +5,10 @@ use std::os::fd::AsFd;
 
 use emissary_core::layout::{self, File};
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::io::Errno;
 
 use crate::args::{Common, Personality};
-use crate::console;
 use crate::error::Error;
-use crate::files::{self, Folder, Shared};
+use crate::files::{self, CopyError, Folder, Shared};
 use crate::run;
 use crate::sys;
 
@@ -47,16 +45,9 @@ fn copy_self(folder: &Folder, name: &CStr) -> Result<(), Error> {
         .or_else(|errno| sys::executable_path().ok_or(errno).and_then(|path| rustix::fs::openat(CWD, path, flags, Mode::empty())))
         .map_err(|errno| Error::new("read", b"this executable", errno))?;
     let draft = folder.draft(name, 0o555)?;
-    let mut room = [0; 16_384];
-    loop {
-        match rustix::io::read(&own, &mut room) {
-            Ok(0) => break,
-            Ok(read) => {
-                console::write_all(draft.file.as_fd(), &room[..read]).map_err(|errno| Error::new("write", &folder.path_of(name), errno))?
-            }
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(Error::new("read", b"this executable", errno)),
-        }
-    }
+    files::copy(own.as_fd(), draft.file.as_fd()).map_err(|failed| match failed {
+        CopyError::Read(errno) => Error::new("read", b"this executable", errno),
+        CopyError::Write(errno) => Error::new("write", &folder.path_of(name), errno),
+    })?;
     draft.commit(name)
 }
