@@ -55,10 +55,7 @@ fn link_one(template: &Template<'_>, name: Str<'_>, path: Str<'_>, cwd: Option<&
     }
     let mut room = [0; PATH_BYTES];
     let path = outputs::decode(path, &mut room)?.to_bytes();
-    let absolute = match (path.first(), cwd) {
-        (Some(b'/'), _) | (_, None) => path.to_vec(),
-        (_, Some(cwd)) => [cwd.to_bytes(), b"/", path].concat(),
-    };
+    let absolute = outputs::absolute(path, cwd);
     let refuse =
         |why: &[u8], mount: &[u8]| Err(Error::text(&[b"input artifact ", source.to_bytes(), b" is not linked at ", path, why, mount]));
     let target = resolve_parent(&absolute)?;

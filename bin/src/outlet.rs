@@ -42,7 +42,7 @@ impl Outlet {
     /// What write(2) says.
     pub(crate) fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
         let bytes = if self.is_file || bytes.len() <= PIPE_BUF_BYTES { bytes } else { &bytes[..PIPE_BUF_BYTES] };
-        if !self.is_file && !self.is_ready(Some(0)) {
+        if !self.is_file && !self.is_ready(0) {
             return Ok(0);
         }
         match rustix::io::write(self.as_fd(), bytes) {
@@ -52,17 +52,17 @@ impl Outlet {
     }
 
     /// Whether something fits within so many milliseconds.
-    fn is_ready(&self, timeout_ms: Option<u32>) -> bool {
+    fn is_ready(&self, timeout_ms: u32) -> bool {
         let mut fds = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::OUT)];
-        let timeout = timeout_ms.map(|timeout_ms| Timespec { tv_sec: 0, tv_nsec: (timeout_ms * 1_000_000) as _ });
-        rustix::event::poll(&mut fds, timeout.as_ref()) != Ok(0)
+        let timeout = Timespec { tv_sec: 0, tv_nsec: (timeout_ms * 1_000_000) as _ };
+        rustix::event::poll(&mut fds, Some(&timeout)) != Ok(0)
     }
 
     /// Writes all of a short text if it fits within 100 ms for each piece; says whether it did.
     pub(crate) fn write_soon(&self, mut bytes: &[u8]) -> bool {
         while !bytes.is_empty() {
             match self.write(bytes) {
-                Ok(0) if self.is_ready(Some(100)) => {}
+                Ok(0) if self.is_ready(100) => {}
                 Ok(0) | Err(_) => return false,
                 Ok(written) => bytes = &bytes[written..],
             }

@@ -31,6 +31,14 @@ pub(crate) fn decode<'b>(path: Str<'_>, room: &'b mut Room) -> Result<&'b CStr, 
     CStr::from_bytes_with_nul(&bytes[..=end]).map_err(|_| Error::text(&[b"path in the template: has a NUL character"]))
 }
 
+/// A path from the root. A relative one is the command's, whose working directory is ours.
+pub(crate) fn absolute(path: &[u8], cwd: Option<&CStr>) -> Vec<u8> {
+    match (path.first(), cwd) {
+        (Some(b'/'), _) | (_, None) => path.to_vec(),
+        (_, Some(cwd)) => [cwd.to_bytes(), b"/", path].concat(),
+    }
+}
+
 /// Saves all outputs; says whether every one that is there was saved.
 pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_>) -> bool {
     let mut all = true;
@@ -44,12 +52,7 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
         label.extend_from_slice(b"'");
         let result = decode(path, &mut room).map_err(Failure::Error).and_then(|path| {
             let mut mount = [0; PATH_BYTES];
-            // A relative path is the command's, whose working directory is ours.
-            let absolute = match (path.to_bytes().first(), &cwd) {
-                (Some(b'/'), _) | (_, None) => path.to_bytes().to_vec(),
-                (_, Some(cwd)) => [cwd.to_bytes(), b"/", path.to_bytes()].concat(),
-            };
-            if template.is_on_mount(&absolute, &mut mount) {
+            if template.is_on_mount(&absolute(path.to_bytes(), cwd.as_deref()), &mut mount) {
                 // The wait side mounts the same volume and reads it there.
                 return Ok(());
             }

@@ -30,8 +30,8 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     c_int::from(crate::start(&args))
 }
 
-/// An allocator that gives every allocation pages of its own: a template, a compressor's state, the text of an error. While a main container's command
-/// runs none is made unless something is to be said. Memory that is not touched is not there.
+/// An allocator that gives every allocation pages of its own: a template, a compressor's state, the text of an error. Once a main container's
+/// command has started and its outputs are taken none is made, unless something is to be said. Memory that is not touched is not there.
 pub(crate) struct Pages;
 
 #[cfg(not(test))]

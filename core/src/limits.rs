@@ -21,7 +21,7 @@ pub const SIGNAL_FILE_BYTES: usize = 32;
 pub const LOG_LINE_BYTES: usize = 8192;
 
 /// Actions that the supervisor can hold before they are polled: one for each signal that can be pending, and a few for its own steps. Its caller
-/// takes in no event while there are actions to poll.
+/// takes in no more signals while there are actions to poll.
 pub const ACTIONS: usize = 72;
 
 /// Largest signal number on Linux (signal(7)).

@@ -143,7 +143,7 @@ struct Queue {
 }
 
 impl Queue {
-    /// Adds an action. The caller takes in no event while there are actions to poll, and no event makes more than it holds.
+    /// Adds an action. Only the command's start makes more than one for an event, one for each signal that waits; the caller polls after a few.
     fn push(&mut self, action: Action) {
         if let Some(slot) = self.slots.get_mut(self.end) {
             *slot = Some(action);
