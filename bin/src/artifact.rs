@@ -9,22 +9,17 @@
 use core::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use emissary_core::gzip::{self, Member};
+use emissary_core::buf::Writer;
 use emissary_core::layout;
+use emissary_core::progress::{self, Progress};
 use emissary_core::tar::{self, Entry, Kind};
-use miniz_oxide::deflate::core::{CompressorOxide, TDEFLFlush, TDEFLStatus, compress, create_comp_flags_from_zip_params};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, SeekFrom, Stat};
 use rustix::io::Errno;
 
+use crate::compress::{Compressor, To};
 use crate::console::{self, Console};
 use crate::error::Error;
 use crate::files::{self, CopyError, Folder};
-
-/// zlib's level where the artifact asks for none.
-pub(crate) const DEFAULT_LEVEL: u8 = 4;
-
-/// Bytes that are read, compressed and written at once.
-const CHUNK_BYTES: usize = 65_536;
 
 /// Why an archive was not made.
 pub(crate) enum Failure {
@@ -44,7 +39,14 @@ impl From<Error> for Failure {
 ///
 /// # Errors
 /// [`Failure::Missing`] where nothing is there; otherwise what the system said, by its path. No partial archive is left.
-pub(crate) fn save(console: Console, path: &CStr, folder: &Folder, name: &CStr, level: u8) -> Result<(), Failure> {
+pub(crate) fn save(
+    console: Console,
+    compressor: &mut Compressor,
+    path: &CStr,
+    folder: &Folder,
+    name: &CStr,
+    level: u8,
+) -> Result<(), Failure> {
     let bytes = path.to_bytes();
     let stat = match rustix::fs::stat(path) {
         // A link to nothing is as good as nothing.
@@ -58,9 +60,20 @@ pub(crate) fn save(console: Console, path: &CStr, folder: &Folder, name: &CStr, 
     let base = layout::last_component(bytes);
     let draft = folder.draft(name, 0o666)?;
     let target = folder.path_of(name);
+    compressor.begin(level);
+    let is_terminal = rustix::termios::isatty(rustix::stdio::stderr());
+    // Of a folder it would take a walk of its own to know.
+    let total = kind.is_file().then_some(stat.st_size.unsigned_abs());
     let mut walk = Walk {
         console,
-        sink: Sink::new(&draft.file, &target, level),
+        sink: Sink {
+            console,
+            compressor,
+            to: To { file: &draft.file, path: &target },
+            progress: Progress::new(console::monotonic_ms(), total, is_terminal),
+            is_terminal,
+            has_bar: false,
+        },
         name: base.to_vec(),
         source: bytes.to_vec(),
         source_base: base.len(),
@@ -76,89 +89,65 @@ pub(crate) fn save(console: Console, path: &CStr, folder: &Folder, name: &CStr, 
         _ => return Err(Failure::Error(Error::text(&[b"cannot archive ", bytes, b": it is neither a file nor a folder"]))),
     }
     walk.sink.finish()?;
+    drop(walk);
     draft.commit(name)?;
     Ok(())
 }
 
-/// Tar bytes in, gzip bytes to a file.
+/// Tar bytes in, gzip bytes to a file, and now and then a word about how far it is.
 struct Sink<'a> {
-    file: &'a OwnedFd,
-    /// For messages.
-    path: &'a [u8],
-    member: Member,
-    deflate: Box<CompressorOxide>,
-    out: Vec<u8>,
-    filled: usize,
-    input: Vec<u8>,
+    console: Console,
+    compressor: &'a mut Compressor,
+    to: To<'a>,
+    progress: Progress,
+    is_terminal: bool,
+    /// Whether a bar stands on the terminal's line.
+    has_bar: bool,
 }
 
-impl<'a> Sink<'a> {
-    fn new(file: &'a OwnedFd, path: &'a [u8], level: u8) -> Self {
-        // Negative window bits: a bare deflate stream, framed by core.
-        let flags = create_comp_flags_from_zip_params(i32::from(level), -15, 0);
-        let mut out = vec![0; CHUNK_BYTES];
-        out[..gzip::HEADER.len()].copy_from_slice(&gzip::HEADER);
-        Self {
-            file,
-            path,
-            member: Member::new(),
-            deflate: Box::new(CompressorOxide::new(flags)),
-            out,
-            filled: gzip::HEADER.len(),
-            input: vec![0; CHUNK_BYTES],
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        console::write_all(self.file.as_fd(), &self.out[..self.filled]).map_err(|errno| Error::new("write", self.path, errno))?;
-        self.filled = 0;
-        Ok(())
-    }
-
-    fn deflate(&mut self, mut bytes: &[u8], flush: TDEFLFlush) -> Result<(), Error> {
-        loop {
-            let (status, taken, made) = compress(&mut self.deflate, bytes, &mut self.out[self.filled..], flush);
-            self.filled += made;
-            bytes = &bytes[taken..];
-            match status {
-                TDEFLStatus::Done => return Ok(()),
-                // It holds back nothing only when it has not filled the room it was given.
-                TDEFLStatus::Okay if flush == TDEFLFlush::None && bytes.is_empty() && self.filled < self.out.len() => return Ok(()),
-                TDEFLStatus::Okay => {}
-                TDEFLStatus::BadParam | TDEFLStatus::PutBufFailed => {
-                    return Err(Error::text(&[b"cannot write ", self.path, b": deflate failed"]));
-                }
-            }
-            if self.filled == self.out.len() {
-                self.flush()?;
-            }
-        }
-    }
-
+impl Sink<'_> {
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.member.update(bytes);
-        self.deflate(bytes, TDEFLFlush::None)
+        self.compressor.write(&self.to, bytes)
     }
 
-    fn zeros(&mut self, mut count: u64) -> Result<(), Error> {
-        while count > 0 {
-            let now = usize::try_from(count).unwrap_or(usize::MAX).min(tar::TRAILER.len());
-            self.write(&tar::TRAILER[..now])?;
-            count -= now as u64;
-        }
-        Ok(())
+    fn zeros(&mut self, count: u64) -> Result<(), Error> {
+        self.compressor.zeros(&self.to, count)
     }
 
     fn finish(&mut self) -> Result<(), Error> {
         self.write(&tar::TRAILER)?;
-        self.deflate(&[], TDEFLFlush::Finish)?;
-        let trailer = self.member.trailer();
-        if self.out.len() - self.filled < trailer.len() {
-            self.flush()?;
+        self.compressor.finish(&self.to)
+    }
+
+    /// Says how far it is, where it is time to.
+    fn report(&mut self) {
+        let now = console::monotonic_ms();
+        if !self.progress.is_due(now) {
+            return;
         }
-        self.out[self.filled..self.filled + trailer.len()].copy_from_slice(&trailer);
-        self.filled += trailer.len();
-        self.flush()
+        let (read, written) = (self.compressor.read_bytes, self.compressor.written_bytes);
+        let mut room = [0; 512];
+        let mut out = Writer::new(&mut room);
+        if self.is_terminal {
+            self.progress.bar(self.to.path, now, read, written, &mut out);
+            let _ = console::write_all(rustix::stdio::stderr(), out.written());
+            self.has_bar = true;
+        } else {
+            self.progress.describe(now, read, written, &mut out);
+            self.console.progress(&[self.to.path, b": ", out.written()]);
+        }
+    }
+
+    fn take_bar_away(&mut self) {
+        if core::mem::take(&mut self.has_bar) {
+            let _ = console::write_all(rustix::stdio::stderr(), progress::NO_BAR);
+        }
+    }
+}
+
+impl Drop for Sink<'_> {
+    fn drop(&mut self) {
+        self.take_bar_away();
     }
 }
 
@@ -359,41 +348,61 @@ impl Walk<'_> {
         }
     }
 
-    /// A regular file: its header, exactly as many bytes as the header says, padding.
+    /// A regular file: its header, exactly as many bytes as the header says, padding. Where it has holes they are not read.
     fn file(&mut self, file: BorrowedFd<'_>, stat: &Stat) -> Result<(), Error> {
         let size_bytes = stat.st_size.unsigned_abs();
         self.header(Kind::Regular { size_bytes }, stat)?;
-        let mut left = size_bytes;
-        while left > 0 {
-            let mut input = core::mem::take(&mut self.sink.input);
-            let now = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
-            let read = match rustix::io::read(file, &mut input[..now]) {
-                Err(Errno::INTR) => {
-                    self.sink.input = input;
-                    continue;
-                }
+        let is_sparse = stat.st_blocks.unsigned_abs().saturating_mul(512) < size_bytes;
+        let mut tells_holes = is_sparse;
+        // Where we are, and up to where there is data.
+        let (mut at, mut until) = (0, 0);
+        while at < size_bytes {
+            if at == until {
+                let begin;
+                let stretch = if tells_holes { data_behind(file, at, size_bytes).ok() } else { None };
+                // Some file systems do not tell.
+                tells_holes = stretch.is_some();
+                (begin, until) = stretch.unwrap_or((at, size_bytes));
+                self.sink.zeros(begin - at)?;
+                at = begin;
+                continue;
+            }
+            self.sink.report();
+            let room = self.sink.compressor.room(&self.sink.to)?;
+            let now = usize::try_from(until - at).unwrap_or(usize::MAX).min(room.len());
+            let read = match rustix::io::read(file, &mut room[..now]) {
+                Err(Errno::INTR) => continue,
                 other => other.map_err(|errno| self.error("read", errno))?,
             };
-            let written = self.sink.write(&input[..read]);
-            self.sink.input = input;
-            written?;
-            left -= read as u64;
             if read == 0 {
-                self.warn(b" became shorter while it was archived: filled up with zeros");
-                self.sink.zeros(left)?;
                 break;
             }
+            self.sink.compressor.filled(read);
+            at += read as u64;
         }
-        if left == 0 && has_more(file, size_bytes) {
+        let now_bytes = rustix::fs::fstat(file).map_or(size_bytes, |stat| stat.st_size.unsigned_abs());
+        // A hole up to the end may stand for what was cut off.
+        if at < size_bytes || is_sparse && now_bytes < size_bytes {
+            self.warn(b" became shorter while it was archived: filled up with zeros");
+            self.sink.zeros(size_bytes - at)?;
+        } else if now_bytes > size_bytes {
             self.warn(b" became longer while it was archived: cut at its first size");
         }
         self.sink.zeros(tar::padding(size_bytes) as u64)
     }
 }
 
-/// Whether a file has grown past `size_bytes`.
-fn has_more(file: BorrowedFd<'_>, size_bytes: u64) -> bool {
-    rustix::fs::fstat(file).is_ok_and(|stat| stat.st_size.unsigned_abs() > size_bytes)
+/// The next stretch of data in a file (SEEK_DATA and SEEK_HOLE of lseek(2)), and the file's position at its begin. Both ends are `size_bytes`
+/// where only a hole is left.
+fn data_behind(file: BorrowedFd<'_>, at: u64, size_bytes: u64) -> Result<(u64, u64), Errno> {
+    let begin = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        // Nothing but a hole, if anything.
+        Err(Errno::NXIO) => return Ok((size_bytes, size_bytes)),
+        other => other?.clamp(at, size_bytes),
+    };
+    let end = rustix::fs::seek(file, SeekFrom::Hole(begin)).unwrap_or(size_bytes).clamp(begin, size_bytes);
+    rustix::fs::seek(file, SeekFrom::Start(begin))?;
+    Ok((begin, end))
 }
 
 /// Copies an output parameter's file, byte for byte.

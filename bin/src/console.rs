@@ -36,6 +36,12 @@ impl Console {
         self.say(Level::Info, parts);
     }
 
+    /// How far a long piece of work is: shown unless only errors are.
+    pub(crate) fn progress(self, parts: &[&[u8]]) {
+        let level = if self.level == Level::Warn { Level::Info } else { self.level };
+        Self { level, ..self }.say(Level::Info, parts);
+    }
+
     pub(crate) fn warn(self, parts: &[&[u8]]) {
         self.say(Level::Warn, parts);
     }

@@ -457,11 +457,16 @@ pub(crate) enum CopyError {
     Write(Errno),
 }
 
-/// Copies what is left of one file to another.
+/// Copies what is left of one file to another: in the kernel where the two file systems allow it, which may even share the blocks, else through us.
 ///
 /// # Errors
 /// What the system says, and of which side.
 pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), CopyError> {
+    /// Bytes that are asked for at once.
+    const MOST: usize = 1 << 30;
+    // A refusal has many numbers, and a file of /proc says it has nothing: whatever ends this, the loop below goes on where it stood, and meets a
+    // real error itself.
+    while matches!(rustix::fs::copy_file_range(from, None, to, None, MOST), Ok(1..) | Err(Errno::INTR)) {}
     let mut room = [0; 16_384];
     loop {
         match rustix::io::read(from, &mut room) {

@@ -23,6 +23,8 @@ mod tee;
 mod terminal;
 
 mod artifact;
+mod compress;
+mod cpus;
 mod files;
 mod outputs;
 

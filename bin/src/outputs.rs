@@ -2,14 +2,17 @@
 //!
 //! Each is tried, whatever became of the others. A missing one is a warning.
 
+use core::cell::RefCell;
 use core::ffi::CStr;
 
 use emissary_core::json::Str;
 use emissary_core::layout::File;
 use emissary_core::limits::PATH_BYTES;
 use emissary_core::template::{Packing, Template};
+use emissary_deflate::DEFAULT_LEVEL;
 
 use crate::artifact::{self, Failure};
+use crate::compress::Compressor;
 use crate::console::Console;
 use crate::error::Error;
 use crate::files::{Folder, Room, Shared};
@@ -42,6 +45,8 @@ pub(crate) fn absolute(path: &[u8], cwd: Option<&CStr>) -> Vec<u8> {
 /// Saves all outputs; says whether every one that is there was saved.
 pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_>) -> bool {
     let mut all = true;
+    // Made for the first artifact, and kept for the next.
+    let compressor = RefCell::new(None);
     let cwd = rustix::process::getcwd(Vec::new()).ok();
     let mut each = |what: &[u8], name: Str<'_>, path: Str<'_>, save: &dyn Fn(&CStr) -> Result<(), Failure>| {
         let mut room = [0; PATH_BYTES];
@@ -76,12 +81,15 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
     }
     for artifact in template.output_artifacts() {
         let level = match artifact.packing {
-            Packing::Default => artifact::DEFAULT_LEVEL,
+            Packing::Default => DEFAULT_LEVEL,
             Packing::Level(level) => level,
             Packing::Unpacked => 0,
         };
         each(b"artifact", artifact.name, artifact.path, &|path| {
-            into(shared, path, File::Artifact(path.to_bytes()), &|folder, name| artifact::save(console, path, folder, name, level))
+            into(shared, path, File::Artifact(path.to_bytes()), &|folder, name| {
+                let mut compressor = compressor.borrow_mut();
+                artifact::save(console, compressor.get_or_insert_with(Compressor::new), path, folder, name, level)
+            })
         });
     }
     all

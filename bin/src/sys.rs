@@ -9,6 +9,8 @@ use core::marker::PhantomData;
 use core::ptr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use emissary_deflate::Deflater;
+use emissary_deflate::crc::Crc;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
@@ -336,4 +338,51 @@ pub(crate) fn execute(path: &CStr, argv: &Argv<'_>) -> Errno {
     // SAFETY: `Argv` ends with a null pointer and holds NUL-terminated strings; `environ` is the C library's.
     unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), environ) };
     last_errno()
+}
+
+/// Starts a thread that runs `work`, which does not end: the process's end ends it. It has our signal mask, under which every signal is blocked.
+///
+/// # Errors
+/// What pthread_create(3) gives: `EAGAIN` at a limit.
+pub(crate) fn start_thread(work: fn()) -> Result<(), Errno> {
+    extern "C" fn run(work: *mut c_void) -> *mut c_void {
+        // SAFETY: the only caller is `start_thread`, which passes a `fn()`.
+        let work = unsafe { core::mem::transmute::<*mut c_void, fn()>(work) };
+        work();
+        ptr::null_mut()
+    }
+    let mut thread = core::mem::MaybeUninit::<libc::pthread_t>::uninit();
+    // SAFETY: `thread` is written on success; no attributes are the default ones.
+    match unsafe { libc::pthread_create(thread.as_mut_ptr(), ptr::null(), run, work as *mut c_void) } {
+        0 => Ok(()),
+        errno => Err(Errno::from_raw_os_error(errno)),
+    }
+}
+
+/// A compressor's memory, which is too large for a stack.
+pub(crate) fn deflater() -> Box<Deflater> {
+    // SAFETY: all its fields are integers, for which zeros are valid.
+    unsafe { Box::<Deflater>::new_zeroed().assume_init() }
+}
+
+/// The CRC-32 of bytes, by the processor's instructions where it has them.
+pub(crate) fn crc(tables: &Crc, bytes: &[u8]) -> u32 {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // Leaf 1, bit 1 of ECX: PCLMULQDQ (Intel's manual, volume 2, CPUID).
+        if core::arch::x86_64::__cpuid(1).ecx & 1 << 1 != 0 {
+            // SAFETY: the processor has just said that it has the instruction.
+            return unsafe { tables.update_clmul(0, bytes) };
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        // SAFETY: getauxval reads the process's own vector.
+        let features = unsafe { libc::getauxval(libc::AT_HWCAP) };
+        if features & libc::HWCAP_CRC32 != 0 {
+            // SAFETY: the kernel has just said that the processor has the instruction.
+            return unsafe { tables.update_crc(0, bytes) };
+        }
+    }
+    tables.update(0, bytes)
 }

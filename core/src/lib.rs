@@ -10,7 +10,7 @@
 //!   signal-file bytes ─▶ signal ──▶ Event ─┼─▶ supervise::Machine ──▶ Action ──▶ the caller
 //!   wait status ───────▶ exit ────▶ Event ─┘
 //!   names ─────────────▶ layout ──▶ protocol file paths
-//!   entry facts ───────▶ tar ─────▶ header blocks ──▶ (the caller's deflate) ──▶ gzip framing
+//!   entry facts ───────▶ tar ─────▶ header blocks ──▶ (emissary-deflate) ──▶ gzip framing
 //! ```
 //!
 //! The rooms, in the order a run passes through them:
@@ -26,10 +26,11 @@
 //! | [`escalate`] | the time, a request to end | SIGTERM, SIGKILL, giving up |
 //! | [`signal`], [`exit`] | signal-file bytes, wait statuses | signals, exit codes, digits |
 //! | [`tar`], [`gzip`] | facts about a file | header blocks, framing |
+//! | [`cpus`], [`progress`] | what a cgroup says; bytes and time | how many threads are of use; what a person is told |
 //! | [`time`], [`log`] | text, numbers | durations, time stamps, log lines |
 //! | [`lines`], [`report`] | logs, exit codes, values | what `wait` shows and reports |
 //!
-//! Not here, on purpose: compression (its state is large and its crate needs a heap), globbing, YAML, a runtime.
+//! Not here, on purpose: compression (a crate of its own, built for speed), globbing, YAML, a runtime.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -74,6 +75,9 @@ pub mod signal;
 
 pub mod gzip;
 pub mod tar;
+
+pub mod cpus;
+pub mod progress;
 
 pub mod lines;
 pub mod log;

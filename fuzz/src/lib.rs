@@ -11,6 +11,8 @@ use emissary_core::ready::{self, Readiness};
 use emissary_core::signal::Signal;
 use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
 use emissary_core::template::Template;
+use emissary_deflate::crc::{self, Crc};
+use emissary_deflate::{CHUNK_BYTES, Deflater, END, INPUT_BYTES, Input, OUT_BYTES, STORED_BYTES, WINDOW_BYTES, stored_header};
 use emissary_core::{exit, gzip as framing, json, tar as headers, time};
 use serde_json::Value;
 
@@ -341,26 +343,52 @@ pub fn tar_entry(data: &[u8]) {
     assert!(rows.next().is_none(), "fewer entries than were written");
 }
 
-/// Any contents, split anywhere: flate2 reads them back from the framing around stored blocks.
+/// Any contents, in chunks of any length, at any level: flate2 reads them back from the framing around the blocks, and the checksum of the parts is
+/// that of the whole.
 pub fn gzip(data: &[u8]) {
     let mut bytes = Bytes(data);
-    let split = usize::from(bytes.byte());
-    let contents = bytes.0;
-    let mut member = framing::Member::new();
-    let mut stream = framing::HEADER.to_vec();
-    let (first, second) = contents.split_at(split.min(contents.len()));
-    for (part, last) in [(first, 0), (second, 1)] {
-        member.update(part);
-        let length = u16::try_from(part.len()).expect("shorter than 64 KiB");
-        stream.push(last);
-        stream.extend_from_slice(&length.to_le_bytes());
-        stream.extend_from_slice(&(!length).to_le_bytes());
-        stream.extend_from_slice(part);
+    let (level, split, repeats) = (bytes.byte() % 10, usize::from(bytes.byte()), usize::from(bytes.byte()) % 64);
+    // Longer than what a fuzzer hands out: copies of it, each a little different.
+    let mut contents = bytes.0.to_vec();
+    for at in 0..repeats {
+        contents.extend_from_slice(bytes.0);
+        if let Some(byte) = contents.iter_mut().nth(at * 7) {
+            *byte = byte.wrapping_add(1);
+        }
     }
-    stream.extend_from_slice(&member.trailer());
+    let chunk_bytes = (1 + split * 523).min(CHUNK_BYTES);
+    let mut deflater = Box::new(Deflater::new());
+    let crc = Crc::new();
+    let mut input: Box<Input> = vec![0; INPUT_BYTES].into_boxed_slice().try_into().expect("that many bytes");
+    let mut out = vec![0; OUT_BYTES];
+    let mut stream = framing::HEADER.to_vec();
+    let (mut joined, mut at) = (0, 0);
+    while at < contents.len() {
+        let (from, to) = (at.saturating_sub(WINDOW_BYTES), (at + chunk_bytes).min(contents.len()));
+        input[..to - from].copy_from_slice(&contents[from..to]);
+        // What lies behind the chunk does not matter.
+        input[to - from..].fill(0xa5);
+        match deflater.compress(level, &input, at - from, to - from, &mut out) {
+            Some(made) => {
+                assert!(made < to - at, "larger than stored");
+                stream.extend_from_slice(&out[..made]);
+            }
+            None => {
+                for piece in contents[at..to].chunks(STORED_BYTES) {
+                    stream.extend_from_slice(&stored_header(u16::try_from(piece.len()).expect("a stored block")));
+                    stream.extend_from_slice(piece);
+                }
+            }
+        }
+        joined = crc::join(joined, crc.update(0, &contents[at..to]), crc::shift((to - at) as u64));
+        at = to;
+    }
+    assert_eq!(joined, crc.update(0, &contents));
+    stream.extend_from_slice(&END);
+    stream.extend_from_slice(&framing::trailer(joined, contents.len() as u64));
     let mut back = Vec::new();
     flate2::read::GzDecoder::new(&stream[..]).read_to_end(&mut back).expect("a gzip member");
-    assert_eq!(back, contents);
+    assert!(back == contents, "other contents");
 }
 
 /// Any sequence of events: one command at a time, no signal to one that has been reaped, exactly one end, and never silence after the

@@ -38,7 +38,7 @@ pub(crate) fn build(target: Option<String>) -> Result<PathBuf> {
         Some(target) => target,
         None => host_target()?,
     };
-    let built = compile(&target, &["--bin", "emissary"])?.join("emissary");
+    let built = compile(&target, &["--bin", "emissary"], &Variant::SHIPPED)?.join("emissary");
     check_static(&built)?;
     check_size(&built, &target)?;
     let dist = root().join("dist").join(&target);
@@ -61,13 +61,36 @@ pub(crate) fn build_all() -> Result<()> {
 
 /// Builds one of the example programs for the host, as static as the binary; gives its path.
 pub(crate) fn example(name: &str) -> Result<PathBuf> {
-    let built = compile(&host_target()?, &["--example", name])?.join("examples").join(name);
+    let built = compile(&host_target()?, &["--example", name], &Variant::SHIPPED)?.join("examples").join(name);
     check_static(&built)?;
     Ok(built)
 }
 
+/// The binary once more with its symbols, for `size`; gives its path.
+pub(crate) fn with_symbols(target: Option<String>) -> Result<PathBuf> {
+    let target = match target {
+        Some(target) => target,
+        None => host_target()?,
+    };
+    Ok(compile(&target, &["--bin", "emissary"], &Variant::SYMBOLS)?.join("emissary"))
+}
+
+/// How a binary is built beside what its target asks for.
+struct Variant {
+    /// Below `target/`: a folder of its own, so that other builds, which use other flags, do not throw it away.
+    folder: &'static str,
+    flags: &'static [&'static str],
+    /// The profile's `strip`.
+    strip: &'static str,
+}
+
+impl Variant {
+    const SHIPPED: Self = Self { folder: "static", flags: &[], strip: "symbols" };
+    const SYMBOLS: Self = Self { folder: "size", flags: &["-Csymbol-mangling-version=v0"], strip: "none" };
+}
+
 /// Runs cargo; gives the folder of the profile.
-fn compile(target: &str, what: &[&str]) -> Result<PathBuf> {
+fn compile(target: &str, what: &[&str], variant: &Variant) -> Result<PathBuf> {
     let mut flags = vec![
         "-Ctarget-feature=+crt-static".to_string(),
         // Paths of this machine are no part of the binary.
@@ -82,13 +105,14 @@ fn compile(target: &str, what: &[&str]) -> Result<PathBuf> {
             command
         }
     };
-    // A folder of its own: the tests' builds, which use other flags, do not throw it away.
-    let folder = root().join("target/static");
+    flags.extend(variant.flags.iter().map(ToString::to_string));
+    let folder = root().join("target").join(variant.folder);
     run(cargo
         .args(["build", "--quiet", "--locked", "--release", "--package", "emissary", "--target", target])
         .args(what)
         .arg("--target-dir")
         .arg(&folder)
+        .env("CARGO_PROFILE_RELEASE_STRIP", variant.strip)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")))?;
     Ok(folder.join(target).join("release"))
 }

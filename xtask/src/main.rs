@@ -4,6 +4,7 @@ mod build;
 mod containers;
 mod demo;
 mod fuzz;
+mod size;
 mod smoke;
 mod targets;
 mod test;
@@ -18,6 +19,7 @@ cargo xtask COMMAND
 
   build [--target T | --all]   the static binary, in dist/<target>/emissary; without --target, the host's musl target;
                                --all, every target, each tried under qemu-user where it is not the host's
+  size [--target T]            where the binary's bytes are: by section, by crate, the largest functions
   demo [--docker]              plays a pod on this machine: init, main, wait; with --docker as containers of a FROM scratch image
   test                         everything: unit, golden, black-box, scenario and container tests, core on bare metal
   fuzz [--seconds N] [TARGET]  the fuzz targets, each N seconds (20)
@@ -45,6 +47,10 @@ fn run() -> Result<()> {
             let all = args.contains("--all");
             let target = args.opt_value_from_str("--target")?;
             Box::new(move || if all { build::build_all() } else { build::build(target).map(|binary| println!("{}", binary.display())) })
+        }
+        Some("size") => {
+            let target = args.opt_value_from_str("--target")?;
+            Box::new(move || size::size(target))
         }
         Some("demo") => {
             let docker = args.contains("--docker");

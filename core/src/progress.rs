@@ -1,0 +1,154 @@
+//! How far a long save is: when to say it, and in which words.
+//!
+//! Enters: bytes read and written, the known total, the time. Leaves: one clause for a log line, or one line of a terminal that the next one
+//! replaces.
+
+use crate::buf::Writer;
+
+/// A save shorter than this is not spoken of.
+const QUIET_MS: u64 = 2_000;
+/// Between two log lines.
+const LOG_MS: u64 = 4_000;
+/// Between two states of a terminal's bar.
+const BAR_MS: u64 = 200;
+/// Characters of the bar.
+const BAR_WIDTH: u64 = 24;
+
+/// One save under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    began_ms: u64,
+    due_ms: u64,
+    total_bytes: Option<u64>,
+    is_terminal: bool,
+}
+
+impl Progress {
+    /// A save that begins now. `total_bytes` is how much there is to read, where that is known.
+    #[must_use]
+    pub const fn new(now_ms: u64, total_bytes: Option<u64>, is_terminal: bool) -> Self {
+        Self { began_ms: now_ms, due_ms: now_ms.saturating_add(QUIET_MS), total_bytes, is_terminal }
+    }
+
+    /// Whether something is to be said now; counts it as said.
+    pub const fn is_due(&mut self, now_ms: u64) -> bool {
+        if now_ms < self.due_ms {
+            return false;
+        }
+        self.due_ms = now_ms.saturating_add(if self.is_terminal { BAR_MS } else { LOG_MS });
+        true
+    }
+
+    /// `read 1.2 GB of 4.0 GB (30 %), wrote 400.1 MB, 120.0 MB/s`.
+    pub fn describe(&self, now_ms: u64, read_bytes: u64, written_bytes: u64, out: &mut Writer<'_>) {
+        out.text("read ");
+        amount(read_bytes, out);
+        if let Some(total) = self.total_bytes {
+            out.text(" of ");
+            amount(total, out);
+            out.text(" (").decimal(share(read_bytes, total, 100)).text(" %)");
+        }
+        out.text(", wrote ");
+        amount(written_bytes, out);
+        out.text(", ");
+        amount(read_bytes.saturating_mul(1_000).checked_div(now_ms.saturating_sub(self.began_ms)).unwrap_or(0), out);
+        out.text("/s");
+    }
+
+    /// The same behind a bar, from the terminal line's first column; without a newline.
+    pub fn bar(&self, name: &[u8], now_ms: u64, read_bytes: u64, written_bytes: u64, out: &mut Writer<'_>) {
+        out.text("\r\x1b[K").shown(name).byte(b' ');
+        if let Some(total) = self.total_bytes {
+            let full = share(read_bytes, total, BAR_WIDTH);
+            out.byte(b'[');
+            for at in 0..BAR_WIDTH {
+                out.byte(if at < full { b'#' } else { b'.' });
+            }
+            out.text("] ");
+        }
+        self.describe(now_ms, read_bytes, written_bytes, out);
+    }
+}
+
+/// What takes a bar away again.
+pub const NO_BAR: &[u8] = b"\r\x1b[K";
+
+/// `part` of `total` in `parts`, at most all.
+fn share(part: u64, total: u64, parts: u64) -> u64 {
+    let share = u128::from(part).saturating_mul(u128::from(parts)).checked_div(u128::from(total)).unwrap_or(u128::from(parts));
+    u64::try_from(share).unwrap_or(parts).min(parts)
+}
+
+/// Bytes in the unit (powers of 1000) that leaves one to three digits before the point, and one digit behind it.
+fn amount(bytes: u64, out: &mut Writer<'_>) {
+    let (mut unit, mut left) = (1_u64, bytes);
+    for name in [" B", " kB", " MB", " GB", " TB", " PB"] {
+        if left < 1_000 || name == " PB" {
+            out.decimal(left);
+            if unit > 1 {
+                let tenth = bytes.checked_rem(unit).and_then(|rest| rest.checked_div(unit.checked_div(10)?)).unwrap_or(0);
+                out.byte(b'.').decimal(tenth);
+            }
+            out.text(name);
+            return;
+        }
+        left = left.checked_div(1_000).unwrap_or(0);
+        unit = unit.saturating_mul(1_000);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::string::String;
+    use std::vec::Vec;
+
+    fn text(write: impl Fn(&mut Writer<'_>)) -> String {
+        let mut room = [0xa5; 200];
+        let mut out = Writer::new(&mut room);
+        write(&mut out);
+        String::from_utf8(out.written().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn amounts() {
+        for (bytes, want) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_000, "1.0 kB"),
+            (999_999, "999.9 kB"),
+            (1_000_000, "1.0 MB"),
+            (4_250_000_000, "4.2 GB"),
+            (7_000_000_000_000, "7.0 TB"),
+            (u64::MAX, "18446.7 PB"),
+        ] {
+            assert_eq!(text(|out| amount(bytes, out)), want);
+        }
+    }
+
+    #[test]
+    fn when_it_is_due() {
+        let mut log = Progress::new(10_000, None, false);
+        let due: Vec<u64> = (10_000..22_000).step_by(100).filter(|&now| log.is_due(now)).collect();
+        assert_eq!(due, [12_000, 16_000, 20_000]);
+        let mut bar = Progress::new(0, None, true);
+        assert_eq!((0..3_000).step_by(50).filter(|&now| bar.is_due(now)).count(), 5);
+    }
+
+    #[test]
+    fn words_and_bar() {
+        let known = Progress::new(0, Some(4_000_000_000), false);
+        assert_eq!(
+            text(|out| known.describe(10_000, 1_200_000_000, 400_100_000, out)),
+            "read 1.2 GB of 4.0 GB (30 %), wrote 400.1 MB, 120.0 MB/s"
+        );
+        let unknown = Progress::new(0, None, false);
+        assert_eq!(text(|out| unknown.describe(0, 5, 1, out)), "read 5 B, wrote 1 B, 0 B/s");
+        let empty = Progress::new(0, Some(0), false);
+        assert_eq!(text(|out| empty.describe(1, 9, 9, out)), "read 9 B of 0 B (100 %), wrote 9 B, 9.0 kB/s");
+        assert_eq!(
+            text(|out| known.bar(b"o\n", 10_000, 2_000_000_000, 1, out)),
+            "\r\x1b[Ko\\x0a [############............] read 2.0 GB of 4.0 GB (50 %), wrote 1 B, 200.0 MB/s"
+        );
+    }
+}

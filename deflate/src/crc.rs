@@ -1,0 +1,239 @@
+//! CRC-32 of gzip (RFC 1952, section 8), and the joining of checksums of parts.
+//!
+//! Eight bytes a step through tables, which are made when they are first wanted and so are no part of the file. Where the processor can, its own
+//! instructions: carry-less multiplication on x86_64, sixty-four bytes a step; CRC-32 itself on aarch64.
+
+/// The polynomial, its bits reversed.
+const POLYNOMIAL: u32 = 0xedb8_8320;
+
+/// Tables for eight bytes a step.
+pub struct Crc {
+    tables: [[u32; 256]; 8],
+}
+
+impl Crc {
+    /// The tables.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut tables = [[0; 256]; 8];
+        let mut byte = 0;
+        while byte < 256 {
+            let mut value = byte as u32;
+            let mut bit = 0;
+            while bit < 8 {
+                value = value >> 1 ^ (POLYNOMIAL & (value & 1).wrapping_neg());
+                bit += 1;
+            }
+            tables[0][byte] = value;
+            byte += 1;
+        }
+        for table in 1..8 {
+            for byte in 0..256 {
+                let value = tables[table - 1][byte];
+                tables[table][byte] = value >> 8 ^ tables[0][value as usize & 255];
+            }
+        }
+        Self { tables }
+    }
+
+    /// The checksum of bytes behind those whose checksum is `crc` (0 for none).
+    #[must_use]
+    pub fn update(&self, crc: u32, bytes: &[u8]) -> u32 {
+        !self.raw(!crc, bytes)
+    }
+
+    /// The same with `pclmulqdq`.
+    ///
+    /// # Safety
+    /// Only where the processor has the instruction.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "pclmulqdq")]
+    #[must_use]
+    pub fn update_clmul(&self, crc: u32, bytes: &[u8]) -> u32 {
+        let (folded, rest) = fold(!crc, bytes);
+        match folded {
+            // What is left of all blocks is a block that would have the same checksum.
+            Some(block) => !self.raw(self.raw(0, &block), rest),
+            None => self.update(crc, rest),
+        }
+    }
+
+    /// The same with the processor's own instruction.
+    ///
+    /// # Safety
+    /// Only where the processor has it (FEAT_CRC32).
+    #[cfg(target_arch = "aarch64")]
+    #[target_feature(enable = "crc")]
+    #[must_use]
+    pub fn update_crc(&self, crc: u32, bytes: &[u8]) -> u32 {
+        let (words, rest) = bytes.as_chunks::<8>();
+        let raw = words.iter().fold(!crc, |crc, &word| core::arch::aarch64::__crc32d(crc, u64::from_le_bytes(word)));
+        !self.raw(raw, rest)
+    }
+
+    fn raw(&self, mut crc: u32, bytes: &[u8]) -> u32 {
+        let [t0, t1, t2, t3, t4, t5, t6, t7] = &self.tables;
+        let (words, rest) = bytes.as_chunks::<8>();
+        for &[a, b, c, d, e, f, g, h] in words {
+            let low = crc ^ u32::from_le_bytes([a, b, c, d]);
+            let [a, b, c, d] = low.to_le_bytes();
+            let at = usize::from;
+            crc = t7[at(a)] ^ t6[at(b)] ^ t5[at(c)] ^ t4[at(d)] ^ t3[at(e)] ^ t2[at(f)] ^ t1[at(g)] ^ t0[at(h)];
+        }
+        for &byte in rest {
+            crc = crc >> 8 ^ t0[(crc ^ u32::from(byte)) as usize & 255];
+        }
+        crc
+    }
+}
+
+/// Folds whole blocks of 64 bytes into one of 16 that has the same checksum (Gopal et al., Fast CRC Computation for Generic Polynomials Using
+/// PCLMULQDQ, 2009; the constants are x to the powers 512+64, 512, 128+64 and 128, as that paper's bit-reflected case has them). `None` for less than
+/// 64 bytes. Gives what is left behind the blocks, too.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "pclmulqdq")]
+fn fold(raw: u32, bytes: &[u8]) -> (Option<[u8; 16]>, &[u8]) {
+    use core::arch::x86_64::{
+        __m128i, _mm_clmulepi64_si128, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_set_epi64x, _mm_unpackhi_epi64, _mm_xor_si128,
+    };
+
+    #[target_feature(enable = "pclmulqdq")]
+    fn load(bytes: &[u8; 16]) -> __m128i {
+        let value = u128::from_le_bytes(*bytes);
+        _mm_set_epi64x((value >> 64) as i64, value as i64)
+    }
+
+    #[target_feature(enable = "pclmulqdq")]
+    fn step(folded: __m128i, factor: __m128i, next: __m128i) -> __m128i {
+        let low = _mm_clmulepi64_si128::<0x00>(folded, factor);
+        let high = _mm_clmulepi64_si128::<0x11>(folded, factor);
+        _mm_xor_si128(_mm_xor_si128(low, high), next)
+    }
+
+    let (blocks, rest) = bytes.as_chunks::<64>();
+    let Some((first, blocks)) = blocks.split_first() else { return (None, rest) };
+    let parts = |block: &[u8; 64]| -> [[u8; 16]; 4] {
+        let mut parts = [[0; 16]; 4];
+        for (part, bytes) in parts.iter_mut().zip(block.as_chunks::<16>().0) {
+            *part = *bytes;
+        }
+        parts
+    };
+    let [a, b, c, d] = parts(first);
+    let (mut a, mut b, mut c, mut d) = (load(&a), load(&b), load(&c), load(&d));
+    a = _mm_xor_si128(a, _mm_cvtsi32_si128(raw as i32));
+    let by_64_bytes = _mm_set_epi64x(0x1_c6e4_1596, 0x1_5444_2bd4);
+    for block in blocks {
+        let [next_a, next_b, next_c, next_d] = parts(block);
+        a = step(a, by_64_bytes, load(&next_a));
+        b = step(b, by_64_bytes, load(&next_b));
+        c = step(c, by_64_bytes, load(&next_c));
+        d = step(d, by_64_bytes, load(&next_d));
+    }
+    let by_16_bytes = _mm_set_epi64x(0x0_ccaa_009e, 0x1_7519_97d0);
+    let folded = step(step(step(a, by_16_bytes, b), by_16_bytes, c), by_16_bytes, d);
+    let low = _mm_cvtsi128_si64(folded) as u64;
+    let high = _mm_cvtsi128_si64(_mm_unpackhi_epi64(folded, folded)) as u64;
+    (Some((u128::from(high) << 64 | u128::from(low)).to_le_bytes()), rest)
+}
+
+impl Default for Crc {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Product of two polynomials modulo the CRC's; bit 31 is x⁰.
+const fn multiply(a: u32, mut b: u32) -> u32 {
+    let mut product = 0;
+    let mut bit = 32;
+    while bit > 0 {
+        bit -= 1;
+        product ^= b & (a >> bit & 1).wrapping_neg();
+        b = b >> 1 ^ (POLYNOMIAL & (b & 1).wrapping_neg());
+    }
+    product
+}
+
+/// x to the power of `8 * bytes`, modulo the CRC's polynomial: what a checksum is multiplied with when so many bytes follow.
+#[must_use]
+pub const fn shift(mut bytes: u64) -> u32 {
+    // x^8, squared again and again.
+    let mut square = 1 << 23;
+    let mut result = 1 << 31;
+    while bytes > 0 {
+        if bytes & 1 == 1 {
+            result = multiply(result, square);
+        }
+        square = multiply(square, square);
+        bytes >>= 1;
+    }
+    result
+}
+
+/// The checksum of two parts from the checksum of each; `shift` is [`shift`] of the second part's length.
+#[must_use]
+pub const fn join(first: u32, second: u32, shift: u32) -> u32 {
+    multiply(shift, first) ^ second
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    /// Bit by bit, as RFC 1952 defines it.
+    fn slow(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0_u32, |crc, &byte| {
+            (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ POLYNOMIAL } else { crc >> 1 })
+        })
+    }
+
+    fn bytes(count: usize) -> Vec<u8> {
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        (0..count)
+            .map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 56) as u8
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_check_string() {
+        assert_eq!(Crc::new().update(0, b"123456789"), 0xcbf4_3926);
+        assert_eq!(Crc::new().update(0, b""), 0);
+    }
+
+    #[test]
+    fn every_way_gives_the_same_at_every_length() {
+        let crc = Crc::new();
+        let bytes = bytes(700);
+        for length in 0..=bytes.len() {
+            let part = &bytes[..length];
+            let want = slow(part);
+            assert_eq!(crc.update(0, part), want);
+            let (first, second) = part.split_at(length / 3);
+            assert_eq!(crc.update(crc.update(0, first), second), want);
+            assert_eq!(join(crc.update(0, first), crc.update(0, second), shift(second.len() as u64)), want);
+            #[cfg(target_arch = "x86_64")]
+            if std::is_x86_feature_detected!("pclmulqdq") {
+                #[allow(unsafe_code, reason = "the processor has just been asked")]
+                // SAFETY: see the condition above.
+                let ours = unsafe { crc.update_clmul(crc.update(0, first), second) };
+                assert_eq!(ours, want, "{length}");
+            }
+        }
+    }
+
+    #[test]
+    fn joining_far_apart() {
+        let crc = Crc::new();
+        let (first, zeros) = (bytes(1_000), std::vec![0; 1 << 20]);
+        let whole = crc.update(crc.update(0, &first), &zeros);
+        assert_eq!(join(crc.update(0, &first), crc.update(0, &zeros), shift(1 << 20)), whole);
+        // x⁰ changes nothing; and lengths add up.
+        assert_eq!(shift(0), 1 << 31);
+        assert_eq!(multiply(shift(5_000_000_000), shift(7)), shift(5_000_000_007));
+    }
+}
