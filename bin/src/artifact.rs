@@ -129,7 +129,7 @@ impl Sink<'_> {
         let mut room = [0; 512];
         let mut out = Writer::new(&mut room);
         if self.is_terminal {
-            self.progress.bar(self.to.path, now, read, written, &mut out);
+            self.progress.bar(layout::last_component(self.to.path), now, read, written, &mut out);
             let _ = console::write_all(rustix::stdio::stderr(), out.written());
             self.has_bar = true;
         } else {

@@ -1,5 +1,6 @@
 //! `cargo xtask COMMAND`: builds, plays, tests and fuzzes emissary. One file a command.
 
+mod bench;
 mod build;
 mod containers;
 mod demo;
@@ -20,6 +21,7 @@ cargo xtask COMMAND
   build [--target T | --all]   the static binary, in dist/<target>/emissary; without --target, the host's musl target;
                                --all, every target, each tried under qemu-user where it is not the host's
   size [--target T]            where the binary's bytes are: by section, by crate, the largest functions
+  bench [archive]              beside peers in the same run: start cost and memory; or the speed, size and memory of archives
   demo [--docker]              plays a pod on this machine: init, main, wait; with --docker as containers of a FROM scratch image
   test                         everything: unit, golden, black-box, scenario and container tests, core on bare metal
   fuzz [--seconds N] [TARGET]  the fuzz targets, each N seconds (20)
@@ -51,6 +53,14 @@ fn run() -> Result<()> {
         Some("size") => {
             let target = args.opt_value_from_str("--target")?;
             Box::new(move || size::size(target))
+        }
+        Some("bench") => {
+            let what: Option<String> = args.opt_free_from_str()?;
+            match what.as_deref() {
+                None => Box::new(bench::bench),
+                Some("archive") => Box::new(bench::archive),
+                Some(other) => bail!("no benchmark '{other}'\n\n{HELP}"),
+            }
         }
         Some("demo") => {
             let docker = args.contains("--docker");

@@ -5,6 +5,7 @@
 mod pod;
 
 mod argoexec;
+mod artifacts;
 mod bad_input;
 mod exit_codes;
 mod flat;
@@ -16,4 +17,5 @@ mod ready;
 mod sets;
 mod signals;
 mod terminal;
+mod trees;
 mod wait;

@@ -182,10 +182,21 @@ fn an_unreadable_file_is_named_and_the_other_outputs_are_saved() {
     assert_eq!(left, ["fine.tgz"]);
 }
 
-/// Runs until the archive of `$W/o`, a file of 60 MB, has begun; then changes the file, and gives the contents in the archive and stderr.
+/// Makes `$W/o` in the shell: random letters of two, at which a search of level 9 takes long.
+pub(crate) fn two_letters(bytes: usize) -> String {
+    format!("head -c {bytes} /dev/urandom | LC_ALL=C tr '\\000-\\177' a | LC_ALL=C tr '\\200-\\377' b >$W/o")
+}
+
+/// An artifact `$W/o` that is archived at level 9.
+pub(crate) fn slow_artifact() -> &'static str {
+    r#"{"outputs":{"artifacts":[{"name":"a","path":"$W/o","archive":{"tar":{"compressionLevel":9}}}]}}"#
+}
+
+/// Runs until the archive of `$W/o`, a file of 6 MB that takes a while, has begun; then changes the file, and gives the contents in the archive and
+/// stderr.
 fn changed_meanwhile(change: impl Fn(&std::fs::File)) -> (Vec<u8>, String) {
-    let pod = Pod::new().template(&artifact("o"));
-    let running = pod.start(&["--", "sh", "-c", "head -c 60000000 /dev/urandom >$W/o"]);
+    let pod = Pod::new().template(slow_artifact());
+    let running = pod.start(&["--", "sh", "-c", &two_letters(6_000_000)]);
     let folder = pod.shared.join(pod.output("artifacts", ""));
     // Its first bytes are there, so its header is written.
     let begun = || {
@@ -202,15 +213,15 @@ fn changed_meanwhile(change: impl Fn(&std::fs::File)) -> (Vec<u8>, String) {
 
 #[test]
 fn a_file_that_grows_is_cut() {
-    let (contents, stderr) = changed_meanwhile(|file| file.set_len(70_000_000).unwrap());
-    assert_eq!(contents.len(), 60_000_000);
+    let (contents, stderr) = changed_meanwhile(|file| file.set_len(7_000_000).unwrap());
+    assert_eq!(contents.len(), 6_000_000);
     assert!(stderr.contains("/work/o became longer while it was archived: cut at its first size"), "{stderr}");
 }
 
 #[test]
 fn a_file_that_shrinks_is_filled_up() {
     let (contents, stderr) = changed_meanwhile(|file| file.set_len(1_000).unwrap());
-    assert_eq!(contents.len(), 60_000_000);
+    assert_eq!(contents.len(), 6_000_000);
     assert!(contents.ends_with(&[0; 1_000]) && contents[..1_000] != [0; 1_000]);
     assert!(stderr.contains("/work/o became shorter while it was archived: filled up with zeros"), "{stderr}");
 }

@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{LocalModes, Winsize};
 
-use crate::pod::{Pod, Running, until};
+use crate::outputs::{slow_artifact, two_letters};
+use crate::pod::{Pod, Running, has_program, until};
 
 /// A terminal as a person has it: the end to type into, and all that was shown.
 struct Screen {
@@ -233,4 +234,18 @@ fn the_commands_terminal_is_shown_although_its_output_goes_elsewhere() {
         assert_eq!((outcome.status, outcome.stdout.as_str()), (0, "<hello>\n"));
         until("all of it", || screen.text().matches('y').count() == 200_000);
     }
+}
+
+#[test]
+fn a_long_save_shows_a_bar() {
+    if !has_program("taskset") {
+        return;
+    }
+    let pod = Pod::new().template(slow_artifact()).via(&["taskset", "-c", "0"]);
+    let screen = Screen::new(24, 80);
+    let running = screen.start(&pod, &["--", "sh", "-c", &two_letters(12_000_000)]);
+    screen.until_shown("\r\u{1b}[Ko.tgz [#");
+    assert_eq!(running.finish().status, 0);
+    // It is taken away again.
+    until("the bar to go", || screen.text().ends_with("\r\u{1b}[K"));
 }
