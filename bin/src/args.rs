@@ -8,6 +8,7 @@ use core::ffi::CStr;
 use emissary_core::layout::Kind;
 use emissary_core::log::{Format, Level};
 use emissary_core::signal::Signal;
+use emissary_core::words::Words as Names;
 use emissary_core::{exit, time};
 
 use crate::console::Console;
@@ -85,36 +86,18 @@ pub(crate) enum Command<'a> {
     Help(Topic),
 }
 
-/// Flags of `argoexec` that mean nothing here, and whether they take a value (client-go's `clientcmd` and Argo's own).
-const ACCEPTED: [(&[u8], bool); 24] = [
-    (b"--gloglevel", true),
-    (b"--as", true),
-    (b"--as-group", true),
-    (b"--as-uid", true),
-    (b"--cache-dir", true),
-    (b"--certificate-authority", true),
-    (b"--client-certificate", true),
-    (b"--client-key", true),
-    (b"--cluster", true),
-    (b"--context", true),
-    (b"--kubeconfig", true),
-    (b"--namespace", true),
-    (b"-n", true),
-    (b"--password", true),
-    (b"--proxy-url", true),
-    (b"--request-timeout", true),
-    (b"--server", true),
-    (b"-s", true),
-    (b"--tls-server-name", true),
-    (b"--token", true),
-    (b"--user", true),
-    (b"--username", true),
-    (b"--disable-compression", false),
-    (b"--insecure-skip-tls-verify", false),
-];
+/// Flags of `argoexec` that mean nothing here (client-go's `clientcmd` and Argo's own): those that take a value, and those that take none.
+const ACCEPTED: Names = Names(
+    "--gloglevel --as --as-group --as-uid --cache-dir --certificate-authority --client-certificate --client-key --cluster --context --kubeconfig \
+     --namespace -n --password --proxy-url --request-timeout --server -s --tls-server-name --token --user --username",
+);
+const ACCEPTED_ALONE: Names = Names("--disable-compression --insecure-skip-tls-verify");
 
 /// Subcommands of `argoexec` that are not a main-level container's.
-const DELEGATED: [&[u8]; 8] = [b"init", b"wait", b"supervisor", b"resource", b"data", b"agent", b"artifact", b"artifact-plugin-init"];
+const DELEGATED: Names = Names("init wait supervisor resource data agent artifact artifact-plugin-init");
+
+/// Ours, in the order in which `parse` looks at them.
+const SUBCOMMANDS: Names = Names("run emissary init wait signal kill artifact-plugin-sidecar version help");
 
 /// The words on the command line, taken one by one.
 struct Words<'a> {
@@ -152,16 +135,21 @@ impl<'a> Words<'a> {
     }
 }
 
+#[cold]
+#[inline(never)]
 fn usage(parts: &[&[u8]]) -> Error {
     let mut error = Error::text(parts);
     error.text.extend_from_slice(b" (see `emissary help`)");
     error
 }
 
+#[cold]
+#[inline(never)]
 fn bad_value(flag: &[u8], value: &CStr, want: &[u8]) -> Error {
     usage(&[b"flag ", flag, b": '", value.to_bytes(), b"' is not ", want])
 }
 
+#[inline(never)]
 fn duration_ms(flag: &[u8], value: &CStr) -> Result<u64, Error> {
     time::parse_duration(value.to_bytes())
         .ok()
@@ -223,52 +211,38 @@ pub(crate) fn parse<'a>(
         if !bytes.starts_with(b"-") || bytes == b"-" {
             match role {
                 None => {
-                    role = Some(match bytes {
-                        b"run" | b"emissary" => Role::Run,
-                        b"init"
-                        | b"wait"
-                        | b"signal"
-                        | b"kill"
-                        | b"supervisor"
-                        | b"resource"
-                        | b"data"
-                        | b"agent"
-                        | b"artifact"
-                        | b"artifact-plugin-init"
-                        | b"artifact-plugin-sidecar"
-                        | b"version"
-                        | b"help" => {
-                            let argoexec = common.personality == Personality::Argoexec;
-                            if argoexec && DELEGATED.contains(&bytes) && delegate_exists.take().is_some_and(|exists| exists()) {
-                                return Ok(Command::Delegate);
-                            }
-                            match bytes {
-                                b"init" => Role::Init,
-                                b"wait" => Role::Wait,
-                                b"signal" => Role::Signal,
-                                b"kill" => Role::Kill,
-                                b"artifact-plugin-sidecar" => Role::PluginSidecar,
-                                b"version" => return Ok(Command::Version),
-                                b"help" => {
-                                    return Ok(Command::Help(match words.next().map(CStr::to_bytes) {
-                                        Some(b"run") => Topic::Run,
-                                        Some(b"init") => Topic::Init,
-                                        Some(b"wait") => Topic::Wait,
-                                        Some(b"signal") => Topic::Signal,
-                                        Some(b"kill") => Topic::Kill,
-                                        _ => Topic::All,
-                                    }));
-                                }
-                                other => {
-                                    return Err(usage(&[
-                                        b"subcommand '",
-                                        other,
-                                        b"' is the full executor's, and EMISSARY_DELEGATE names none that exists",
-                                    ]));
-                                }
-                            }
+                    let argoexec = common.personality == Personality::Argoexec;
+                    let delegated = DELEGATED.place(bytes).is_some();
+                    if argoexec && delegated && delegate_exists.take().is_some_and(|exists| exists()) {
+                        return Ok(Command::Delegate);
+                    }
+                    role = Some(match SUBCOMMANDS.place(bytes) {
+                        Some(0 | 1) => Role::Run,
+                        Some(2) => Role::Init,
+                        Some(3) => Role::Wait,
+                        Some(4) => Role::Signal,
+                        Some(5) => Role::Kill,
+                        Some(6) => Role::PluginSidecar,
+                        Some(7) => return Ok(Command::Version),
+                        Some(8) => {
+                            let topic = words.next().and_then(|word| SUBCOMMANDS.place(word.to_bytes()));
+                            return Ok(Command::Help(match topic {
+                                Some(0) => Topic::Run,
+                                Some(2) => Topic::Init,
+                                Some(3) => Topic::Wait,
+                                Some(4) => Topic::Signal,
+                                Some(5) => Topic::Kill,
+                                _ => Topic::All,
+                            }));
                         }
-                        other => return Err(usage(&[b"unknown subcommand '", other, b"'; a command to run stands behind `--`"])),
+                        _ if delegated => {
+                            return Err(usage(&[
+                                b"subcommand '",
+                                bytes,
+                                b"' is the full executor's, and EMISSARY_DELEGATE names none that exists",
+                            ]));
+                        }
+                        _ => return Err(usage(&[b"unknown subcommand '", bytes, b"'; a command to run stands behind `--`"])),
                     });
                     common.is_run = matches!(role, Some(Role::Run | Role::PluginSidecar));
                     continue;
@@ -311,10 +285,11 @@ pub(crate) fn parse<'a>(
             (b"--timeout", Some(Role::Wait)) => wait.timeout_ms = Some(duration_ms(flag, words.value(flag)?)?),
             (b"--grace", Some(Role::Wait)) => wait.grace_ms = Some(duration_ms(flag, words.value(flag)?)?),
             _ => {
-                let accepted = ACCEPTED.iter().find(|(known, _)| *known == flag).filter(|_| common.personality == Personality::Argoexec);
-                let Some((_, takes_value)) = accepted else { return Err(usage(&[b"unknown flag '", bytes, b"'"])) };
-                if *takes_value {
+                let argoexec = common.personality == Personality::Argoexec;
+                if argoexec && ACCEPTED.place(flag).is_some() {
                     words.value(flag)?;
+                } else if !(argoexec && ACCEPTED_ALONE.place(flag).is_some()) {
+                    return Err(usage(&[b"unknown flag '", bytes, b"'"]));
                 }
             }
         }

@@ -27,6 +27,7 @@ pub(crate) struct Added {
 ///
 /// # Errors
 /// A file that cannot be read or is no JSON array of strings, by its path and place.
+#[inline(never)]
 pub(crate) fn read(folder: &Folder, given: usize) -> Result<Added, Error> {
     let Some(path) = sys::env(c"ARGO_CONTAINER_ARGS_FILE").filter(|path| !path.is_empty()) else {
         return Ok(Added { strings: Vec::new() });
@@ -68,6 +69,7 @@ impl Added {
 }
 
 /// Writes a long argument to a file; gives the `@FILE` that stands for it.
+#[inline(never)]
 fn spill(folder: &Folder, index: usize, argument: &[u8]) -> Result<Vec<u8>, Error> {
     let mut room = [0; 40];
     let mut out = Writer::new(&mut room);

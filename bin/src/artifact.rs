@@ -39,6 +39,7 @@ impl From<Error> for Failure {
 ///
 /// # Errors
 /// [`Failure::Missing`] where nothing is there; otherwise what the system said, by its path. No partial archive is left.
+#[inline(never)]
 pub(crate) fn save(
     console: Console,
     compressor: &mut Compressor,
@@ -409,6 +410,7 @@ fn data_behind(file: BorrowedFd<'_>, at: u64, size_bytes: u64) -> Result<(u64, u
 ///
 /// # Errors
 /// [`Failure::Missing`] where nothing is there; otherwise what the system said. No partial copy is left.
+#[inline(never)]
 pub(crate) fn copy(path: &CStr, folder: &Folder, name: &CStr) -> Result<(), Failure> {
     let bytes = path.to_bytes();
     let error = |errno| Failure::Error(Error::new("read", bytes, errno));

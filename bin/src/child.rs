@@ -37,6 +37,7 @@ fn not_started(name: &[u8], cause: &[u8]) -> Error {
 ///
 /// # Errors
 /// Nothing there that can be executed.
+#[inline(never)]
 pub(crate) fn find(name: &CStr) -> Result<CString, Error> {
     let bytes = name.to_bytes();
     if bytes.contains(&b'/') {
@@ -76,6 +77,7 @@ pub(crate) struct Started {
 ///
 /// # Errors
 /// In the words of Go's os/exec, with a hint where the kernel's error is about the interpreter.
+#[inline(never)]
 pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: bool, inherited: &Inherited) -> Result<Started, Error> {
     let ours = [rustix::stdio::stdout(), rustix::stdio::stderr()];
     let on_terminal = rustix::termios::isatty(rustix::stdio::stdin());
@@ -125,6 +127,7 @@ pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: boo
     Ok(Started { pid, outputs, terminal })
 }
 
+#[inline(never)]
 fn explain(path: &CStr, errno: Errno) -> Error {
     let mut cause = sys::error_text(errno).to_ascii_lowercase();
     let exists = rustix::fs::stat(path).is_ok();
@@ -134,7 +137,7 @@ fn explain(path: &CStr, errno: Errno) -> Error {
         _ => b"",
     };
     cause.extend_from_slice(hint);
-    Error { errno: Some(errno), ..not_started(path.to_bytes(), &cause) }
+    not_started(path.to_bytes(), &cause).with_errno(errno)
 }
 
 /// Delivers a signal to the command's process group. That the group is gone already is no error.

@@ -6,15 +6,33 @@ use rustix::io::Errno;
 
 use crate::sys;
 
-/// A failure with its one line of text and the exit status that it means.
+/// A failure. One pointer, so that what may fail costs a register to say so and not a copy at each `?`.
 #[derive(Debug)]
-pub(crate) struct Error {
+pub(crate) struct Error(Box<Facts>);
+
+/// Its one line of text and the exit status that it means.
+#[derive(Debug)]
+pub(crate) struct Facts {
     /// One line for a person, without a full stop.
     pub(crate) text: Vec<u8>,
     /// 64, or 65 where a pod without an init container is not ready.
     pub(crate) status: u8,
     /// The system's error number, where there is one.
     pub(crate) errno: Option<Errno>,
+}
+
+impl core::ops::Deref for Error {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        &self.0
+    }
+}
+
+impl core::ops::DerefMut for Error {
+    fn deref_mut(&mut self) -> &mut Facts {
+        &mut self.0
+    }
 }
 
 impl Error {
@@ -26,29 +44,36 @@ impl Error {
         if let Some(first) = cause.first_mut() {
             first.make_ascii_lowercase();
         }
-        Self { errno: Some(errno), ..Self::text(&[b"cannot ", operation.as_bytes(), b" ", path, b": ", &cause]) }
+        Self::text(&[b"cannot ", operation.as_bytes(), b" ", path, b": ", &cause]).with_errno(errno)
     }
 
     /// A failure in the given words.
     #[cold]
     #[inline(never)]
     pub(crate) fn text(parts: &[&[u8]]) -> Self {
-        Self { text: parts.concat(), status: exit::FAILURE, errno: None }
+        Self(Box::new(Facts { text: parts.concat(), status: exit::FAILURE, errno: None }))
     }
 
     /// `SUBJECT: CAUSE`, the cause in core's words.
     #[cold]
     #[inline(never)]
     pub(crate) fn because(subject: &[&[u8]], describe: &dyn Fn(&mut Writer<'_>)) -> Self {
-        let mut text = subject.concat();
-        text.extend_from_slice(b": ");
-        described(&mut text, describe);
-        Self { text, status: exit::FAILURE, errno: None }
+        let mut error = Self::text(subject);
+        error.text.extend_from_slice(b": ");
+        described(&mut error.text, describe);
+        error
     }
 
     /// The same with another exit status.
-    pub(crate) fn with_status(self, status: u8) -> Self {
-        Self { status, ..self }
+    pub(crate) fn with_status(mut self, status: u8) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The same with the system's error number.
+    pub(crate) fn with_errno(mut self, errno: Errno) -> Self {
+        self.errno = Some(errno);
+        self
     }
 }
 

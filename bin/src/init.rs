@@ -21,6 +21,7 @@ pub(crate) fn init(common: &Common<'_>, template: Option<&CStr>) -> u8 {
     }
 }
 
+#[inline(never)]
 fn prepare(common: &Common<'_>, template: Option<&CStr>) -> Result<(), Error> {
     // First what can be refused, so that nothing is left behind.
     let document = match template {
@@ -38,6 +39,7 @@ fn prepare(common: &Common<'_>, template: Option<&CStr>) -> Result<(), Error> {
 }
 
 /// Copies this executable.
+#[inline(never)]
 fn copy_self(folder: &Folder, name: &CStr) -> Result<(), Error> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let own = rustix::fs::openat(CWD, c"/proc/self/exe", flags, Mode::empty())

@@ -39,6 +39,7 @@ pub(crate) fn link(template: &Template<'_>) -> Result<(), Error> {
     result.map_err(|error| error.with_status(exit::NOT_READY))
 }
 
+#[inline(never)]
 fn link_one(template: &Template<'_>, name: Str<'_>, path: Str<'_>, cwd: Option<&CStr>) -> Result<(), Error> {
     let mut source_room = [0; PATH_BYTES];
     let mut out = Writer::new(&mut source_room);
@@ -103,6 +104,7 @@ fn resolve(path: &[u8]) -> Result<Vec<u8>, Error> {
 }
 
 /// The path with every link in its parent resolved as far as it exists; the last component is kept as it is.
+#[inline(never)]
 fn resolve_parent(path: &[u8]) -> Result<Vec<u8>, Error> {
     let mut resolved: Vec<u8> = Vec::new();
     // Components still to come, the next one last.
@@ -145,6 +147,7 @@ fn split(path: &[u8]) -> Vec<Vec<u8>> {
 }
 
 /// Opens a folder by its absolute, resolved path, making what is missing.
+#[inline(never)]
 fn make_folders(path: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut at = rustix::fs::open(c"/", flags, Mode::empty())?;

@@ -14,6 +14,7 @@ use crate::sys;
 
 /// Sends a signal to a process. PID 1 takes only what it asks for, and never SIGKILL or SIGSTOP from inside its namespace
 /// (pid_namespaces(7)); what it does not take goes to its command, through the signal file.
+#[inline(never)]
 pub(crate) fn kill(common: &Common<'_>, signal: Signal, pid: i32) -> u8 {
     let is_protected = pid == 1 && matches!(signal, Signal::KILL | Signal::STOP);
     // Folders that are made on the way are everybody's.
@@ -39,6 +40,7 @@ pub(crate) fn kill(common: &Common<'_>, signal: Signal, pid: i32) -> u8 {
 }
 
 /// Leaves a signal for a container.
+#[inline(never)]
 pub(crate) fn signal(common: &Common<'_>, signal: Signal, container: Option<&CStr>) -> u8 {
     rustix::process::umask(Mode::empty());
     let result = container.map_or(Ok(()), |name| files::check_name(name.to_bytes())).and_then(|()| {

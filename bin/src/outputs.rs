@@ -43,6 +43,7 @@ pub(crate) fn absolute(path: &[u8], cwd: Option<&CStr>) -> Vec<u8> {
 }
 
 /// Saves all outputs; says whether every one that is there was saved.
+#[inline(never)]
 pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_>) -> bool {
     let mut all = true;
     // Made for the first artifact, and kept for the next.

@@ -62,8 +62,7 @@ pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
         Ok(folder) => folder,
         Err(error) => return console.fatal(&error),
     };
-    let code = supervise(console, &shared, &folder, command, role, &inherited).unwrap_or_else(|error| console.fatal(&error));
-    leave(console, &folder, code)
+    supervise(console, &shared, &folder, command, role, &inherited).unwrap_or_else(|error| leave(console, &folder, console.fatal(&error)))
 }
 
 /// Ends a run whose arguments are wrong: somebody may wait for its exit code.
@@ -99,7 +98,7 @@ pub(crate) fn grace_ms() -> u64 {
     text.and_then(|text| exit::parse_decimal(text.trim_ascii())).unwrap_or(DEFAULT_GRACE_S).saturating_mul(1_000)
 }
 
-/// Feeds the machine until it is done; gives the exit code.
+/// Feeds the machine until it is done, and leaves the exit code.
 ///
 /// # Errors
 /// What keeps the machine from being fed at all.
@@ -169,7 +168,9 @@ fn supervise(
                     let all = run.template.is_none_or(|template| outputs::save(console, shared, &template));
                     run.tell(Event::Saved { all });
                 }
-                Action::Finish(code) => return Ok(code),
+                // With everything still open: to close the inotify descriptor can take the kernel ten milliseconds (it waits for a grace period of
+                // its own), and somebody waits for this file.
+                Action::Finish(code) => return Ok(leave(console, folder, code)),
             }
         }
         // Only now, so that no signal is still on its way to a process id that is free again.
@@ -235,6 +236,7 @@ impl<'a> Run<'a> {
     }
 
     /// Reads the template; what it asks for.
+    #[inline(never)]
     fn plan(&mut self, document: &'a OnceCell<Vec<u8>>) -> Result<Plan, Error> {
         let mut plan =
             Plan { has_dependencies: false, is_sidecar: false, saves_outputs: false, attempts: 1, retry_pause_ms: 0, grace_ms: grace_ms() };
@@ -269,6 +271,7 @@ impl<'a> Run<'a> {
         Ok(plan)
     }
 
+    #[inline(never)]
     fn begin_to_wait(&mut self, gate: Gate) {
         let what: &[u8] = match gate {
             Gate::Ready => {
@@ -294,6 +297,7 @@ impl<'a> Run<'a> {
         self.look();
     }
 
+    #[inline(never)]
     fn spawn(&mut self, path: &CStr, argv: &Argv<'_>, inherited: &Inherited) {
         match child::spawn(self.console, path, argv, self.captures, inherited) {
             Err(error) => self.fail(&error),
@@ -372,6 +376,7 @@ impl<'a> Run<'a> {
     }
 
     /// Waits for the next event of any kind and takes it in.
+    #[inline(never)]
     fn wait(&mut self) {
         let now_ms = console::monotonic_ms();
         let times = [self.machine.deadline_ms(), self.look_at_ms, self.watch.look_at_ms(now_ms)];

@@ -4,9 +4,11 @@
 #![allow(unsafe_code, reason = "the one file that may")]
 
 use core::alloc::{GlobalAlloc, Layout};
+use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char, c_int, c_long, c_void};
 use core::marker::PhantomData;
 use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use emissary_deflate::Deflater;
@@ -32,8 +34,11 @@ extern "C" fn main(argc: c_int, argv: *const *const c_char) -> c_int {
     c_int::from(crate::start(&args))
 }
 
-/// An allocator that gives every allocation pages of its own: a template, a compressor's state, the text of an error. Once a main container's
-/// command has started and its outputs are taken none is made, unless something is to be said. Memory that is not touched is not there.
+/// An allocator for a process that allocates little: what is small comes from one arena, one behind the other, and what is large (a template, a
+/// compressor's state) has pages of its own by mmap. Once a main container's command has started and its outputs are taken nothing is allocated, unless
+/// something is to be said. Memory that is not touched is not there.
+///
+/// Only the last piece of the arena can be given back or grow in place. Others stay taken; where none is left there are still pages.
 pub(crate) struct Pages;
 
 #[cfg(not(test))]
@@ -43,38 +48,110 @@ static PAGES: Pages = Pages;
 /// Smallest page of any architecture. The kernel rounds lengths up to its own.
 const PAGE_BYTES: usize = 4096;
 
+/// Bytes of the arena, and of the largest piece of it.
+const ARENA_BYTES: usize = 8 * 1024;
+const SMALL_BYTES: usize = 1024;
+
+#[repr(align(16))]
+struct Arena(UnsafeCell<[u8; ARENA_BYTES]>);
+
+// SAFETY: a piece is handed out to one owner at a time, by the exchange of `TAKEN`.
+unsafe impl Sync for Arena {}
+
+static ARENA: Arena = Arena(UnsafeCell::new([0; ARENA_BYTES]));
+/// Bytes of the arena that are taken.
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+
 const fn whole_pages(bytes: usize) -> usize {
     bytes.saturating_add(PAGE_BYTES - 1) & !(PAGE_BYTES - 1)
 }
 
-// SAFETY: mmap gives memory that nothing else uses, aligned to a page, until munmap; larger alignments are refused.
+/// Pieces are multiples of 16 bytes, so that all are aligned to that.
+const fn piece(bytes: usize) -> usize {
+    bytes.saturating_add(15) & !15
+}
+
+/// Where in the arena an address lies.
+fn in_arena(at: *mut u8) -> Option<usize> {
+    let offset = at.addr().wrapping_sub(ARENA.0.get().addr());
+    (offset < ARENA_BYTES).then_some(offset)
+}
+
+/// Moves the end of what is taken, if it is where it is thought to be.
+fn moves(from: usize, to: usize) -> bool {
+    to <= ARENA_BYTES && TAKEN.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+}
+
+fn map(bytes: usize) -> *mut u8 {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that is in use.
+    let at = unsafe { libc::mmap(ptr::null_mut(), whole_pages(bytes), protection, flags, -1, 0) };
+    if at == libc::MAP_FAILED { ptr::null_mut() } else { at.cast() }
+}
+
+// SAFETY: a piece of the arena is nobody else's until it is given back, and aligned to 16; mmap gives memory that nothing else uses, aligned to a
+// page, until munmap; larger alignments are refused.
 unsafe impl GlobalAlloc for Pages {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.align() > PAGE_BYTES {
             return ptr::null_mut();
         }
-        let protection = libc::PROT_READ | libc::PROT_WRITE;
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-        // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that is in use.
-        let at = unsafe { libc::mmap(ptr::null_mut(), whole_pages(layout.size()), protection, flags, -1, 0) };
-        if at == libc::MAP_FAILED { ptr::null_mut() } else { at.cast() }
+        if layout.size() <= SMALL_BYTES && layout.align() <= 16 {
+            let taken = TAKEN.load(Ordering::Relaxed);
+            // Another thread that was faster is no reason to try again: there are pages.
+            if moves(taken, taken + piece(layout.size())) {
+                // SAFETY: within the arena, as `moves` has checked.
+                return unsafe { ARENA.0.get().cast::<u8>().add(taken) };
+            }
+        }
+        map(layout.size())
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise is passed on; fresh pages are zero.
-        unsafe { self.alloc(layout) }
+        // SAFETY: the caller's promise is passed on.
+        let at = unsafe { self.alloc(layout) };
+        // Fresh pages are zero.
+        if !at.is_null() && in_arena(at).is_some() {
+            // SAFETY: `alloc` has just given so many bytes.
+            unsafe { at.write_bytes(0, layout.size()) };
+        }
+        at
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: the caller says that `at` came from `alloc` with this layout.
-        unsafe { libc::munmap(at.cast(), whole_pages(layout.size())) };
+        match in_arena(at) {
+            Some(offset) => {
+                moves(offset + piece(layout.size()), offset);
+            }
+            // SAFETY: the caller says that `at` came from `alloc` with this layout, and it is no part of the arena.
+            None => unsafe {
+                libc::munmap(at.cast(), whole_pages(layout.size()));
+            },
+        }
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        if let Some(offset) = in_arena(at) {
+            let (old, new) = (piece(layout.size()), piece(new_size));
+            if old == new || new_size <= SMALL_BYTES && moves(offset + old, offset + new) {
+                return at;
+            }
+            // SAFETY: the alignment is the old one, and the caller says that the size is no larger than it may be.
+            let layout_now = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+            // SAFETY: as above; a size of zero never gets here (GlobalAlloc::realloc).
+            let now = unsafe { self.alloc(layout_now) };
+            if !now.is_null() {
+                // SAFETY: both are at least that long, and different pieces.
+                unsafe { ptr::copy_nonoverlapping(at, now, layout.size().min(new_size)) };
+                moves(offset + old, offset);
+            }
+            return now;
+        }
         if whole_pages(layout.size()) == whole_pages(new_size) {
             return at;
         }
-        // SAFETY: the caller says that `at` came from `alloc` with this layout.
+        // SAFETY: the caller says that `at` came from `alloc` with this layout, and it is no part of the arena.
         let at = unsafe { libc::mremap(at.cast(), whole_pages(layout.size()), whole_pages(new_size), libc::MREMAP_MAYMOVE) };
         if at == libc::MAP_FAILED { ptr::null_mut() } else { at.cast() }
     }
@@ -218,7 +295,7 @@ struct Child {
 }
 
 /// Bytes of the stack on which the child runs until execve. It calls nothing deep.
-const CHILD_STACK_BYTES: usize = 16 * 1024;
+const CHILD_STACK_BYTES: usize = 8 * 1024;
 
 #[repr(align(16))]
 struct ChildStack(#[allow(dead_code, reason = "only its address is used")] [core::mem::MaybeUninit<u8>; CHILD_STACK_BYTES]);
@@ -229,6 +306,7 @@ struct ChildStack(#[allow(dead_code, reason = "only its address is used")] [core
 ///
 /// # Errors
 /// What execve(2) or a step before it gave, or what pipe(2) or clone(2) gave.
+#[inline(never)]
 pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<Pid, Errno> {
     // Its write end closes at execve; until then it carries the error number, on systems that emulate vfork too.
     let (failed, report) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;

@@ -108,6 +108,7 @@ impl<'a> Tee<'a> {
     }
 
     /// Takes what a new attempt's stdout and stderr are read from, where they are.
+    #[inline(never)]
     pub(crate) fn attach(&mut self, sources: [Option<Source>; 3]) {
         for (at, source) in sources.into_iter().enumerate() {
             let (source, is_terminal) = match source {
@@ -149,6 +150,7 @@ impl<'a> Tee<'a> {
     }
 
     /// Moves what is there. Says whether it moved anything.
+    #[inline(never)]
     pub(crate) fn pump(&mut self) -> bool {
         let mut moved = false;
         for at in 0..self.streams.len() {
@@ -224,6 +226,7 @@ impl<'a> Tee<'a> {
     }
 
     /// The command is gone: what is in the pipes now is the last that is waited for, whoever else holds them open.
+    #[inline(never)]
     pub(crate) fn begin_drain(&mut self) {
         for stream in self.streams.iter_mut().flatten() {
             let left = match &stream.source {

@@ -31,6 +31,7 @@ impl Terminal {
     ///
     /// # Errors
     /// What the system says, for example where `/dev/pts` is not mounted.
+    #[inline(never)]
     pub(crate) fn open() -> Result<(Self, OwnedFd), Error> {
         let error = |errno| Error::new("make a", b"pseudo-terminal", errno);
         let stdin = rustix::stdio::stdin();

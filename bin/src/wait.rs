@@ -49,6 +49,7 @@ pub(crate) fn wait(common: &Common<'_>, flags: &Wait) -> u8 {
 }
 
 /// Milliseconds on the monotonic clock at which the containers are to end, if ever.
+#[inline(never)]
 fn deadline_ms(flags: &Wait) -> Result<Option<u64>, Error> {
     let now_ms = console::monotonic_ms();
     let timeout = flags.timeout_ms.map(|timeout_ms| now_ms.saturating_add(timeout_ms));
@@ -80,6 +81,7 @@ struct Log {
     offset: u64,
 }
 
+#[inline(never)]
 fn wait_and_report(common: &Common<'_>, flags: &Wait) -> Result<u8, Error> {
     let console = common.console;
     let deadline_ms = deadline_ms(flags)?;
@@ -157,6 +159,7 @@ fn wait_and_report(common: &Common<'_>, flags: &Wait) -> Result<u8, Error> {
 }
 
 /// The containers to wait for, their folders made and watched.
+#[inline(never)]
 fn mains(shared: &Shared<'_>, template: &Template<'_>, watch: &mut Watch, follow: bool) -> Result<Vec<Main>, Error> {
     let mut mains = Vec::new();
     let mut add = |name: &[u8]| -> Result<(), Error> {
@@ -193,6 +196,7 @@ fn leave(console: Console, mains: &[Main], signal: Signal) {
 }
 
 /// Writes the report to stdout; a request to end ends it.
+#[inline(never)]
 fn print(signals: &Signals, mut text: &[u8]) -> Result<(), Error> {
     let error = |errno| Error::new("write the report to", b"stdout", errno);
     let outlet = Outlet::new(rustix::stdio::stdout());
@@ -330,6 +334,7 @@ fn text(string: Str<'_>) -> Vec<u8> {
 }
 
 /// Where an output is: a folder of ours or a mount, and the path below it, which other containers may have filled with links.
+#[inline(never)]
 fn locate(shared: &Shared<'_>, template: &Template<'_>, path: Str<'_>, file: fn(&[u8]) -> File<'_>) -> Option<(CString, Vec<u8>)> {
     let (mut room, mut other) = ([0; PATH_BYTES], [0; PATH_BYTES]);
     let path = outputs::decode(path, &mut room).ok()?.to_bytes();
@@ -351,6 +356,7 @@ fn parts(below: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The whole report as text.
+#[inline(never)]
 fn report(console: Console, shared: &Shared<'_>, template: &Template<'_>, mains: &[Main], exit_code: u8, json: bool) -> Vec<u8> {
     let parameters: Vec<Found> = template
         .output_parameters()

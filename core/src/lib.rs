@@ -18,6 +18,7 @@
 //! | room | in | out |
 //! |---|---|---|
 //! | [`limits`] | – | every capacity, with its reason |
+//! | [`words`] | a word | its place in a list |
 //! | [`buf`] | pieces of text | a filled part of a caller's buffer, or [`buf::Full`] |
 //! | [`layout`] | layout, container name, output path | path of a protocol file |
 //! | [`json`], [`template`] | JSON bytes | a borrowed view, lists of any length |
@@ -58,6 +59,7 @@ extern crate std;
 pub mod limits;
 
 pub mod buf;
+pub mod words;
 
 pub mod layout;
 

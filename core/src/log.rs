@@ -6,6 +6,7 @@
 use crate::buf::Writer;
 use crate::json;
 use crate::time;
+use crate::words::Words;
 
 /// How much a line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,10 +25,8 @@ impl Level {
     /// A level by its name, in either case.
     #[must_use]
     pub fn parse(name: &[u8]) -> Option<Self> {
-        [(&b"debug"[..], Self::Debug), (b"info", Self::Info), (b"warn", Self::Warn), (b"warning", Self::Warn), (b"error", Self::Error)]
-            .into_iter()
-            .find(|(known, _)| name.eq_ignore_ascii_case(known))
-            .map(|(_, level)| level)
+        let levels = [Self::Debug, Self::Info, Self::Warn, Self::Warn, Self::Error];
+        Words("debug info warn warning error").place_in_any_case(name).and_then(|at| levels.get(at).copied())
     }
 
     const fn slog_name(self) -> &'static str {
@@ -64,12 +63,7 @@ impl Format {
     /// `text` or `json`, as `--log-format` takes them, or `plain`.
     #[must_use]
     pub fn parse(name: &[u8]) -> Option<Self> {
-        match name {
-            b"text" => Some(Self::Text),
-            b"json" => Some(Self::Json),
-            b"plain" => Some(Self::Plain),
-            _ => None,
-        }
+        Words("text json plain").place(name).and_then(|at| [Self::Text, Self::Json, Self::Plain].get(at).copied())
     }
 }
 

@@ -7,6 +7,7 @@
 
 use crate::buf::{Writer, display_by_describe};
 use crate::limits;
+use crate::words::Words;
 
 /// A signal that Linux can deliver: 1 to 64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,13 +63,14 @@ impl SignalError {
 display_by_describe!(SignalError);
 
 /// Names in order of their numbers, from 1.
-const NAMES: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM", "STKFLT", "CHLD",
-    "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
-];
+const NAMES: Words = Words(
+    "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO \
+     PWR SYS",
+);
 
-/// Further names for the same numbers.
-const ALIASES: [(&str, u8); 4] = [("IOT", 6), ("CLD", 17), ("POLL", 29), ("UNUSED", 31)];
+/// Further names, and their numbers.
+const ALIASES: Words = Words("IOT CLD POLL UNUSED");
+const ALIASED: [u8; 4] = [6, 17, 29, 31];
 
 /// The first real-time signal, as glibc numbers them.
 const RTMIN: u8 = 34;
@@ -149,15 +151,11 @@ impl Signal {
             Some((prefix, rest)) if prefix.eq_ignore_ascii_case(b"SIG") => rest,
             _ => word,
         };
-        for (number, known) in (1_u8..).zip(NAMES) {
-            if name.eq_ignore_ascii_case(known.as_bytes()) {
-                return Ok(Self(number));
-            }
+        if let Some(at) = NAMES.place_in_any_case(name) {
+            return Self::new((at as u64).saturating_add(1)).ok_or(SignalError::OutOfRange);
         }
-        for (known, number) in ALIASES {
-            if name.eq_ignore_ascii_case(known.as_bytes()) {
-                return Ok(Self(number));
-            }
+        if let Some(&number) = ALIASES.place_in_any_case(name).and_then(|at| ALIASED.get(at)) {
+            return Ok(Self(number));
         }
         parse_realtime(name)
     }
@@ -165,8 +163,8 @@ impl Signal {
     /// Writes its name (`SIGTERM`, `SIGRTMIN+3`).
     pub fn describe(&self, out: &mut Writer<'_>) {
         out.text("SIG");
-        if let Some(name) = NAMES.get(usize::from(self.0.saturating_sub(1))) {
-            out.text(name);
+        if let Some(name) = NAMES.at(usize::from(self.0.saturating_sub(1))) {
+            out.bytes(name);
         } else {
             out.text("RTMIN");
             let offset = i64::from(self.0).saturating_sub(i64::from(RTMIN));

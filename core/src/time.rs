@@ -102,6 +102,7 @@ fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {
 ///
 /// # Errors
 /// [`TimeError::Malformed`] for text of another form, [`TimeError::OutOfRange`] for a date or time that does not exist.
+#[inline(never)]
 pub fn parse_rfc3339(text: &[u8]) -> Result<i64, TimeError> {
     let number = |range: core::ops::Range<usize>| {
         let offset = range.start;
