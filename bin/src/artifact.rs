@@ -353,7 +353,8 @@ impl Walk<'_> {
     fn file(&mut self, file: BorrowedFd<'_>, stat: &Stat) -> Result<(), Error> {
         let size_bytes = stat.st_size.unsigned_abs();
         self.header(Kind::Regular { size_bytes }, stat)?;
-        let is_sparse = stat.st_blocks.unsigned_abs().saturating_mul(512) < size_bytes;
+        #[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
+        let is_sparse = (stat.st_blocks as u64).saturating_mul(512) < size_bytes;
         let mut tells_holes = is_sparse;
         // Where we are, and up to where there is data.
         let (mut at, mut until) = (0, 0);

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::tools::{command, is_on_path, output, root, run};
+use crate::tools::{command, install, is_on_path, output, root, run};
 
 /// One target.
 pub(crate) struct Target {
@@ -21,7 +21,7 @@ pub(crate) struct Target {
 }
 
 /// All of them; the first is x86_64.
-pub(crate) const TARGETS: [Target; 5] = [
+pub(crate) const TARGETS: [Target; 6] = [
     Target { name: "x86_64-unknown-linux-musl", debian: "amd64", musl: "x86_64-linux-musl", qemu: "qemu-x86_64-static", unreached: &[] },
     Target { name: "aarch64-unknown-linux-musl", debian: "arm64", musl: "aarch64-linux-musl", qemu: "qemu-aarch64-static", unreached: &[] },
     Target {
@@ -31,6 +31,7 @@ pub(crate) const TARGETS: [Target; 5] = [
         qemu: "qemu-arm-static",
         unreached: &[],
     },
+    Target { name: "riscv64gc-unknown-linux-musl", debian: "riscv64", musl: "riscv64-linux-musl", qemu: "qemu-riscv64-static", unreached: &[] },
     Target {
         name: "powerpc64le-unknown-linux-musl",
         debian: "ppc64el",
@@ -58,7 +59,11 @@ impl Target {
                 return Ok(folder.clone());
             }
         }
-        self.unpack(&unpacked)?;
+        if let Err(error) = self.unpack(&unpacked) {
+            // Debian 12 has none for riscv64.
+            println!("{error:#}; compiling musl from Debian's source instead");
+            self.compile(&unpacked, &folder)?;
+        }
         if !folder.join("libc.a").is_file() {
             bail!("Debian's musl-dev for {} has no {}", self.debian, folder.join("libc.a").display());
         }
@@ -107,6 +112,83 @@ impl Target {
             .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
             .context("apt-get downloaded no package")?;
         run(command("dpkg-deb").arg("-x").arg(package).arg(into))
+    }
+
+    /// Fetches the source of Debian's musl and Debian's cross compiler, which is unpacked and not installed, and compiles what is linked: `libc.a` and
+    /// `crt1.o`. It takes no root.
+    fn compile(&self, into: &Path, folder: &Path) -> Result<()> {
+        let (arch, _) = self.musl.split_once('-').context("no architecture")?;
+        let gnu = format!("{arch}-linux-gnu");
+        for (program, package) in [("make", "make"), ("gcc", "gcc"), ("ar", "binutils")] {
+            if !is_on_path(program) {
+                install(&[package], &format!("{program} is missing, which compiles musl"))?;
+            }
+        }
+        // The cross compilers of a release have the version of its own.
+        let version = output(command("gcc").arg("-dumpversion"))?;
+        let host = output(command("gcc").arg("-print-multiarch"))?;
+        let (state, get, source) = (into.join("apt"), into.join("get"), into.join("source"));
+        for folder in [&state.join("lists/partial"), &state.join("cache/archives/partial"), &get, &source] {
+            std::fs::create_dir_all(folder)?;
+        }
+        // Our own list: the machine's may have no sources.
+        let release = std::fs::read_to_string("/etc/os-release")?;
+        let codename = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).context("this Debian has no code name")?;
+        let known = output(command("apt-get").args(["indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)", "Created-By: Packages"]))?;
+        let mirror = known
+            .lines()
+            .map(|line| line.split(' ').collect::<Vec<_>>())
+            .find_map(|words| (words.get(1..) == Some(&[codename, "main"])).then(|| words[0].to_string()))
+            .context("apt-get knows no mirror of this Debian (`apt-get update`)")?;
+        let signed = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
+        let list = state.join("sources.list");
+        std::fs::write(&list, format!("deb {signed} {mirror} {codename} main\ndeb-src {signed} {mirror} {codename} main\n"))?;
+        let apt = || {
+            let mut apt = command("apt-get");
+            apt.current_dir(&get).arg("-qq");
+            for option in [
+                format!("Dir::State::Lists={}", state.join("lists").display()),
+                format!("Dir::Cache={}", state.join("cache").display()),
+                format!("Dir::Etc::SourceList={}", list.display()),
+                "Dir::Etc::SourceParts=/dev/null".to_string(),
+                "APT::Sandbox::User=".to_string(),
+                "Debug::NoLocking=true".to_string(),
+                "Acquire::Languages=none".to_string(),
+            ] {
+                apt.args(["-o", &option]);
+            }
+            apt
+        };
+        run(apt().arg("update"))?;
+        run(apt().args(["source", "--download-only", "musl"]))?;
+        let compiler = [format!("gcc-{version}-{gnu}"), format!("cpp-{version}-{gnu}"), format!("binutils-{gnu}")];
+        run(apt().arg("download").args(&compiler))?;
+        let cross = into.join("cross");
+        for entry in std::fs::read_dir(&get)?.flatten() {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.ends_with(".deb") {
+                run(command("dpkg-deb").arg("-x").arg(path).arg(&cross))?;
+            } else if name.contains(".orig.tar") && !name.ends_with(".asc") {
+                run(command("tar").arg("-xf").arg(path).arg("-C").arg(&source).arg("--strip-components=1"))?;
+            }
+        }
+        // The unpacked assembler's own libraries.
+        let libraries = cross.join("usr/lib").join(host);
+        let compiler = cross.join("usr/bin").join(format!("{gnu}-gcc-{version}"));
+        let make = |program: &Path, args: &[&str]| {
+            let mut command = command(program);
+            command.current_dir(&source).env("LD_LIBRARY_PATH", &libraries).env("CC", &compiler).env("AR", "ar").env("RANLIB", "ranlib").args(args);
+            output(&mut command)
+        };
+        make(&source.join("configure"), &[&format!("--target={arch}"), "--disable-shared"])?;
+        make(Path::new("make"), &["-s", "-j2", "lib/libc.a", "lib/crt1.o"])?;
+        std::fs::create_dir_all(folder)?;
+        // The library last: it is what says that all is there.
+        for file in ["crt1.o", "libc.a"] {
+            std::fs::copy(source.join("lib").join(file), folder.join(file))?;
+        }
+        Ok(())
     }
 
     /// The program that runs a binary of this target here: nothing for our own, else an emulator.
