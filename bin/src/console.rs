@@ -83,16 +83,10 @@ pub(crate) fn write_all(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), rustix::
 
 /// Milliseconds since 1970.
 pub(crate) fn unix_ms() -> i64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-    #[allow(clippy::unnecessary_cast, reason = "32 bits on some targets")]
-    let milliseconds = now.tv_nsec as i64 / 1_000_000;
-    now.tv_sec.saturating_mul(1_000).saturating_add(milliseconds)
+    sys::clock_ms(sys::Clock::Realtime)
 }
 
 /// Milliseconds on a clock that does not go back.
 pub(crate) fn monotonic_ms() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    #[allow(clippy::unnecessary_cast, reason = "32 bits on some targets")]
-    let milliseconds = now.tv_nsec as i64 / 1_000_000;
-    now.tv_sec.saturating_mul(1_000).saturating_add(milliseconds).unsigned_abs()
+    sys::clock_ms(sys::Clock::Monotonic).unsigned_abs()
 }

@@ -38,8 +38,9 @@ fn each_quota(group: Group<'_>, found: &mut dyn FnMut(u32)) {
         };
         let quota = match group {
             Group::V2(_) => read(b"/cpu.max").and_then(|text| cpus::by_max(&text)),
-            Group::V1(_) => read(b"/cpu.cfs_quota_us")
-                .and_then(|quota| read(b"/cpu.cfs_period_us").and_then(|period| cpus::by_quota(&quota, &period))),
+            Group::V1(_) => {
+                read(b"/cpu.cfs_quota_us").and_then(|quota| read(b"/cpu.cfs_period_us").and_then(|period| cpus::by_quota(&quota, &period)))
+            }
         };
         if let Some(quota) = quota {
             found(quota);

@@ -117,16 +117,9 @@ pub(crate) struct Watch {
 }
 
 impl Watch {
-    /// A watch on nothing yet.
-    pub(crate) fn new(console: Console) -> Self {
-        match rustix::fs::inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
-            Ok(fd) => Self { fd: Some(fd), must_look: false, console },
-            Err(errno) => {
-                let mut watch = Self { fd: None, must_look: false, console };
-                watch.fall_back(&Error::new("watch", b"folders with inotify", errno));
-                watch
-            }
-        }
+    /// A watch on nothing, which costs nothing yet.
+    pub(crate) const fn new(console: Console) -> Self {
+        Self { fd: None, must_look: false, console }
     }
 
     fn fall_back(&mut self, error: &Error) {
@@ -138,6 +131,12 @@ impl Watch {
 
     /// Watches a folder; with `growth`, writes to its files count too. Gives the number of the watch, the same each time for one folder.
     pub(crate) fn add(&mut self, folder: &CStr, growth: bool) -> Option<i32> {
+        if self.fd.is_none() && !self.must_look {
+            match rustix::fs::inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
+                Ok(fd) => self.fd = Some(fd),
+                Err(errno) => self.fall_back(&Error::new("watch", b"folders with inotify", errno)),
+            }
+        }
         let fd = self.fd.as_ref()?;
         let mut flags = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
         if growth {

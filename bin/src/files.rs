@@ -312,9 +312,7 @@ impl Folder {
 
 /// A name that nobody else uses or foresees: containers that share a folder may have the same process id, the clock tells them apart.
 fn own_name(next: u64) -> Name {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    #[allow(clippy::unnecessary_cast, reason = "32 bits on some targets")]
-    let serial = (now.tv_nsec as u64).wrapping_add(next);
+    let serial = sys::clock(sys::Clock::Monotonic).1.unsigned_abs().wrapping_add(next);
     let mut name = Name([0; 256]);
     let pid = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
     Writer::new(&mut name.0).text(".emissary-").decimal(pid.into()).byte(b'-').decimal(serial);

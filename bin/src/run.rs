@@ -31,6 +31,13 @@ use crate::sys::{self, Argv};
 use crate::tee::{Kept, Tee};
 use crate::terminal::Terminal;
 
+/// Milliseconds for which our own folder is not watched: to close an inotify descriptor that watches something takes the kernel up to ten milliseconds (it
+/// waits for a grace period of its own), which a command that is done by then need not pay for.
+const UNWATCHED_MS: u64 = 20;
+
+/// Milliseconds after which a file that nobody was seen to write is taken to be complete.
+const SETTLED_MS: u64 = 100;
+
 /// Seconds between a SIGTERM and the SIGKILL after it where nothing else is said: Kubernetes' default.
 const DEFAULT_GRACE_S: u64 = 30;
 
@@ -119,6 +126,7 @@ fn supervise(
     let added = arguments::read(folder, command.len())?;
     let argv = added.vector(command);
     let document = OnceCell::new();
+    let began_ms = console::monotonic_ms();
     let mut found = CString::default();
     let mut run = Run {
         console,
@@ -139,11 +147,11 @@ fn supervise(
         child: None,
         is_draining: false,
         reap_is_due: false,
-        began_ms: console::monotonic_ms(),
+        began_ms,
+        watch_at_ms: Some(began_ms.saturating_add(UNWATCHED_MS)),
         look_at_ms: None,
         exit_codes: ExitCodes::default(),
     };
-    run.watch(shared.layout.container);
     run.tell(Event::Begin);
     loop {
         while let Some(action) = run.machine.poll_action() {
@@ -168,8 +176,7 @@ fn supervise(
                     let all = run.template.is_none_or(|template| outputs::save(console, shared, &template));
                     run.tell(Event::Saved { all });
                 }
-                // With everything still open: to close the inotify descriptor can take the kernel ten milliseconds (it waits for a grace period of
-                // its own), and somebody waits for this file.
+                // With everything still open, which takes a while to close (see `UNWATCHED_MS`): somebody waits for this file.
                 Action::Finish(code) => return Ok(leave(console, folder, code)),
             }
         }
@@ -201,6 +208,8 @@ struct Run<'a> {
     is_draining: bool,
     reap_is_due: bool,
     began_ms: u64,
+    /// When to begin to watch our own folder, where that is still to come.
+    watch_at_ms: Option<u64>,
     /// When to look at files again although nothing changed.
     look_at_ms: Option<u64>,
     exit_codes: ExitCodes,
@@ -222,6 +231,17 @@ impl<'a> Run<'a> {
         let mut room = [0; PATH_BYTES];
         let path = self.shared.layout_of(container).path(File::Container, &mut room).ok()?;
         self.watch.add(path, false)
+    }
+
+    /// Begins to watch our own folder, unless that was done.
+    fn watch_own(&mut self) {
+        if self.watch_at_ms.take().is_some() {
+            self.watch(self.shared.layout.container);
+            // It may be half written. Who closes it now is seen; one that was closed before is complete after a moment.
+            if self.folder.has(layout::base_name(File::Signal)) {
+                self.look_again_in(SETTLED_MS);
+            }
+        }
     }
 
     /// Makes the folders of other containers, where they are missing, and watches them.
@@ -273,6 +293,7 @@ impl<'a> Run<'a> {
 
     #[inline(never)]
     fn begin_to_wait(&mut self, gate: Gate) {
+        self.watch_own();
         let what: &[u8] = match gate {
             Gate::Ready => {
                 let mut room = [0; PATH_BYTES];
@@ -379,7 +400,7 @@ impl<'a> Run<'a> {
     #[inline(never)]
     fn wait(&mut self) {
         let now_ms = console::monotonic_ms();
-        let times = [self.machine.deadline_ms(), self.look_at_ms, self.watch.look_at_ms(now_ms)];
+        let times = [self.machine.deadline_ms(), self.look_at_ms, self.watch.look_at_ms(now_ms), self.watch_at_ms];
         let mut set = PollSet::new(self.signals);
         if let Some(fd) = self.watch.as_fd() {
             set.push(fd, PollFlags::IN);
@@ -402,6 +423,9 @@ impl<'a> Run<'a> {
             }
         }
         self.tell(Event::Tick);
+        if self.watch_at_ms.is_some_and(|at| at <= console::monotonic_ms()) {
+            self.watch_own();
+        }
         let change = self.watch.take();
         if change.is_some() || self.look_at_ms.is_some_and(|at| at <= console::monotonic_ms()) {
             self.exit_codes.closed.add(change.unwrap_or_default());

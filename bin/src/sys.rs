@@ -418,6 +418,43 @@ pub(crate) fn execute(path: &CStr, argv: &Argv<'_>) -> Errno {
     last_errno()
 }
 
+/// A clock of clock_gettime(2).
+#[derive(Clone, Copy)]
+pub(crate) enum Clock {
+    Realtime,
+    Monotonic,
+}
+
+/// A clock's time: seconds, and nanoseconds behind them.
+pub(crate) fn clock(clock: Clock) -> (i64, i64) {
+    // The C library has its own way to the kernel's page; rustix would bring another. Where a word has 32 bits the libc crate still has the time in one.
+    #[cfg(target_pointer_width = "64")]
+    {
+        let id = match clock {
+            Clock::Realtime => libc::CLOCK_REALTIME,
+            Clock::Monotonic => libc::CLOCK_MONOTONIC,
+        };
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the pointer is to a timespec of ours; both clocks are always there.
+        unsafe { libc::clock_gettime(id, &raw mut now) };
+        (now.tv_sec, now.tv_nsec)
+    }
+    #[cfg(not(target_pointer_width = "64"))]
+    {
+        let now = rustix::time::clock_gettime(match clock {
+            Clock::Realtime => rustix::time::ClockId::Realtime,
+            Clock::Monotonic => rustix::time::ClockId::Monotonic,
+        });
+        (now.tv_sec, now.tv_nsec.into())
+    }
+}
+
+/// The same in milliseconds.
+pub(crate) fn clock_ms(which: Clock) -> i64 {
+    let (seconds, nanoseconds) = clock(which);
+    seconds.saturating_mul(1_000).saturating_add(nanoseconds / 1_000_000)
+}
+
 /// Starts a thread that runs `work`, which does not end: the process's end ends it. It has our signal mask, under which every signal is blocked.
 ///
 /// # Errors

@@ -259,7 +259,11 @@ impl Header {
             if length == 0 {
                 while rest >= 3 {
                     let now = rest.min(138);
-                    if now <= 10 { header.push(17, now - 3) } else { header.push(18, now - 11) }
+                    if now <= 10 {
+                        header.push(17, now - 3)
+                    } else {
+                        header.push(18, now - 11)
+                    }
                     rest -= now;
                 }
             } else if rest >= 4 {
@@ -362,7 +366,9 @@ mod tests {
         // RFC 1951, section 3.2.6: literals from 00110000 and 110010000, lengths from 0000000 and 11000000; bits go out reversed.
         let mut code = Code::<288>::new();
         code.set_fixed_literals();
-        for (symbol, value, length) in [(0, 0b0011_0000_u16, 8), (144, 0b1_1001_0000, 9), (256, 0, 7), (279, 0b001_0111, 7), (280, 0b1100_0000, 8)] {
+        for (symbol, value, length) in
+            [(0, 0b0011_0000_u16, 8), (144, 0b1_1001_0000, 9), (256, 0, 7), (279, 0b001_0111, 7), (280, 0b1100_0000, 8)]
+        {
             assert_eq!(code.code(symbol), (u32::from(value.reverse_bits() >> (16 - length)), length));
         }
     }

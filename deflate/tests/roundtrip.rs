@@ -1,6 +1,8 @@
 //! Whatever is compressed, in chunks of whatever length, flate2 gives back; and what must be small is.
 
-use emissary_deflate::{CHUNK_BYTES, DEFAULT_LEVEL, Deflater, END, INPUT_BYTES, Input, OUT_BYTES, STORED_BYTES, WINDOW_BYTES, stored_header};
+use emissary_deflate::{
+    CHUNK_BYTES, DEFAULT_LEVEL, Deflater, END, INPUT_BYTES, Input, OUT_BYTES, STORED_BYTES, WINDOW_BYTES, stored_header,
+};
 use proptest::prelude::*;
 use std::io::Read as _;
 

@@ -11,9 +11,9 @@ use emissary_core::ready::{self, Readiness};
 use emissary_core::signal::Signal;
 use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
 use emissary_core::template::Template;
+use emissary_core::{exit, gzip as framing, json, tar as headers, time};
 use emissary_deflate::crc::{self, Crc};
 use emissary_deflate::{CHUNK_BYTES, Deflater, END, INPUT_BYTES, Input, OUT_BYTES, STORED_BYTES, WINDOW_BYTES, stored_header};
-use emissary_core::{exit, gzip as framing, json, tar as headers, time};
 use serde_json::Value;
 
 /// Takes numbers off the front of the fuzzer's bytes; zeros once they are used up.

@@ -61,7 +61,9 @@ pub(crate) fn bench() -> Result<()> {
         ("emissary, capturing".into(), 0, Box::new(|args| emissary("flat", &[&["--"], args].concat()))),
     ];
     for name in ["tini", "dumb-init", "catatonit"] {
-        if let Some(path) = std::env::var_os("PATH").and_then(|path| std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file())) {
+        if let Some(path) = std::env::var_os("PATH")
+            .and_then(|path| std::env::split_paths(&path).map(|folder| folder.join(name)).find(|path| path.is_file()))
+        {
             let bytes = fs::metadata(&path)?.len();
             wraps.push((
                 format!("{name} ({})", if is_static(&path)? { "static" } else { "dynamic" }),
@@ -163,7 +165,8 @@ pub(crate) fn archive() -> Result<()> {
     println!("| corpus | CPUs | | MB/s | × `tar \\| gzip -6` | ratio | memory, kB |\n|---|---|---|---|---|---|---|");
     for (name, path) in &corpora {
         for cpus in 1..=cpus {
-            let mut runs: Vec<(&str, Vec<Option<Saved>>)> = vec![("emissary", vec![]), ("tar | gzip -6", vec![]), ("tar | pigz -6", vec![])];
+            let mut runs: Vec<(&str, Vec<Option<Saved>>)> =
+                vec![("emissary", vec![]), ("tar | gzip -6", vec![]), ("tar | pigz -6", vec![])];
             runs.retain(|(name, _)| !name.contains("pigz") || is_on_path("pigz"));
             for _ in 0..ARCHIVE_ROUNDS {
                 for (peer, saved) in &mut runs {
@@ -263,8 +266,12 @@ fn piped(words: &str, path: &Path, cpus: usize) -> Result<Option<Saved>> {
     let (parent, name) = (path.parent().context("no parent")?, path.file_name().context("no name")?);
     let packer: Vec<&str> = words.split(" | ").nth(1).context("no packer")?.split(' ').collect();
     let began = Instant::now();
-    let mut tar =
-        Command::new("taskset").args(["-c", &affinity(cpus), "tar", "-cf", "-", "-C"]).arg(parent).arg(name).stdout(Stdio::piped()).spawn()?;
+    let mut tar = Command::new("taskset")
+        .args(["-c", &affinity(cpus), "tar", "-cf", "-", "-C"])
+        .arg(parent)
+        .arg(name)
+        .stdout(Stdio::piped())
+        .spawn()?;
     let mut pack = Command::new("taskset")
         .args(["-c", &affinity(cpus)])
         .args(packer)

@@ -10,8 +10,8 @@ use std::sync::LazyLock;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::build;
 use crate::tools::{command, is_on_path, output, run};
+use crate::{build, image};
 
 /// Image with the emissary and the worker. Runs may overlap; each has its own.
 static IMAGE: LazyLock<String> = LazyLock::new(|| format!("emissary-test:{}", std::process::id()));
@@ -40,6 +40,88 @@ pub(crate) fn test(binary: &Path) -> Result<()> {
     });
     run(command("docker").args(["rmi", "--force", &IMAGE]).stdout(Stdio::null()))?;
     result
+}
+
+/// The image with users, /tmp and certificates: what a program without a distribution asks for is there, and nothing but it can be written.
+pub(crate) fn test_base() -> Result<()> {
+    let image = image::base()?;
+    let result = (|| {
+        let volume = volume_folder()?;
+        let mut docker = command("docker");
+        docker.args(["run", "--rm"]).args(hardened(volume.path(), 65_532, None)).args(["--tmpfs", "/tmp"]);
+        docker.args(["--env", "EMISSARY_DIR=/var/run/argo", &image, "--", "/emissary", "version"]);
+        succeed("base", &docker.output()?, 0)?;
+        let left = std::fs::read_to_string(volume.path().join("stdout"))?;
+        ensure!(left == format!("emissary {}\n", env!("CARGO_PKG_VERSION")), "the command's output is {left:?}");
+        // The files themselves, as a tar of the image has them.
+        let made = output(command("docker").args(["create", &image]))?;
+        let tar = command("docker").args(["export", &made]).output()?;
+        output(command("docker").args(["rm", &made]))?;
+        let mut archive = tar::Archive::new(&tar.stdout[..]);
+        let mut found = std::collections::BTreeMap::new();
+        for entry in archive.entries()? {
+            let entry = entry?;
+            found.insert(entry.path()?.display().to_string(), entry.header().mode()? & 0o7777);
+        }
+        for (path, mode) in [
+            ("etc/passwd", 0o644),
+            ("etc/group", 0o644),
+            ("etc/ssl/certs/ca-certificates.crt", 0o644),
+            ("tmp/", 0o1777),
+            ("emissary", 0o755),
+        ] {
+            ensure!(found.get(path) == Some(&mode), "{path} has mode {:?}, not {mode}", found.get(path));
+        }
+        Ok(())
+    })();
+    run(command("docker").args(["rmi", "--force", &image]).stdout(Stdio::null()))?;
+    result
+}
+
+/// The executor image over a stand-in for Argo's own: our `argoexec` is what runs, init puts it on the volume, and what is the full one's goes there.
+pub(crate) fn test_executor(binary: &Path) -> Result<()> {
+    let (upstream, executor) = (format!("emissary-upstream:{}", std::process::id()), format!("emissary-executor:{}", std::process::id()));
+    let context = tempfile::tempdir()?;
+    std::fs::create_dir(context.path().join("bin"))?;
+    std::fs::copy(build::example("stand_in")?, context.path().join("bin/argoexec"))?;
+    std::fs::write(context.path().join("Dockerfile"), "FROM scratch\nCOPY bin /bin\nENTRYPOINT [\"argoexec\"]\n")?;
+    output(command("docker").env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", &upstream]).arg(context.path()))?;
+    let context = tempfile::tempdir()?;
+    std::fs::copy(binary, context.path().join("emissary"))?;
+    let result = image::docker_build(&executor, "executor.Dockerfile", context.path(), &[&format!("UPSTREAM={upstream}")]).and_then(|()| {
+        let volume = volume_folder()?;
+        let argoexec = |uid: u32, args: &[&str]| {
+            let mut docker = command("docker");
+            docker.args(["run", "--rm"]).args(hardened(volume.path(), uid, None));
+            docker
+                .args(["--env", "ARGO_CONTAINER_NAME=main", "--env", "ARGO_TEMPLATE={}", "--entrypoint", "/bin/argoexec", &executor])
+                .args(args);
+            docker
+        };
+        // The full one's own subcommands, with all their arguments.
+        let delegated = argoexec(8_737, &["wait", "--loglevel", "info"]).output()?;
+        succeed("wait", &delegated, 0)?;
+        let said = String::from_utf8_lossy(&delegated.stdout).into_owned();
+        ensure!(said == "full executor: /bin/argoexec wait --loglevel info\n", "the full executor says {said:?}");
+        // Ours, as the pod's specification starts it.
+        succeed("version", &argoexec(8_737, &["emissary", "--loglevel", "info", "--", "/bin/argoexec-full", "hello"]).output()?, 0)?;
+        let code = std::fs::read_to_string(volume.path().join("ctr/main/exitcode"))?;
+        ensure!(code == "0", "the exit code is {code:?}");
+        Ok(())
+    });
+    for image in [&executor, &upstream] {
+        run(command("docker").args(["rmi", "--force", image]).stdout(Stdio::null()))?;
+    }
+    result
+}
+
+/// A volume that every user may write to.
+fn volume_folder() -> Result<tempfile::TempDir> {
+    let volume = tempfile::Builder::new().prefix("emissary-volume-").tempdir()?;
+    std::fs::set_permissions(volume.path(), Permissions::from_mode(0o777))?;
+    // As init leaves it.
+    std::fs::write(volume.path().join("template"), "{}")?;
+    Ok(volume)
 }
 
 /// `b` waits for `a`; the sidecar runs until both have ended.

@@ -4,7 +4,11 @@ mod bench;
 mod build;
 mod containers;
 mod demo;
+mod deny;
+mod dist;
 mod fuzz;
+mod image;
+mod reproduce;
 mod size;
 mod smoke;
 mod targets;
@@ -22,6 +26,11 @@ cargo xtask COMMAND
                                --all, every target, each tried under qemu-user where it is not the host's
   size [--target T]            where the binary's bytes are: by section, by crate, the largest functions
   bench [archive]              beside peers in the same run: start cost and memory; or the speed, size and memory of archives
+  image [--all | --base]       an OCI image archive in dist/, of the host's architecture or of all, loaded and checked; --base, a Docker
+                               image with users, /tmp and certificates
+  dist [--all]                 what is published: archives with binary, man page, licences, bill of materials; the image; sums
+  reproduce                    builds once more, elsewhere and as somebody else, and compares the bytes
+  deny                         licences, sources, duplicates and advisories of every crate
   demo [--docker]              plays a pod on this machine: init, main, wait; with --docker as containers of a FROM scratch image
   test                         everything: unit, golden, black-box, scenario and container tests, core on bare metal
   fuzz [--seconds N] [TARGET]  the fuzz targets, each N seconds (20)
@@ -62,6 +71,16 @@ fn run() -> Result<()> {
                 Some(other) => bail!("no benchmark '{other}'\n\n{HELP}"),
             }
         }
+        Some("image") => {
+            let (all, base) = (args.contains("--all"), args.contains("--base"));
+            Box::new(move || if base { image::base().map(drop) } else { image::image(all).map(drop) })
+        }
+        Some("dist") => {
+            let all = args.contains("--all");
+            Box::new(move || dist::dist(all))
+        }
+        Some("reproduce") => Box::new(reproduce::reproduce),
+        Some("deny") => Box::new(deny::deny),
         Some("demo") => {
             let docker = args.contains("--docker");
             Box::new(move || demo::demo(docker))

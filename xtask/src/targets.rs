@@ -14,6 +14,8 @@ pub(crate) struct Target {
     debian: &'static str,
     /// Folder of Debian's musl below `/usr/lib`.
     musl: &'static str,
+    /// Architecture and variant in an image's platform (image-spec; Go's GOARCH and GOARM).
+    pub(crate) platform: (&'static str, Option<&'static str>),
     /// Its emulator.
     qemu: &'static str,
     /// Symbols of an unwinder that std names for it and nothing reaches.
@@ -22,24 +24,54 @@ pub(crate) struct Target {
 
 /// All of them; the first is x86_64.
 pub(crate) const TARGETS: [Target; 6] = [
-    Target { name: "x86_64-unknown-linux-musl", debian: "amd64", musl: "x86_64-linux-musl", qemu: "qemu-x86_64-static", unreached: &[] },
-    Target { name: "aarch64-unknown-linux-musl", debian: "arm64", musl: "aarch64-linux-musl", qemu: "qemu-aarch64-static", unreached: &[] },
+    Target {
+        name: "x86_64-unknown-linux-musl",
+        debian: "amd64",
+        platform: ("amd64", None),
+        musl: "x86_64-linux-musl",
+        qemu: "qemu-x86_64-static",
+        unreached: &[],
+    },
+    Target {
+        name: "aarch64-unknown-linux-musl",
+        debian: "arm64",
+        platform: ("arm64", Some("v8")),
+        musl: "aarch64-linux-musl",
+        qemu: "qemu-aarch64-static",
+        unreached: &[],
+    },
     Target {
         name: "armv7-unknown-linux-musleabihf",
         debian: "armhf",
+        platform: ("arm", Some("v7")),
         musl: "arm-linux-musleabihf",
         qemu: "qemu-arm-static",
         unreached: &[],
     },
-    Target { name: "riscv64gc-unknown-linux-musl", debian: "riscv64", musl: "riscv64-linux-musl", qemu: "qemu-riscv64-static", unreached: &[] },
+    Target {
+        name: "riscv64gc-unknown-linux-musl",
+        debian: "riscv64",
+        platform: ("riscv64", None),
+        musl: "riscv64-linux-musl",
+        qemu: "qemu-riscv64-static",
+        unreached: &[],
+    },
     Target {
         name: "powerpc64le-unknown-linux-musl",
         debian: "ppc64el",
+        platform: ("ppc64le", None),
         musl: "powerpc64le-linux-musl",
         qemu: "qemu-ppc64le-static",
         unreached: &["_Unwind_GetTextRelBase", "_Unwind_GetDataRelBase"],
     },
-    Target { name: "s390x-unknown-linux-musl", debian: "s390x", musl: "s390x-linux-musl", qemu: "qemu-s390x-static", unreached: &[] },
+    Target {
+        name: "s390x-unknown-linux-musl",
+        debian: "s390x",
+        platform: ("s390x", None),
+        musl: "s390x-linux-musl",
+        qemu: "qemu-s390x-static",
+        unreached: &[],
+    },
 ];
 
 impl Target {
@@ -134,7 +166,8 @@ impl Target {
         // Our own list: the machine's may have no sources.
         let release = std::fs::read_to_string("/etc/os-release")?;
         let codename = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).context("this Debian has no code name")?;
-        let known = output(command("apt-get").args(["indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)", "Created-By: Packages"]))?;
+        let known =
+            output(command("apt-get").args(["indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)", "Created-By: Packages"]))?;
         let mirror = known
             .lines()
             .map(|line| line.split(' ').collect::<Vec<_>>())
@@ -178,7 +211,13 @@ impl Target {
         let compiler = cross.join("usr/bin").join(format!("{gnu}-gcc-{version}"));
         let make = |program: &Path, args: &[&str]| {
             let mut command = command(program);
-            command.current_dir(&source).env("LD_LIBRARY_PATH", &libraries).env("CC", &compiler).env("AR", "ar").env("RANLIB", "ranlib").args(args);
+            command
+                .current_dir(&source)
+                .env("LD_LIBRARY_PATH", &libraries)
+                .env("CC", &compiler)
+                .env("AR", "ar")
+                .env("RANLIB", "ranlib")
+                .args(args);
             output(&mut command)
         };
         make(&source.join("configure"), &[&format!("--target={arch}"), "--disable-shared"])?;

@@ -20,8 +20,10 @@ pub(crate) fn test() -> Result<()> {
     tally.step("the README names every command", readme_names_commands());
     if containers::is_available() {
         tally.step("a pod of containers, PID namespaces shared and not", containers::test(&binary));
+        tally.step("the image with users, /tmp and certificates", containers::test_base());
+        tally.step("the executor image over a stand-in for Argo's", containers::test_executor(&binary));
     } else {
-        println!("skip  a pod of containers: Docker does not answer");
+        println!("skip  pods of containers and images: Docker does not answer");
     }
     let mut tests = command("cargo");
     tests.args(["test", "--locked", "--workspace", "--no-fail-fast"]).env("EMISSARY_BIN", &binary);

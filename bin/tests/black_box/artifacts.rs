@@ -111,9 +111,8 @@ fn holes_are_zeros_and_what_lies_between_them_is_kept() {
     }
     drop(file);
     for level in ["0", "4"] {
-        let template = format!(
-            r#"{{"outputs":{{"artifacts":[{{"name":"a","path":"$W/o","archive":{{"tar":{{"compressionLevel":{level}}}}}}}]}}}}"#
-        );
+        let template =
+            format!(r#"{{"outputs":{{"artifacts":[{{"name":"a","path":"$W/o","archive":{{"tar":{{"compressionLevel":{level}}}}}}}]}}}}"#);
         let pod = Pod::new().template(&template.replace("$W", pod.work.to_str().unwrap()));
         assert_eq!(pod.run(&["--", "true"]).status, 0);
         let folder = pod.shared.join("outputs/artifacts");
@@ -150,7 +149,10 @@ fn what_failed_leaves_nothing_to_the_next() {
     let template = r#"{"outputs":{"artifacts":[{"name":"a","path":"$W/large"},{"name":"b","path":"$W/o"}]}}"#;
     let pod = Pod::new().template(template);
     let rows = fill(&pod);
-    let mount = format!("mkdir {0}/outputs && mount -t tmpfs -o size=6m tmpfs {0}/outputs && \"$@\"; cp -r {0}/outputs {0}/kept", pod.shared.display());
+    let mount = format!(
+        "mkdir {0}/outputs && mount -t tmpfs -o size=6m tmpfs {0}/outputs && \"$@\"; cp -r {0}/outputs {0}/kept",
+        pod.shared.display()
+    );
     let pod = pod.via(&["unshare", "--mount", "sh", "-c", &mount, "sh"]);
     let outcome = pod.sh("head -c 20000000 /dev/urandom >$W/large");
     assert_eq!(pod.exit_code().as_deref(), Some("64"));

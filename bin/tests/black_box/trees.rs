@@ -230,7 +230,9 @@ fn a_device_and_a_path_past_every_limit() {
         rustix::fs::mkdirat(&folder, name, Mode::from_raw_mode(0o755)).unwrap();
         folder = rustix::fs::openat(&folder, name, rustix::fs::OFlags::PATH, Mode::empty()).unwrap();
     }
-    let has_device = rustix::fs::mknodat(CWD, pod.work.join("o/null"), FileType::CharacterDevice, Mode::from_raw_mode(0o600), rustix::fs::makedev(1, 3)).is_ok();
+    let has_device =
+        rustix::fs::mknodat(CWD, pod.work.join("o/null"), FileType::CharacterDevice, Mode::from_raw_mode(0o600), rustix::fs::makedev(1, 3))
+            .is_ok();
     let outcome = pod.run(&["--", "true"]);
     assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
     let names = pod.names(&pod.output("artifacts", "o.tgz"));
