@@ -320,8 +320,13 @@ impl<'a> Run<'a> {
 
     #[inline(never)]
     fn spawn(&mut self, path: &CStr, argv: &Argv<'_>, inherited: &Inherited) {
+        // A terminal takes memory of its own.
+        sys::command_runs(cfg!(feature = "strict-allocation") && !rustix::termios::isatty(rustix::stdio::stdin()));
         match child::spawn(self.console, path, argv, self.captures, inherited) {
-            Err(error) => self.fail(&error),
+            Err(error) => {
+                sys::command_runs(false);
+                self.fail(&error);
+            }
             Ok(started) => {
                 self.child = Some(started.pid);
                 self.is_draining = false;
@@ -361,6 +366,7 @@ impl<'a> Run<'a> {
     fn reap(&mut self) {
         self.reap_is_due = false;
         if let Some(code) = child::reap(self.child) {
+            sys::command_runs(false);
             self.child = None;
             let mut room = [0; 3];
             self.console.info(&[b"sub-process exited, exit code ", exit::digits(code, &mut room)]);

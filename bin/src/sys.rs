@@ -90,10 +90,33 @@ fn map(bytes: usize) -> *mut u8 {
     if at == libc::MAP_FAILED { ptr::null_mut() } else { at.cast() }
 }
 
+/// Whether a command runs, during which nothing is to be allocated.
+#[cfg(feature = "strict-allocation")]
+static RUNS: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
+
+/// Says that a command runs, or does no longer: with the feature `strict-allocation` any allocation in between ends the process.
+pub(crate) fn command_runs(runs: bool) {
+    #[cfg(feature = "strict-allocation")]
+    RUNS.store(runs, Ordering::Relaxed);
+    #[cfg(not(feature = "strict-allocation"))]
+    let _ = runs;
+}
+
+/// Ends the process where a command runs.
+#[inline(always)]
+fn expect_no_command() {
+    #[cfg(feature = "strict-allocation")]
+    if RUNS.load(Ordering::Relaxed) {
+        // SAFETY: ends the process; nothing is unwound.
+        unsafe { libc::abort() }
+    }
+}
+
 // SAFETY: a piece of the arena is nobody else's until it is given back, and aligned to 16; mmap gives memory that nothing else uses, aligned to a
 // page, until munmap; larger alignments are refused.
 unsafe impl GlobalAlloc for Pages {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        expect_no_command();
         if layout.align() > PAGE_BYTES {
             return ptr::null_mut();
         }
@@ -132,6 +155,7 @@ unsafe impl GlobalAlloc for Pages {
     }
 
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        expect_no_command();
         if let Some(offset) = in_arena(at) {
             let (old, new) = (piece(layout.size()), piece(new_size));
             if old == new || new_size <= SMALL_BYTES && moves(offset + old, offset + new) {

@@ -70,6 +70,8 @@ pub(crate) struct Tee<'a> {
     folder: &'a Folder,
     copies: [Copy; 3],
     streams: [Option<Stream>; 3],
+    /// Buffers for streams to come: none is made once a command runs.
+    buffers: [Vec<u8>; 3],
     copy_failed: bool,
 }
 
@@ -82,12 +84,17 @@ impl<'a> Tee<'a> {
     pub(crate) fn new(console: Console, folder: &'a Folder, kept: Kept) -> Self {
         let copy = |file| Copy { name: layout::base_name(file), file: None };
         let copies = [copy(File::Stdout), copy(File::Stderr), copy(File::Combined)];
-        let mut tee = Self { console, folder, copies, streams: [None, None, None], copy_failed: false };
+        let mut tee =
+            Self { console, folder, copies, streams: [None, None, None], buffers: [const { Vec::new() }; 3], copy_failed: false };
         let opened: &[usize] = match kept {
             Kept::Nothing => &[],
             Kept::Flat => &[STDOUT, STDERR],
             Kept::Pod => &[STDOUT, COMBINED],
         };
+        if kept != Kept::Nothing {
+            tee.buffers[STDOUT] = vec![0; BUFFER_BYTES];
+            tee.buffers[STDERR] = vec![0; BUFFER_BYTES];
+        }
         for &at in opened {
             match folder.append(tee.copies[at].name) {
                 Ok(file) => tee.copies[at].file = Some(file),
@@ -123,7 +130,10 @@ impl<'a> Tee<'a> {
                 _ => (rustix::stdio::stdin(), "terminal", [None, None]),
             };
             let was_open = self.streams[at].as_ref().is_none_or(|stream| stream.target_open);
-            let buffer = self.streams[at].take().map_or_else(|| vec![0; BUFFER_BYTES], |stream| stream.buffer);
+            let mut buffer = self.streams[at].take().map_or_else(|| core::mem::take(&mut self.buffers[at]), |stream| stream.buffer);
+            if buffer.is_empty() {
+                buffer = vec![0; BUFFER_BYTES];
+            }
             self.streams[at] = Some(Stream {
                 source: Some(source),
                 is_terminal,

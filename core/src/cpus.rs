@@ -37,7 +37,9 @@ pub fn by_max(text: &[u8]) -> Option<u32> {
 #[must_use]
 pub fn by_quota(quota: &[u8], period: &[u8]) -> Option<u32> {
     let number = |text: &[u8]| core::str::from_utf8(text.trim_ascii()).ok()?.parse::<u64>().ok().filter(|&number| number > 0);
-    let cpus = number(quota)?.div_ceil(number(period)?);
+    let (quota, period) = (number(quota)?, number(period)?);
+    // A part of a CPU counts as one. (`div_ceil` would bring the panic for a divisor of zero, which the compiler cannot rule out.)
+    let cpus = quota.saturating_sub(1).checked_div(period)?.saturating_add(1);
     Some(u32::try_from(cpus).unwrap_or(u32::MAX))
 }
 

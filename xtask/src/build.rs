@@ -75,6 +75,11 @@ pub(crate) fn with_symbols(target: Option<String>) -> Result<PathBuf> {
     Ok(compile(&target, &["--bin", "emissary"], &Variant::SYMBOLS)?.join("emissary"))
 }
 
+/// The host's binary that ends at once where memory is allocated while a command runs; gives its path.
+pub(crate) fn strict() -> Result<PathBuf> {
+    Ok(compile(&host_target()?, &["--bin", "emissary", "--features", "strict-allocation"], &Variant::STRICT)?.join("emissary"))
+}
+
 /// How a binary is built beside what its target asks for.
 struct Variant {
     /// Below `target/`: a folder of its own, so that other builds, which use other flags, do not throw it away.
@@ -86,6 +91,7 @@ struct Variant {
 
 impl Variant {
     const SHIPPED: Self = Self { folder: "static", flags: &[], strip: "symbols" };
+    const STRICT: Self = Self { folder: "strict", flags: &[], strip: "symbols" };
     const SYMBOLS: Self = Self { folder: "size", flags: &["-Csymbol-mangling-version=v0"], strip: "none" };
 }
 

@@ -17,6 +17,8 @@ pub(crate) fn test() -> Result<()> {
     let binary = build::build(None)?;
     let mut tally = Tally::default();
     tally.step("core compiles for bare metal without alloc", core_on_bare_metal());
+    tally.step("no function of core can panic", core_never_panics());
+    tally.step("nothing is allocated while a command runs", nothing_is_allocated_while_a_command_runs());
     tally.step("the README names every command", readme_names_commands());
     if containers::is_available() {
         tally.step("a pod of containers, PID namespaces shared and not", containers::test(&binary));
@@ -83,6 +85,63 @@ fn core_on_bare_metal() -> Result<()> {
     let mut cargo = build::cargo_with_source(&cargo, &rustc);
     cargo.args(["-Zbuild-std=core", "build", "--quiet", "--locked", "--release", "--package", "emissary-core", "--target", BARE_METAL]);
     run(cargo.arg("--target-dir").arg(root().join("target/bare-metal")))
+}
+
+/// No function of core can panic: built without link-time optimization, its objects would name what they call. It is built for speed there, so that the
+/// compiler proves what it can.
+fn core_never_panics() -> Result<()> {
+    let (cargo, rustc) = build::with_source("the source of the core library is missing (`rustup component add rust-src`)")?;
+    let folder = root().join("target/panics");
+    let mut cargo = build::cargo_with_source(&cargo, &rustc);
+    cargo.args(["-Zbuild-std=core", "build", "--quiet", "--locked", "--release", "--package", "emissary-core", "--target", BARE_METAL]);
+    cargo.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3").env("CARGO_PROFILE_RELEASE_STRIP", "none");
+    run(cargo.arg("--target-dir").arg(&folder))?;
+    let library = std::fs::read(folder.join(BARE_METAL).join("release/libemissary_core.rlib"))?;
+    let archive = object::read::archive::ArchiveFile::parse(&*library)?;
+    let (mut own, mut panics) = (0, Vec::new());
+    for member in archive.members() {
+        let Ok(file) = object::File::parse(member?.data(&*library)?) else { continue };
+        for symbol in object::Object::symbols(&file) {
+            let name = format!("{:#}", rustc_demangle::demangle(object::ObjectSymbol::name(&symbol)?));
+            own += usize::from(name.contains("emissary_core") && object::ObjectSymbol::is_definition(&symbol));
+            if name.contains("panic") || name.ends_with("_fail") {
+                panics.push(name);
+            }
+        }
+    }
+    if own < 50 {
+        bail!("the objects of core define {own} functions: nothing was looked at");
+    }
+    if !panics.is_empty() {
+        bail!("core can panic: {}", panics.join(", "));
+    }
+    Ok(())
+}
+
+/// While a command runs nothing is allocated: a binary that ends at once where it would be runs one with much output and a signal.
+fn nothing_is_allocated_while_a_command_runs() -> Result<()> {
+    let binary = build::strict()?;
+    let scratch = tempfile::tempdir()?;
+    std::fs::write(scratch.path().join("template"), "{}")?;
+    let run = |script: &str| {
+        let mut emissary = Command::new(&binary);
+        emissary.args(["--", "sh", "-c", script]).env("EMISSARY_DIR", scratch.path()).env("EMISSARY_LAYOUT", "flat").stdin(Stdio::null());
+        emissary.output()
+    };
+    // A file for a signal, orphans, more output than any buffer holds, and time to be idle in between.
+    let script = "trap 'echo caught' USR1; for i in $(seq 3000); do echo line $i of the output; done; echo USR1 >$EMISSARY_DIR/signal.new; \
+                  mv $EMISSARY_DIR/signal.new $EMISSARY_DIR/signal; (sleep 0.05 &) ; sleep 0.1; sleep 0.1; echo err >&2; exit 7";
+    let output = run(script)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    if output.status.code() != Some(7) || text.lines().count() != 3_001 || !text.contains("caught") {
+        bail!("ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    // The check can fail: a warning is text, and text is allocated.
+    let output = run("echo NONSENSE >$EMISSARY_DIR/signal; sleep 1")?;
+    if output.status.success() {
+        bail!("the strict binary does not notice an allocation");
+    }
+    Ok(())
 }
 
 /// A newcomer finds each command of `cargo xtask` in the README.
