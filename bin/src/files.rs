@@ -203,6 +203,11 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
+    /// Its descriptor.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
     /// The path of a file in it, for a message.
     pub(crate) fn path_of(&self, name: &CStr) -> Vec<u8> {
         [&self.path, &b"/"[..], name.to_bytes()].concat()
@@ -241,7 +246,7 @@ impl Folder {
     /// meanwhile is not lost.
     ///
     /// # Errors
-    /// A file that cannot be read or taken away, or that is no regular file (it is gone all the same).
+    /// A file that cannot be read or taken away, or that is no regular file. It is gone all the same, unless the cause may pass ([`is_passing`]).
     pub(crate) fn take<'b>(&self, name: &CStr, room: &'b mut [u8]) -> Result<Option<&'b [u8]>, Error> {
         let mut taken = own_name(0);
         let taken = loop {
@@ -255,6 +260,14 @@ impl Folder {
         };
         let taken = taken.as_c_str();
         let result = open_regular(self.fd.as_fd(), taken, OFlags::NOFOLLOW).and_then(|(file, _)| read_some(&file, room));
+        if let Err(errno) = result
+            && is_passing(errno)
+            // Back to where it was, unless another is there by now.
+            && rustix::fs::linkat(&self.fd, taken, &self.fd, name, AtFlags::empty()).is_ok()
+        {
+            let _ = rustix::fs::unlinkat(&self.fd, taken, AtFlags::empty());
+            return Err(self.error("read", name, errno));
+        }
         if rustix::fs::unlinkat(&self.fd, taken, AtFlags::empty()) == Err(Errno::ISDIR) {
             let _ = rustix::fs::unlinkat(&self.fd, taken, AtFlags::REMOVEDIR);
         }
@@ -308,6 +321,11 @@ impl Folder {
     pub(crate) fn open_log(&self, name: &CStr) -> Option<OwnedFd> {
         open_regular(self.fd.as_fd(), name, OFlags::NOFOLLOW).ok().map(|(file, _)| file)
     }
+}
+
+/// Whether a later attempt may go better: the cause lies in the machine's state, not in the file.
+pub(crate) const fn is_passing(errno: Errno) -> bool {
+    matches!(errno, Errno::INTR | Errno::AGAIN | Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO | Errno::NOSPC)
 }
 
 /// A name that nobody else uses or foresees: containers that share a folder may have the same process id, the clock tells them apart.

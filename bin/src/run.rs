@@ -16,6 +16,7 @@ use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
 use emissary_core::template::Template;
 use rustix::event::PollFlags;
 use rustix::fs::Mode;
+use rustix::io::Errno;
 use rustix::process::Pid;
 
 use crate::args::{Common, Personality};
@@ -24,7 +25,7 @@ use crate::child::{self, Inherited};
 use crate::console::{self, Console};
 use crate::error::Error;
 use crate::events::{self, Closed, PollSet, Signals, Watch};
-use crate::files::{Folder, Shared};
+use crate::files::{self, Folder, Shared};
 use crate::inputs;
 use crate::outputs;
 use crate::sys::{self, Argv};
@@ -69,6 +70,7 @@ pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
         Ok(folder) => folder,
         Err(error) => return console.fatal(&error),
     };
+    sys::leave_in(folder.as_fd());
     supervise(console, &shared, &folder, command, role, &inherited).unwrap_or_else(|error| leave(console, &folder, console.fatal(&error)))
 }
 
@@ -148,6 +150,7 @@ fn supervise(
         is_draining: false,
         reap_is_due: false,
         began_ms,
+        unread: None,
         watch_at_ms: Some(began_ms.saturating_add(UNWATCHED_MS)),
         look_at_ms: None,
         exit_codes: ExitCodes::default(),
@@ -208,6 +211,8 @@ struct Run<'a> {
     is_draining: bool,
     reap_is_due: bool,
     began_ms: u64,
+    /// Why the signal file could not be read, where it was tried last.
+    unread: Option<Errno>,
     /// When to begin to watch our own folder, where that is still to come.
     watch_at_ms: Option<u64>,
     /// When to look at files again although nothing changed.
@@ -367,6 +372,9 @@ impl<'a> Run<'a> {
         self.reap_is_due = false;
         if let Some(code) = child::reap(self.child) {
             sys::command_runs(false);
+            if code != 0 {
+                sys::leave_code(code);
+            }
             self.child = None;
             let mut room = [0; 3];
             self.console.info(&[b"sub-process exited, exit code ", exit::digits(code, &mut room)]);
@@ -444,14 +452,22 @@ impl<'a> Run<'a> {
         self.look_at_ms = None;
         let mut room = [0; SIGNAL_FILE_BYTES];
         match self.folder.take(layout::base_name(File::Signal), &mut room) {
-            Ok(None) => {}
+            Ok(None) => self.unread = None,
             Ok(Some(bytes)) => match Signal::parse(bytes) {
                 Ok(signal) => self.signal(signal, true),
                 Err(cause) => {
                     self.console.warn(&[&Error::because(&[b"signal file ignored: '", bytes, b"'"], &|out| cause.describe(out)).text])
                 }
             },
-            Err(error) => self.console.warn(&[&error.text]),
+            Err(error) => {
+                if error.errno.is_some_and(files::is_passing) {
+                    self.look_again_in(SETTLED_MS);
+                }
+                // Said once for as long as it lasts.
+                if core::mem::replace(&mut self.unread, error.errno) != error.errno {
+                    self.console.warn(&[&error.text]);
+                }
+            }
         }
         match self.machine.gate() {
             Some(Gate::Ready) => self.look_for_readiness(),

@@ -8,9 +8,10 @@ use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char, c_int, c_long, c_void};
 use core::marker::PhantomData;
 use core::ptr;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU8, AtomicUsize, Ordering};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use emissary_core::exit;
 use emissary_deflate::Deflater;
 use emissary_deflate::crc::Crc;
 use rustix::io::Errno;
@@ -82,12 +83,54 @@ fn moves(from: usize, to: usize) -> bool {
     to <= ARENA_BYTES && TAKEN.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
+/// Where the exit code of a run goes that ends because there is no memory: a folder's descriptor.
+static LEAVE_IN: AtomicI32 = AtomicI32::new(-1);
+/// The command's code, once it has one that is not 0.
+static LEAVE_CODE: AtomicU8 = AtomicU8::new(exit::FAILURE);
+
+/// Says where the exit code goes, should memory run out. The descriptor stays open as long as the process.
+pub(crate) fn leave_in(folder: BorrowedFd<'_>) {
+    LEAVE_IN.store(folder.as_raw_fd(), Ordering::Relaxed);
+}
+
+/// Says which exit code the run has if memory runs out from now on.
+pub(crate) fn leave_code(code: u8) {
+    LEAVE_CODE.store(code, Ordering::Relaxed);
+}
+
+/// Ends the run: there is no memory. Says so and leaves the exit code, with nothing but the stack.
+#[cold]
+#[inline(never)]
+fn out_of_memory() -> ! {
+    let text = b"emissary: error: out of memory\n";
+    // SAFETY: the pointer is to so many bytes.
+    unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+    let code = LEAVE_CODE.load(Ordering::Relaxed);
+    let folder = LEAVE_IN.load(Ordering::Relaxed);
+    let (draft, name) = (c".emissary-memory", c"exitcode");
+    let mut room = [0; 3];
+    let digits = exit::digits(code, &mut room);
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    // SAFETY: the name is NUL-terminated; a descriptor that is none is an error.
+    let file = unsafe { libc::openat(folder, draft.as_ptr(), flags, 0o644) };
+    if file >= 0 {
+        // SAFETY: the pointer is to so many bytes.
+        let written = unsafe { libc::write(file, digits.as_ptr().cast(), digits.len()) };
+        if usize::try_from(written) == Ok(digits.len()) {
+            // SAFETY: both names are NUL-terminated.
+            unsafe { libc::renameat(folder, draft.as_ptr(), folder, name.as_ptr()) };
+        }
+    }
+    // SAFETY: ends the process. The command, if it runs, is killed by the kernel.
+    unsafe { libc::_exit(code.into()) }
+}
+
 fn map(bytes: usize) -> *mut u8 {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
     // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that is in use.
     let at = unsafe { libc::mmap(ptr::null_mut(), whole_pages(bytes), protection, flags, -1, 0) };
-    if at == libc::MAP_FAILED { ptr::null_mut() } else { at.cast() }
+    if at == libc::MAP_FAILED { out_of_memory() } else { at.cast() }
 }
 
 /// Whether a command runs, during which nothing is to be allocated.
@@ -177,7 +220,7 @@ unsafe impl GlobalAlloc for Pages {
         }
         // SAFETY: the caller says that `at` came from `alloc` with this layout, and it is no part of the arena.
         let at = unsafe { libc::mremap(at.cast(), whole_pages(layout.size()), whole_pages(new_size), libc::MREMAP_MAYMOVE) };
-        if at == libc::MAP_FAILED { ptr::null_mut() } else { at.cast() }
+        if at == libc::MAP_FAILED { out_of_memory() } else { at.cast() }
     }
 }
 

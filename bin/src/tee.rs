@@ -184,8 +184,12 @@ impl<'a> Tee<'a> {
             // The kernel has made everything visible that was written to a terminal before it says so.
             Err(Errno::AGAIN) if stream.is_terminal && stream.left.is_some() => 0,
             Err(Errno::AGAIN | Errno::INTR) => return false,
-            // EIO is the end of a terminal; anything else is an end as well.
-            Err(_) => 0,
+            // The end of a terminal.
+            Err(Errno::IO) if stream.is_terminal => 0,
+            Err(errno) => {
+                self.console.warn(&[&Error::new("read the command's", stream.target_name.as_bytes(), errno).text]);
+                0
+            }
         };
         if read == 0 {
             stream.source = None;

@@ -6,6 +6,7 @@ mod containers;
 mod demo;
 mod deny;
 mod dist;
+mod faults;
 mod fuzz;
 mod image;
 mod reproduce;
@@ -33,6 +34,7 @@ cargo xtask COMMAND
   deny                         licences, sources, duplicates and advisories of every crate
   demo [--docker]              plays a pod on this machine: init, main, wait; with --docker as containers of a FROM scratch image
   test                         everything: unit, golden, black-box, scenario and container tests, core on bare metal
+  faults                       every system call of a run fails, and the run is killed at every system call
   fuzz [--seconds N] [TARGET]  the fuzz targets, each N seconds (20)
 ";
 
@@ -85,6 +87,7 @@ fn run() -> Result<()> {
             let docker = args.contains("--docker");
             Box::new(move || demo::demo(docker))
         }
+        Some("faults") => Box::new(faults::faults),
         Some("test") => Box::new(test::test),
         Some("fuzz") => {
             let seconds = args.opt_value_from_str("--seconds")?.unwrap_or(20);
