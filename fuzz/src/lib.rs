@@ -2,6 +2,9 @@
 //!
 //! Every body asserts an invariant; "no crash" alone is none.
 
+use core::cell::RefCell;
+use core::ffi::CStr;
+use std::ffi::CString;
 use std::io::Read as _;
 
 use emissary_core::buf::Writer;
@@ -15,6 +18,44 @@ use emissary_core::{exit, gzip as framing, json, tar as headers, time};
 use emissary_deflate::crc::{self, Crc};
 use emissary_deflate::{CHUNK_BYTES, Deflater, END, INPUT_BYTES, Input, OUT_BYTES, STORED_BYTES, WINDOW_BYTES, stored_header};
 use serde_json::Value;
+
+/// The binary's own parser of its command line, with what it needs of the binary.
+#[path = "../../bin/src/args.rs"]
+#[allow(dead_code, reason = "the binary's roles read more of it")]
+mod args;
+
+mod console {
+    use emissary_core::log::{Format, Level};
+
+    #[derive(Clone, Copy)]
+    pub(crate) struct Console {
+        pub(crate) format: Format,
+        pub(crate) level: Level,
+    }
+}
+
+mod error {
+    use emissary_core::buf::Writer;
+
+    #[derive(Debug)]
+    pub(crate) struct Error {
+        pub(crate) text: Vec<u8>,
+        pub(crate) status: u8,
+    }
+
+    impl Error {
+        pub(crate) fn text(parts: &[&[u8]]) -> Self {
+            Self { text: parts.concat(), status: emissary_core::exit::FAILURE }
+        }
+
+        pub(crate) fn because(subject: &[&[u8]], describe: &dyn Fn(&mut Writer<'_>)) -> Self {
+            let mut room = [0; 256];
+            let mut out = Writer::new(&mut room);
+            describe(&mut out);
+            Self::text(&[&subject.concat(), b": ", out.written()])
+        }
+    }
+}
 
 /// Takes numbers off the front of the fuzzer's bytes; zeros once they are used up.
 struct Bytes<'a>(&'a [u8]);
@@ -352,23 +393,33 @@ pub fn gzip(data: &[u8]) {
     let mut contents = bytes.0.to_vec();
     for at in 0..repeats {
         contents.extend_from_slice(bytes.0);
-        if let Some(byte) = contents.iter_mut().nth(at * 7) {
+        if let Some(byte) = contents.get_mut(at * 7) {
             *byte = byte.wrapping_add(1);
         }
     }
     let chunk_bytes = (1 + split * 523).min(CHUNK_BYTES);
-    let mut deflater = Box::new(Deflater::new());
-    let crc = Crc::new();
-    let mut input: Box<Input> = vec![0; INPUT_BYTES].into_boxed_slice().try_into().expect("that many bytes");
-    let mut out = vec![0; OUT_BYTES];
+    // Large, and what an earlier input left there does not matter.
+    type State = (Box<Deflater>, Box<Input>, Vec<u8>, Crc);
+    thread_local! {
+        static STATE: RefCell<State> = RefCell::new((
+            Box::new(Deflater::new()),
+            vec![0; INPUT_BYTES].into_boxed_slice().try_into().expect("that many bytes"),
+            vec![0; OUT_BYTES],
+            Crc::new(),
+        ));
+    }
+    STATE.with_borrow_mut(|(deflater, input, out, crc)| round_trip(deflater, input, out, crc, level, &contents, chunk_bytes));
+}
+
+fn round_trip(deflater: &mut Deflater, input: &mut Input, out: &mut [u8], crc: &Crc, level: u8, contents: &[u8], chunk_bytes: usize) {
     let mut stream = framing::HEADER.to_vec();
     let (mut joined, mut at) = (0, 0);
     while at < contents.len() {
         let (from, to) = (at.saturating_sub(WINDOW_BYTES), (at + chunk_bytes).min(contents.len()));
         input[..to - from].copy_from_slice(&contents[from..to]);
         // What lies behind the chunk does not matter.
-        input[to - from..].fill(0xa5);
-        match deflater.compress(level, &input, at - from, to - from, &mut out) {
+        input[to - from..][..16].fill(0xa5);
+        match deflater.compress(level, input, at - from, to - from, out) {
             Some(made) => {
                 assert!(made < to - at, "larger than stored");
                 stream.extend_from_slice(&out[..made]);
@@ -383,12 +434,61 @@ pub fn gzip(data: &[u8]) {
         joined = crc::join(joined, crc.update(0, &contents[at..to]), crc::shift((to - at) as u64));
         at = to;
     }
-    assert_eq!(joined, crc.update(0, &contents));
+    assert_eq!(joined, crc.update(0, contents));
     stream.extend_from_slice(&END);
     stream.extend_from_slice(&framing::trailer(joined, contents.len() as u64));
     let mut back = Vec::new();
     flate2::read::GzDecoder::new(&stream[..]).read_to_end(&mut back).expect("a gzip member");
     assert!(back == contents, "other contents");
+}
+
+/// Any command line: a command is exactly what stands at its end, behind the first `--` where there is one; a refusal is one line and the status 64, and
+/// the same words are refused whoever asks again.
+pub fn command_line(data: &[u8]) {
+    let (personality, words) = data.split_first().unwrap_or((&0, &[]));
+    let words: Vec<CString> = words.split(|&byte| byte == 0 || byte == b'\n').map(|word| CString::new(word).expect("no NUL")).collect();
+    let words: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
+    let personality = if personality & 1 == 0 { args::Personality::Emissary } else { args::Personality::Argoexec };
+    let delegate_exists = personality == args::Personality::Argoexec && data[0] & 2 != 0;
+    let mut common = args::Common {
+        personality,
+        console: console::Console { format: Format::Plain, level: Level::Warn },
+        name: None,
+        kind: None,
+        dir: None,
+        is_run: false,
+    };
+    let parsed = args::parse(&words, &mut common, || delegate_exists);
+    let behind = words.iter().position(|word| *word == c"--").map(|at| &words[at + 1..]);
+    match parsed {
+        Ok(args::Command::Run { command } | args::Command::PluginSidecar { command }) => {
+            assert!(!command.is_empty(), "no command");
+            assert!(words.ends_with(command), "the command is not what stands at the end");
+            // A flag may take `--` for its value, and a command may have one among its arguments.
+            if let Some(behind) = behind {
+                assert!(command.len() >= behind.len() || behind.contains(&c"--"), "words behind `--` were taken for flags");
+            }
+        }
+        Ok(args::Command::Delegate) => assert!(delegate_exists, "handed over to nobody"),
+        Ok(args::Command::Init { .. } | args::Command::Wait(_) | args::Command::Signal { .. } | args::Command::Kill { .. }) => {
+            // Unless a flag has taken `--` for its value.
+            let at = words.iter().position(|word| *word == c"--").unwrap_or(0);
+            let is_value = at > 0 && words[at - 1].to_bytes().starts_with(b"-");
+            assert!(is_value || behind.is_none_or(<[_]>::is_empty), "words that mean nothing were taken");
+        }
+        Ok(args::Command::Version | args::Command::Help(_)) => {}
+        Err(error) => {
+            assert_eq!(error.status, exit::FAILURE);
+            assert!(!error.text.is_empty(), "no word of why");
+            // Unless the word before it says that no command is to run.
+            let others = ["init", "wait", "signal", "kill", "help", "version"].map(str::as_bytes);
+            let named = words
+                .iter()
+                .take_while(|word| **word != c"--")
+                .any(|word| others.contains(&word.to_bytes()) || !word.to_bytes().starts_with(b"-"));
+            assert!(common.is_run || behind.is_none() || named, "an exit code is waited for and not left");
+        }
+    }
 }
 
 /// Any sequence of events: one command at a time, no signal to one that has been reaped, exactly one end, and never silence after the
@@ -521,8 +621,9 @@ pub fn supervisor(data: &[u8]) {
 pub type Check = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Check); 12] = [
+pub const TARGETS: [(&str, Check); 13] = [
     ("argument_file", argument_file),
+    ("command_line", command_line),
     ("duration", duration),
     ("exit_code", exit_code),
     ("gzip", gzip),

@@ -12,6 +12,7 @@ mod image;
 mod reproduce;
 mod size;
 mod smoke;
+mod soak;
 mod targets;
 mod test;
 mod tools;
@@ -35,6 +36,7 @@ cargo xtask COMMAND
   demo [--docker]              plays a pod on this machine: init, main, wait; with --docker as containers of a FROM scratch image
   test                         everything: unit, golden, black-box, scenario and container tests, core on bare metal
   faults                       every system call of a run fails, and the run is killed at every system call
+  soak [--minutes N] [--seed N]  random pods, checked against a model (5)
   fuzz [--seconds N] [TARGET]  the fuzz targets, each N seconds (20)
 ";
 
@@ -88,6 +90,11 @@ fn run() -> Result<()> {
             Box::new(move || demo::demo(docker))
         }
         Some("faults") => Box::new(faults::faults),
+        Some("soak") => {
+            let minutes = args.opt_value_from_str("--minutes")?.unwrap_or(5.0);
+            let seed = args.opt_value_from_str("--seed")?;
+            Box::new(move || soak::soak(minutes, seed))
+        }
         Some("test") => Box::new(test::test),
         Some("fuzz") => {
             let seconds = args.opt_value_from_str("--seconds")?.unwrap_or(20);

@@ -1,0 +1,271 @@
+//! `soak`: random pods, one after the other and several at once, each checked against a model; nothing may leak.
+//!
+//! A pod is an init, one to three main containers with dependencies, retries, outputs, signals by file or to the process, and a wait side, all on one volume.
+//! What each must end with follows from what was drawn. Afterwards no process, no draft file, no descriptor is left, and the memory of those that wait has
+//! stayed flat. The seed is printed; `--seed N` plays the same pods again.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Instant, SystemTime};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::json;
+
+use crate::build;
+use crate::tools::output;
+
+/// What a pod may take: it does nothing that takes longer than a second or two.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Memory of an emissary that waits, in kB: what a pod's templates and buffers take, and room.
+const MEMORY_LIMIT_KB: u64 = 600;
+
+/// Plays pods for so many minutes.
+pub(crate) fn soak(minutes: f64, seed: Option<u64>) -> Result<()> {
+    let binary = build::build(None)?;
+    let seed = seed.unwrap_or_else(|| SystemTime::UNIX_EPOCH.elapsed().map_or(1, |now| now.as_secs()));
+    println!("seed {seed}");
+    let began = Instant::now();
+    let until = began + Duration::from_secs_f64(minutes * 60.0);
+    let next = AtomicU64::new(0);
+    let failed: Mutex<Option<(u64, anyhow::Error)>> = Mutex::new(None);
+    let workers = 2 * std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while Instant::now() < until && failed.lock().is_ok_and(|failed| failed.is_none()) {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let mut random = Random(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1);
+                    if let Err(error) = play(&binary, &mut random) {
+                        let _ = failed.lock().map(|mut failed| failed.get_or_insert((number, error)).0);
+                    }
+                }
+            });
+        }
+    });
+    if let Some((number, error)) = failed.into_inner()? {
+        bail!("seed {seed}, pod {number}: {error:#}");
+    }
+    let left = output(Command::new("sh").args(["-c", "ps -eo pid,args | grep '[e]missary-soak-' || true"]))?;
+    ensure!(left.is_empty(), "processes are left:\n{left}");
+    println!("{} pods in {} s, {workers} at once", next.into_inner(), began.elapsed().as_secs());
+    Ok(())
+}
+
+/// xorshift64* (Vigna, 2016).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
+    }
+
+    fn is(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
+
+/// How a container's command ends.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum End {
+    /// By itself.
+    Code(u8),
+    /// By a signal that it catches, which comes by file or to emissary's process.
+    Caught { by_file: bool },
+    /// By a signal that it does not catch.
+    Killed { by_file: bool },
+}
+
+struct Container {
+    name: String,
+    end: End,
+    lines: u64,
+    depends: Option<String>,
+}
+
+fn play(binary: &Path, random: &mut Random) -> Result<()> {
+    let folder = tempfile::Builder::new().prefix("emissary-soak-").tempdir()?;
+    let (shared, work) = (folder.path().join("shared"), folder.path().join("work"));
+    fs::create_dir(&shared)?;
+    fs::create_dir(&work)?;
+    let count = 1 + random.below(3);
+    let mut containers: Vec<Container> = Vec::new();
+    for at in 0..count {
+        let end = match random.below(6) {
+            0 => End::Caught { by_file: random.is(50) },
+            1 => End::Killed { by_file: random.is(50) },
+            2 => End::Code(u8::try_from(1 + random.below(120))?),
+            _ => End::Code(0),
+        };
+        let depends = (at > 0 && random.is(40)).then(|| containers[0].name.clone());
+        let name = if at + 1 == count { "main".to_string() } else { format!("c{at}") };
+        containers.push(Container { name, end, lines: random.below(400), depends });
+    }
+    let (has_parameter, artifact_bytes) = (random.is(70), random.is(70).then(|| random.below(600_000)));
+    let mut outputs = json!({});
+    if has_parameter {
+        outputs["parameters"] = json!([{"name": "p", "valueFrom": {"path": work.join("p")}}]);
+    }
+    if artifact_bytes.is_some() {
+        outputs["artifacts"] = json!([{"name": "o", "path": work.join("o")}]);
+    }
+    let set: Vec<_> = containers
+        .iter()
+        .map(|container| json!({"name": container.name, "dependencies": container.depends.iter().collect::<Vec<_>>()}))
+        .collect();
+    let template = json!({"name": "soak", "archiveLocation": {"archiveLogs": true}, "containerSet": {"containers": set}, "outputs": outputs});
+
+    let emissary = |name: &str| {
+        let mut command = Command::new(binary);
+        command.env("EMISSARY_DIR", &shared).env("EMISSARY_LAYOUT", "pod").env("ARGO_CONTAINER_NAME", name);
+        command.env("ARGO_TEMPLATE", template.to_string()).env("WORK", &work).env("EMISSARY_TERMINATION_LOG", "/nowhere");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    };
+    let init = emissary("init").arg("init").output()?;
+    ensure!(init.status.success(), "init: {}", String::from_utf8_lossy(&init.stderr));
+    // The wait side first or last, as a pod's containers start in any order.
+    let wait_first = random.is(50);
+    let start_wait = || -> Result<Child> { Ok(emissary("wait").args(["wait", "--json", "--timeout", "50s"]).stdout(Stdio::piped()).spawn()?) };
+    let mut wait = if wait_first { Some(start_wait()?) } else { None };
+    let mut running = Vec::new();
+    for container in &containers {
+        let lines = container.lines;
+        let outputs = if container.name == "main" {
+            format!("echo v >$WORK/p; head -c {} /dev/urandom >$WORK/o;", artifact_bytes.unwrap_or(0))
+        } else {
+            String::new()
+        };
+        let end = match container.end {
+            End::Code(code) => format!("exit {code}"),
+            End::Caught { .. } => format!("trap 'exit 42' USR1; touch $WORK/{}.ready; while :; do sleep 0.02; done", container.name),
+            End::Killed { .. } => format!("touch $WORK/{}.ready; while :; do sleep 0.02; done", container.name),
+        };
+        let script = format!("for i in $(seq {lines}); do echo line $i; done; {outputs} {end}");
+        running.push(emissary(&container.name).args(["--", "sh", "-c", &script]).spawn()?);
+    }
+    let mut wait = match wait.take() {
+        Some(wait) => wait,
+        None => start_wait()?,
+    };
+    let result = follow(&containers, &mut running, &shared, &work, &emissary, &mut wait);
+    if result.is_err() {
+        for child in running.iter_mut().chain([&mut wait]) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+    let codes = result?;
+
+    let report = wait.wait_with_output()?;
+    let report: serde_json::Value = serde_json::from_slice(&report.stdout).context("wait's report")?;
+    let first_bad = codes.iter().copied().find(|&code| code != 0);
+    ensure!(report["exitCode"].as_u64().is_some(), "wait reports no code: {report}");
+    ensure!((report["exitCode"] != 0) == first_bad.is_some(), "wait reports {}, and the codes are {codes:?}", report["exitCode"]);
+    let main_ran = containers.last().is_some_and(|main| main.depends.is_none() || codes[0] == 0);
+    for (container, &code) in containers.iter().zip(&codes) {
+        let own = shared.join("ctr").join(&container.name);
+        let found = fs::read_to_string(own.join("exitcode"))?;
+        ensure!(found == code.to_string(), "{} left {found:?}, not {code}", container.name);
+        let ran = container.depends.is_none() || codes[0] == 0;
+        if ran {
+            let log = fs::read_to_string(own.join("stdout"))?;
+            let want: String = (1..=container.lines).map(|line| format!("line {line}\n")).collect();
+            ensure!(log == want, "{}'s log has {} bytes, not {}", container.name, log.len(), want.len());
+        }
+        // Drafts, and signals that nobody took.
+        for entry in fs::read_dir(&own)?.flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            ensure!(!name.starts_with(".emissary"), "{} left {name}", container.name);
+        }
+    }
+    if main_ran {
+        let below = |kind: &str, name: &str| format!("{}/outputs/{kind}{}/{name}", shared.display(), work.display());
+        if has_parameter {
+            ensure!(fs::read(below("parameters", "p"))? == b"v\n", "the parameter is wrong");
+        }
+        if let Some(bytes) = artifact_bytes {
+            let archive = fs::File::open(below("artifacts", "o.tgz"))?;
+            let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(archive));
+            let mut entry = archive.entries()?.next().context("an empty archive")??;
+            let mut contents = Vec::new();
+            std::io::Read::read_to_end(&mut entry, &mut contents)?;
+            ensure!(contents.len() as u64 == bytes && contents == fs::read(work.join("o"))?, "the artifact has other contents");
+        }
+    }
+    Ok(())
+}
+
+/// Sends the signals that are due and waits for all ends; their exit codes.
+fn follow(
+    containers: &[Container],
+    running: &mut [Child],
+    shared: &Path,
+    work: &Path,
+    emissary: &dyn Fn(&str) -> Command,
+    wait: &mut Child,
+) -> Result<Vec<i32>> {
+    let began = Instant::now();
+    let mut codes = vec![None; containers.len()];
+    let mut sent = vec![false; containers.len()];
+    while codes.iter().any(Option::is_none) {
+        ensure!(began.elapsed() < PATIENCE, "the pod hangs: {codes:?}");
+        for at in 0..containers.len() {
+            let container = &containers[at];
+            if codes[at].is_none()
+                && let Some(status) = running[at].try_wait()?
+            {
+                codes[at] = Some(status.code().with_context(|| format!("{} ended with {status}", container.name))?);
+                continue;
+            }
+            if sent[at] || !work.join(format!("{}.ready", container.name)).exists() {
+                continue;
+            }
+            sent[at] = true;
+            let (signal, by_file) = match container.end {
+                End::Caught { by_file } => ("USR1", by_file),
+                End::Killed { by_file } => ("TERM", by_file),
+                End::Code(_) => continue,
+            };
+            // A waiting emissary is small, has few descriptors, and one child.
+            let status = fs::read_to_string(format!("/proc/{}/status", running[at].id()))?;
+            let memory: u64 = status
+                .lines()
+                .find_map(|line| line.strip_prefix("VmHWM:"))
+                .and_then(|text| text.split_whitespace().next()?.parse().ok())
+                .context("no VmHWM")?;
+            ensure!(memory < MEMORY_LIMIT_KB, "{} has {memory} kB", container.name);
+            let descriptors = fs::read_dir(format!("/proc/{}/fd", running[at].id()))?.count();
+            ensure!(descriptors < 20, "{} has {descriptors} descriptors", container.name);
+            if by_file {
+                output(emissary("other").args(["signal", signal, &container.name]))?;
+            } else {
+                output(Command::new("kill").args([&format!("-{signal}"), &running[at].id().to_string()]))?;
+            }
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // What each has to be.
+    let codes: Vec<i32> = codes.into_iter().flatten().collect();
+    for (container, &code) in containers.iter().zip(&codes) {
+        let want = match container.end {
+            _ if container.depends.is_some() && codes[0] != 0 => codes[0],
+            End::Code(code) => code.into(),
+            End::Caught { .. } => 42,
+            End::Killed { .. } => 128 + 15,
+        };
+        ensure!(code == want, "{} ({:?}) ended with {code}, not {want}", container.name, container.end);
+    }
+    while wait.try_wait()?.is_none() {
+        ensure!(began.elapsed() < PATIENCE, "the wait side hangs; {}", shared.display());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(codes)
+}
