@@ -361,8 +361,8 @@ struct Child {
     report: RawFd,
 }
 
-/// Bytes of the stack on which the child runs until execve. It calls nothing deep.
-const CHILD_STACK_BYTES: usize = 8 * 1024;
+/// Bytes of the stack on which the child runs until execve. It makes system calls and nothing deep.
+const CHILD_STACK_BYTES: usize = 4 * 1024;
 
 #[repr(align(16))]
 struct ChildStack(#[allow(dead_code, reason = "only its address is used")] [core::mem::MaybeUninit<u8>; CHILD_STACK_BYTES]);

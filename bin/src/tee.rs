@@ -84,8 +84,7 @@ impl<'a> Tee<'a> {
     pub(crate) fn new(console: Console, folder: &'a Folder, kept: Kept) -> Self {
         let copy = |file| Copy { name: layout::base_name(file), file: None };
         let copies = [copy(File::Stdout), copy(File::Stderr), copy(File::Combined)];
-        let mut tee =
-            Self { console, folder, copies, streams: [None, None, None], buffers: [const { Vec::new() }; 3], copy_failed: false };
+        let mut tee = Self { console, folder, copies, streams: [None, None, None], buffers: [const { Vec::new() }; 3], copy_failed: false };
         let opened: &[usize] = match kept {
             Kept::Nothing => &[],
             Kept::Flat => &[STDOUT, STDERR],

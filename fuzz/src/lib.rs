@@ -388,7 +388,7 @@ pub fn tar_entry(data: &[u8]) {
 /// that of the whole.
 pub fn gzip(data: &[u8]) {
     let mut bytes = Bytes(data);
-    let (level, split, repeats) = (bytes.byte() % 10, usize::from(bytes.byte()), usize::from(bytes.byte()) % 64);
+    let (level, split, repeats) = (bytes.byte() % 10, usize::from(bytes.byte()), usize::from(bytes.byte()) % 24);
     // Longer than what a fuzzer hands out: copies of it, each a little different.
     let mut contents = bytes.0.to_vec();
     for at in 0..repeats {
@@ -397,7 +397,8 @@ pub fn gzip(data: &[u8]) {
             *byte = byte.wrapping_add(1);
         }
     }
-    let chunk_bytes = (1 + split * 523).min(CHUNK_BYTES);
+    // Not too many: each enters the window before it anew.
+    let chunk_bytes = (1 + split * 523).max(contents.len() / 12).min(CHUNK_BYTES);
     // Large, and what an earlier input left there does not matter.
     type State = (Box<Deflater>, Box<Input>, Vec<u8>, Crc);
     thread_local! {

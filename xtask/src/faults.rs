@@ -114,7 +114,9 @@ pub(crate) fn faults() -> Result<()> {
             scope.spawn(|| {
                 while let Some((scenario, call, fault)) = tries.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let kills = fault.contains("signal=KILL");
-                    if let Err(error) = if kills { is_killed(&binary, scenario, call, fault) } else { fails(&binary, scenario, call, fault) } {
+                    if let Err(error) =
+                        if kills { is_killed(&binary, scenario, call, fault) } else { fails(&binary, scenario, call, fault) }
+                    {
                         wrong.lock().expect("no panic").push(format!("{}, {fault}: {error:#}", scenario.name));
                     }
                 }
@@ -240,7 +242,9 @@ impl<'a> Pod<'a> {
         let Ok(pid) = fs::read_to_string(self.work().join("pid")) else { return Ok(()) };
         let began = Instant::now();
         let folder = PathBuf::from("/proc").join(pid.trim());
-        while folder.join("cmdline").exists() && fs::read_to_string(folder.join("environ")).is_ok_and(|text| text.contains(&*self.work().to_string_lossy())) {
+        while folder.join("cmdline").exists()
+            && fs::read_to_string(folder.join("environ")).is_ok_and(|text| text.contains(&*self.work().to_string_lossy()))
+        {
             ensure!(began.elapsed() < Duration::from_secs(5), "the command {} is still there", pid.trim());
             std::thread::sleep(Duration::from_millis(2));
         }

@@ -120,7 +120,8 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
         .iter()
         .map(|container| json!({"name": container.name, "dependencies": container.depends.iter().collect::<Vec<_>>()}))
         .collect();
-    let template = json!({"name": "soak", "archiveLocation": {"archiveLogs": true}, "containerSet": {"containers": set}, "outputs": outputs});
+    let template =
+        json!({"name": "soak", "archiveLocation": {"archiveLogs": true}, "containerSet": {"containers": set}, "outputs": outputs});
 
     let emissary = |name: &str| {
         let mut command = Command::new(binary);
@@ -133,7 +134,8 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
     ensure!(init.status.success(), "init: {}", String::from_utf8_lossy(&init.stderr));
     // The wait side first or last, as a pod's containers start in any order.
     let wait_first = random.is(50);
-    let start_wait = || -> Result<Child> { Ok(emissary("wait").args(["wait", "--json", "--timeout", "50s"]).stdout(Stdio::piped()).spawn()?) };
+    let start_wait =
+        || -> Result<Child> { Ok(emissary("wait").args(["wait", "--json", "--timeout", "50s"]).stdout(Stdio::piped()).spawn()?) };
     let mut wait = if wait_first { Some(start_wait()?) } else { None };
     let mut running = Vec::new();
     for container in &containers {
