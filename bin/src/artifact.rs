@@ -20,6 +20,7 @@ use crate::compress::{Compressor, To};
 use crate::console::{self, Console};
 use crate::error::Error;
 use crate::files::{self, CopyError, Folder};
+use crate::outlet::Outlet;
 
 /// Why an archive was not made.
 pub(crate) enum Failure {
@@ -111,8 +112,16 @@ impl Sink<'_> {
         self.compressor.write(&self.to, bytes)
     }
 
-    fn zeros(&mut self, count: u64) -> Result<(), Error> {
-        self.compressor.zeros(&self.to, count)
+    fn zeros(&mut self, mut count: u64) -> Result<(), Error> {
+        /// Bytes between two looks at the clock.
+        const SLICE: u64 = 1 << 36;
+        while count > 0 {
+            let now = count.min(SLICE);
+            self.compressor.zeros(&self.to, now)?;
+            count -= now;
+            self.report();
+        }
+        Ok(())
     }
 
     fn finish(&mut self) -> Result<(), Error> {
@@ -131,7 +140,8 @@ impl Sink<'_> {
         let mut out = Writer::new(&mut room);
         if self.is_terminal {
             self.progress.bar(layout::last_component(self.to.path), now, read, written, &mut out);
-            let _ = console::write_all(rustix::stdio::stderr(), out.written());
+            // A terminal that is stopped stops nothing here.
+            let _ = Outlet::new(rustix::stdio::stderr()).write_soon(out.written());
             self.has_bar = true;
         } else {
             self.progress.describe(now, read, written, &mut out);
@@ -141,7 +151,7 @@ impl Sink<'_> {
 
     fn take_bar_away(&mut self) {
         if core::mem::take(&mut self.has_bar) {
-            let _ = console::write_all(rustix::stdio::stderr(), progress::NO_BAR);
+            let _ = Outlet::new(rustix::stdio::stderr()).write_soon(progress::NO_BAR);
         }
     }
 }
@@ -403,6 +413,10 @@ fn data_behind(file: BorrowedFd<'_>, at: u64, size_bytes: u64) -> Result<(u64, u
         other => other?.clamp(at, size_bytes),
     };
     let end = rustix::fs::seek(file, SeekFrom::Hole(begin)).unwrap_or(size_bytes).clamp(begin, size_bytes);
+    if end == begin && begin < size_bytes {
+        // Data of no length: the file system does not know what it says.
+        return Err(Errno::INVAL);
+    }
     rustix::fs::seek(file, SeekFrom::Start(begin))?;
     Ok((begin, end))
 }

@@ -83,10 +83,13 @@ impl AsFd for Signals {
     }
 }
 
-/// The watched folders in which an exit-code file was closed by its writer or renamed into place, and so is complete: a bit for each watch.
-/// Past the 64th nothing is known, and the file's age decides.
+/// The watched folders in which an exit-code file, or a signal file, was closed by its writer or renamed into place, and so is complete: a bit for each
+/// watch. Past the 64th nothing is known, and the file's age decides.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Closed(u64);
+pub(crate) struct Closed {
+    exit_codes: u64,
+    signals: u64,
+}
 
 impl Closed {
     fn bit(watch: i32) -> u64 {
@@ -95,17 +98,26 @@ impl Closed {
 
     /// Adds what happened since.
     pub(crate) fn add(&mut self, more: Self) {
-        self.0 |= more.0;
+        self.exit_codes |= more.exit_codes;
+        self.signals |= more.signals;
     }
 
-    /// Adds one folder.
+    /// Adds one folder's exit code.
     pub(crate) fn insert(&mut self, watch: Option<i32>) {
-        self.0 |= watch.map_or(0, Self::bit);
+        self.exit_codes |= watch.map_or(0, Self::bit);
     }
 
-    /// Whether it happened in the folder of this watch.
+    /// Whether it happened to the exit code in the folder of this watch.
     pub(crate) fn has(self, watch: Option<i32>) -> bool {
-        watch.is_some_and(|watch| self.0 & Self::bit(watch) != 0)
+        watch.is_some_and(|watch| self.exit_codes & Self::bit(watch) != 0)
+    }
+
+    /// Whether it happened to the signal file there; counts it as told.
+    pub(crate) fn takes_signal(&mut self, watch: Option<i32>) -> bool {
+        let bit = watch.map_or(0, Self::bit);
+        let had = self.signals & bit != 0;
+        self.signals &= !bit;
+        had
     }
 }
 
@@ -159,8 +171,13 @@ impl Watch {
             let mut reader = Reader::new(fd, &mut room);
             while let Ok(event) = reader.next() {
                 let seen = closed.get_or_insert_default();
-                if event.file_name() == Some(layout::base_name(File::ExitCode)) && !event.events().contains(ReadFlags::MODIFY) {
-                    seen.0 |= Closed::bit(event.wd());
+                if event.events().contains(ReadFlags::MODIFY) {
+                    continue;
+                }
+                if event.file_name() == Some(layout::base_name(File::ExitCode)) {
+                    seen.exit_codes |= Closed::bit(event.wd());
+                } else if event.file_name() == Some(layout::base_name(File::Signal)) {
+                    seen.signals |= Closed::bit(event.wd());
                 }
             }
         }

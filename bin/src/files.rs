@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use emissary_core::buf::Writer;
 use emissary_core::layout::{self, File, Kind, Layout};
 use emissary_core::limits::PATH_BYTES;
-use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, RawMode};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, RawMode, RenameFlags};
 use rustix::io::Errno;
 
 use crate::args::Common;
@@ -237,6 +237,13 @@ impl Folder {
         }
     }
 
+    /// Milliseconds since a file was written (negative for a time in the future), and whether it is a regular one without contents; `None` where there is
+    /// none.
+    pub(crate) fn age_ms(&self, name: &CStr) -> Option<(i64, bool)> {
+        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some((age_ms(&stat), is_regular(&stat) && stat.st_size == 0))
+    }
+
     /// Bytes of a file; `None` where there is none.
     pub(crate) fn size(&self, name: &CStr) -> Option<u64> {
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_size.unsigned_abs())
@@ -262,10 +269,15 @@ impl Folder {
         let result = open_regular(self.fd.as_fd(), taken, OFlags::NOFOLLOW).and_then(|(file, _)| read_some(&file, room));
         if let Err(errno) = result
             && is_passing(errno)
-            // Back to where it was, unless another is there by now.
-            && rustix::fs::linkat(&self.fd, taken, &self.fd, name, AtFlags::empty()).is_ok()
         {
-            let _ = rustix::fs::unlinkat(&self.fd, taken, AtFlags::empty());
+            // Back to where it was, unless another is there by now, which is the one that counts.
+            let back = rustix::fs::renameat_with(&self.fd, taken, &self.fd, name, RenameFlags::NOREPLACE);
+            // Some file systems know no such flag.
+            let back =
+                if matches!(back, Err(Errno::INVAL | Errno::NOSYS)) { rustix::fs::renameat(&self.fd, taken, &self.fd, name) } else { back };
+            if back.is_err() {
+                let _ = rustix::fs::unlinkat(&self.fd, taken, AtFlags::empty());
+            }
             return Err(self.error("read", name, errno));
         }
         if rustix::fs::unlinkat(&self.fd, taken, AtFlags::empty()) == Err(Errno::ISDIR) {
@@ -329,7 +341,7 @@ pub(crate) const fn is_passing(errno: Errno) -> bool {
 }
 
 /// A name that nobody else uses or foresees: containers that share a folder may have the same process id, the clock tells them apart.
-fn own_name(next: u64) -> Name {
+pub(crate) fn own_name(next: u64) -> Name {
     let serial = sys::clock(sys::Clock::Monotonic).1.unsigned_abs().wrapping_add(next);
     let mut name = Name([0; 256]);
     let pid = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();

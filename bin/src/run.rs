@@ -151,6 +151,7 @@ fn supervise(
         reap_is_due: false,
         began_ms,
         unread: None,
+        own_watch: None,
         watch_at_ms: Some(began_ms.saturating_add(UNWATCHED_MS)),
         look_at_ms: None,
         exit_codes: ExitCodes::default(),
@@ -213,6 +214,7 @@ struct Run<'a> {
     began_ms: u64,
     /// Why the signal file could not be read, where it was tried last.
     unread: Option<Errno>,
+    own_watch: Option<i32>,
     /// When to begin to watch our own folder, where that is still to come.
     watch_at_ms: Option<u64>,
     /// When to look at files again although nothing changed.
@@ -241,11 +243,8 @@ impl<'a> Run<'a> {
     /// Begins to watch our own folder, unless that was done.
     fn watch_own(&mut self) {
         if self.watch_at_ms.take().is_some() {
-            self.watch(self.shared.layout.container);
-            // It may be half written. Who closes it now is seen; one that was closed before is complete after a moment.
-            if self.folder.has(layout::base_name(File::Signal)) {
-                self.look_again_in(SETTLED_MS);
-            }
+            self.own_watch = self.watch(self.shared.layout.container);
+            self.look_again_in(0);
         }
     }
 
@@ -372,9 +371,7 @@ impl<'a> Run<'a> {
         self.reap_is_due = false;
         if let Some(code) = child::reap(self.child) {
             sys::command_runs(false);
-            if code != 0 {
-                sys::leave_code(code);
-            }
+            sys::leave_code(if code == 0 { exit::FAILURE } else { code });
             self.child = None;
             let mut room = [0; 3];
             self.console.info(&[b"sub-process exited, exit code ", exit::digits(code, &mut room)]);
@@ -447,9 +444,28 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Looks at the files that matter in this phase.
-    fn look(&mut self) {
-        self.look_at_ms = None;
+    /// Whether a signal file is there and complete: its writer was seen to close it, or has left it alone for a moment. One that is empty is still to be
+    /// written, unless it was seen to be closed.
+    fn has_signal(&mut self) -> bool {
+        if self.exit_codes.closed.takes_signal(self.own_watch) {
+            return true;
+        }
+        match self.folder.age_ms(layout::base_name(File::Signal)) {
+            None => {
+                self.unread = None;
+                false
+            }
+            // Not touched for a moment, or the clocks differ.
+            Some((age_ms, is_empty)) if !(0..SETTLED_MS.cast_signed()).contains(&age_ms) => !is_empty,
+            Some((age_ms, _)) => {
+                self.look_again_in(SETTLED_MS.saturating_sub(age_ms.unsigned_abs()));
+                false
+            }
+        }
+    }
+
+    /// Takes the signal file, which is complete.
+    fn take_signal(&mut self) {
         let mut room = [0; SIGNAL_FILE_BYTES];
         match self.folder.take(layout::base_name(File::Signal), &mut room) {
             Ok(None) => self.unread = None,
@@ -463,11 +479,20 @@ impl<'a> Run<'a> {
                 if error.errno.is_some_and(files::is_passing) {
                     self.look_again_in(SETTLED_MS);
                 }
-                // Said once for as long as it lasts.
-                if core::mem::replace(&mut self.unread, error.errno) != error.errno {
+                // What lasts is said once; what was taken away is gone, and the next is another.
+                let lasting = error.errno.filter(|&errno| files::is_passing(errno));
+                if lasting.is_none() || core::mem::replace(&mut self.unread, lasting) != lasting {
                     self.console.warn(&[&error.text]);
                 }
             }
+        }
+    }
+
+    /// Looks at the files that matter in this phase.
+    fn look(&mut self) {
+        self.look_at_ms = None;
+        if self.has_signal() {
+            self.take_signal();
         }
         match self.machine.gate() {
             Some(Gate::Ready) => self.look_for_readiness(),

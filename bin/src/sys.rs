@@ -8,7 +8,7 @@ use core::cell::UnsafeCell;
 use core::ffi::{CStr, c_char, c_int, c_long, c_void};
 use core::marker::PhantomData;
 use core::ptr;
-use core::sync::atomic::{AtomicI32, AtomicU8, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use emissary_core::exit;
@@ -102,15 +102,19 @@ pub(crate) fn leave_code(code: u8) {
 #[cold]
 #[inline(never)]
 fn out_of_memory() -> ! {
-    let text = b"emissary: error: out of memory\n";
-    // SAFETY: the pointer is to so many bytes.
-    unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
+    static LEAVES: AtomicBool = AtomicBool::new(false);
+    // One thread leaves; another waits for the end.
+    while LEAVES.swap(true, Ordering::AcqRel) {
+        // SAFETY: touches no memory; every signal is blocked.
+        unsafe { libc::pause() };
+    }
     let code = LEAVE_CODE.load(Ordering::Relaxed);
     let folder = LEAVE_IN.load(Ordering::Relaxed);
-    let (draft, name) = (c".emissary-memory", c"exitcode");
+    let draft = crate::files::own_name(0);
+    let (draft, name) = (draft.as_c_str(), c"exitcode");
     let mut room = [0; 3];
     let digits = exit::digits(code, &mut room);
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
     // SAFETY: the name is NUL-terminated; a descriptor that is none is an error.
     let file = unsafe { libc::openat(folder, draft.as_ptr(), flags, 0o644) };
     if file >= 0 {
@@ -120,6 +124,14 @@ fn out_of_memory() -> ! {
             // SAFETY: both names are NUL-terminated.
             unsafe { libc::renameat(folder, draft.as_ptr(), folder, name.as_ptr()) };
         }
+    }
+    // Last, and only where somebody takes it.
+    let text = b"emissary: error: out of memory\n";
+    let mut ready = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: the pointer is to one entry of ours.
+    if unsafe { libc::poll(&raw mut ready, 1, 0) } == 1 {
+        // SAFETY: the pointer is to so many bytes.
+        unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
     }
     // SAFETY: ends the process. The command, if it runs, is killed by the kernel.
     unsafe { libc::_exit(code.into()) }
@@ -135,7 +147,7 @@ fn map(bytes: usize) -> *mut u8 {
 
 /// Whether a command runs, during which nothing is to be allocated.
 #[cfg(feature = "strict-allocation")]
-static RUNS: core::sync::atomic::AtomicBool = core::sync::atomic::AtomicBool::new(false);
+static RUNS: AtomicBool = AtomicBool::new(false);
 
 /// Says that a command runs, or does no longer: with the feature `strict-allocation` any allocation in between ends the process.
 pub(crate) fn command_runs(runs: bool) {
@@ -201,7 +213,7 @@ unsafe impl GlobalAlloc for Pages {
         expect_no_command();
         if let Some(offset) = in_arena(at) {
             let (old, new) = (piece(layout.size()), piece(new_size));
-            if old == new || new_size <= SMALL_BYTES && moves(offset + old, offset + new) {
+            if old == new || new_size <= SMALL_BYTES && moves(offset + old, offset + new) || new < old {
                 return at;
             }
             // SAFETY: the alignment is the old one, and the caller says that the size is no larger than it may be.

@@ -33,6 +33,8 @@ struct Stream {
     source: Option<OwnedFd>,
     /// It is our end of the command's terminal.
     is_terminal: bool,
+    /// How much is still to be read cannot be asked.
+    is_unsized: bool,
     /// Bytes still to be read once the command is gone; `None` while it runs.
     left: Option<usize>,
     target: Outlet,
@@ -136,6 +138,7 @@ impl<'a> Tee<'a> {
             self.streams[at] = Some(Stream {
                 source: Some(source),
                 is_terminal,
+                is_unsized: is_terminal,
                 left: None,
                 target: Outlet::new(target),
                 target_name,
@@ -181,7 +184,7 @@ impl<'a> Tee<'a> {
         let read = match rustix::io::read(source, &mut stream.buffer[..limit]) {
             Ok(read) => read,
             // The kernel has made everything visible that was written to a terminal before it says so.
-            Err(Errno::AGAIN) if stream.is_terminal && stream.left.is_some() => 0,
+            Err(Errno::AGAIN) if stream.is_unsized && stream.left.is_some() => 0,
             Err(Errno::AGAIN | Errno::INTR) => return false,
             // The end of a terminal.
             Err(Errno::IO) if stream.is_terminal => 0,
@@ -243,11 +246,15 @@ impl<'a> Tee<'a> {
     pub(crate) fn begin_drain(&mut self) {
         for stream in self.streams.iter_mut().flatten() {
             let left = match &stream.source {
-                // How much is under way to a terminal cannot be asked; its end, or a moment without anything, is waited for.
-                Some(_) if stream.is_terminal => TERMINAL_BYTES,
-                Some(source) => rustix::io::ioctl_fionread(source).map_or(0, |left| usize::try_from(left).unwrap_or(usize::MAX)),
-                None => 0,
+                Some(source) if !stream.is_terminal => {
+                    rustix::io::ioctl_fionread(source).ok().map(|left| usize::try_from(left).unwrap_or(usize::MAX))
+                }
+                Some(_) => None,
+                None => Some(0),
             };
+            // How much is under way to a terminal cannot be asked, nor of a pipe that does not tell; the end, or a moment without anything, is waited for.
+            stream.is_unsized = left.is_none();
+            let left = left.unwrap_or(TERMINAL_BYTES);
             stream.left = Some(left);
             if left == 0 {
                 stream.source = None;

@@ -56,8 +56,8 @@ fn build_in(folder: &Path) -> Result<PathBuf> {
     build.args(&words[1..]).current_dir(folder);
     build.env("CARGO_HOME", home("CARGO_HOME", ".cargo")?).env("RUSTUP_HOME", home("RUSTUP_HOME", ".rustup")?);
     build.env("HOME", folder).env("USER", "somebody").env("TZ", "Asia/Kathmandu").env("LC_ALL", "C");
-    // The xtask's own parts are no part of it.
-    build.env("CARGO_TARGET_DIR", root().join("target"));
+    // Its xtask apart from ours, whose place in `target/debug` it would take; what it builds is below its own folder.
+    build.env("CARGO_TARGET_DIR", root().join("target/reproduce"));
     let path = output(&mut build)?;
     Ok(PathBuf::from(path.lines().last().context("the build names no file")?))
 }

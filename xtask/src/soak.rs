@@ -50,8 +50,13 @@ pub(crate) fn soak(minutes: f64, seed: Option<u64>) -> Result<()> {
     if let Some((number, error)) = failed.into_inner()? {
         bail!("seed {seed}, pod {number}: {error:#}");
     }
-    let left = output(Command::new("sh").args(["-c", "ps -eo pid,args | grep '[e]missary-soak-' || true"]))?;
-    ensure!(left.is_empty(), "processes are left:\n{left}");
+    // What an emissary or its command has started carries the pod's folder in its environment.
+    let left: Vec<String> = fs::read_dir("/proc")?
+        .flatten()
+        .filter(|entry| fs::read(entry.path().join("environ")).is_ok_and(|text| text.windows(14).any(|window| window == b"emissary-soak-")))
+        .map(|entry| fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default().replace('\0', " "))
+        .collect();
+    ensure!(left.is_empty(), "processes are left: {left:?}");
     println!("{} pods in {} s, {workers} at once", next.into_inner(), began.elapsed().as_secs());
     Ok(())
 }
@@ -136,8 +141,8 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
     let wait_first = random.is(50);
     let start_wait =
         || -> Result<Child> { Ok(emissary("wait").args(["wait", "--json", "--timeout", "50s"]).stdout(Stdio::piped()).spawn()?) };
-    let mut wait = if wait_first { Some(start_wait()?) } else { None };
-    let mut running = Vec::new();
+    let mut wait = Running(if wait_first { vec![start_wait()?] } else { Vec::new() });
+    let mut running = Running(Vec::new());
     for container in &containers {
         let lines = container.lines;
         let outputs = if container.name == "main" {
@@ -151,22 +156,14 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
             End::Killed { .. } => format!("touch $WORK/{}.ready; while :; do sleep 0.02; done", container.name),
         };
         let script = format!("for i in $(seq {lines}); do echo line $i; done; {outputs} {end}");
-        running.push(emissary(&container.name).args(["--", "sh", "-c", &script]).spawn()?);
+        running.0.push(emissary(&container.name).args(["--", "sh", "-c", &script]).spawn()?);
     }
-    let mut wait = match wait.take() {
-        Some(wait) => wait,
-        None => start_wait()?,
-    };
-    let result = follow(&containers, &mut running, &shared, &work, &emissary, &mut wait);
-    if result.is_err() {
-        for child in running.iter_mut().chain([&mut wait]) {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
+    if !wait_first {
+        wait.0.push(start_wait()?);
     }
-    let codes = result?;
+    let codes = follow(&containers, &mut running.0, &shared, &work, &emissary, &mut wait.0[0])?;
 
-    let report = wait.wait_with_output()?;
+    let report = wait.0.remove(0).wait_with_output()?;
     let report: serde_json::Value = serde_json::from_slice(&report.stdout).context("wait's report")?;
     let first_bad = codes.iter().copied().find(|&code| code != 0);
     ensure!(report["exitCode"].as_u64().is_some(), "wait reports no code: {report}");
@@ -182,12 +179,8 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
             let want: String = (1..=container.lines).map(|line| format!("line {line}\n")).collect();
             ensure!(log == want, "{}'s log has {} bytes, not {}", container.name, log.len(), want.len());
         }
-        // Drafts, and signals that nobody took.
-        for entry in fs::read_dir(&own)?.flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            ensure!(!name.starts_with(".emissary"), "{} left {name}", container.name);
-        }
     }
+    no_drafts(&shared)?;
     if main_ran {
         let below = |kind: &str, name: &str| format!("{}/outputs/{kind}{}/{name}", shared.display(), work.display());
         if has_parameter {
@@ -203,6 +196,30 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// No draft is left anywhere on the volume.
+fn no_drafts(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)?.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        ensure!(!name.starts_with(".emissary-"), "{} is left", entry.path().display());
+        if entry.file_type()?.is_dir() {
+            no_drafts(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Processes that end with their pod, however that ends.
+struct Running(Vec<Child>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        for child in &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
 }
 
 /// Sends the signals that are due and waits for all ends; their exit codes.

@@ -163,3 +163,33 @@ fn a_burst_of_queued_signals_loses_none_behind_it() {
     assert!(std::process::Command::new("bash").args(["-c", &burst]).env("S", &signal).status().unwrap().success());
     assert_eq!((running.finish().status, pod.exit_code().as_deref()), (137, Some("137")));
 }
+
+#[test]
+fn a_signal_file_whose_writer_takes_its_time() {
+    // Created, left empty for a while, written, left open for a while; with and without other files that come and go beside it.
+    for pause_ms in [5, 50, 150] {
+        for when in ["before the start", "early", "later"] {
+            let pod = Pod::new();
+            let open = || std::fs::File::create(pod.shared.join(pod.own("signal"))).unwrap();
+            let mut file = None;
+            if when == "before the start" {
+                std::fs::create_dir_all(pod.shared.join(pod.own(""))).unwrap();
+                file = Some(open());
+            }
+            let running = pod.start_ready("trap 'exit 5' TERM; touch $W/ready; while :; do sleep 0.02; done");
+            if when == "later" {
+                // By then it is watched.
+                running.until_it_listens();
+                std::thread::sleep(Duration::from_millis(40));
+            }
+            let mut file = file.unwrap_or_else(open);
+            std::thread::sleep(Duration::from_millis(pause_ms));
+            std::fs::write(pod.shared.join(pod.own("another")), "closed").unwrap();
+            std::thread::sleep(Duration::from_millis(pause_ms));
+            std::io::Write::write_all(&mut file, b"TERM").unwrap();
+            drop(file);
+            let outcome = running.finish();
+            assert!(outcome.status == 5 && !outcome.stderr.contains("emissary:"), "{pause_ms} ms, {when}: {outcome:?}");
+        }
+    }
+}
