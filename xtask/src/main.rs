@@ -9,6 +9,7 @@ mod dist;
 mod faults;
 mod fuzz;
 mod image;
+mod miri;
 mod reproduce;
 mod size;
 mod smoke;
@@ -36,6 +37,7 @@ cargo xtask COMMAND
   demo [--docker]              plays a pod on this machine: init, main, wait; with --docker as containers of a FROM scratch image
   test                         everything: unit, golden, black-box, scenario and container tests, core on bare metal
   faults                       every system call of a run fails, and the run is killed at every system call
+  miri                         core's unit tests in miri, where that can be had
   soak [--minutes N] [--seed N]  random pods, checked against a model (5)
   fuzz [--seconds N] [TARGET]  the fuzz targets, each N seconds (20)
 ";
@@ -90,6 +92,7 @@ fn run() -> Result<()> {
             Box::new(move || demo::demo(docker))
         }
         Some("faults") => Box::new(faults::faults),
+        Some("miri") => Box::new(miri::miri),
         Some("soak") => {
             let minutes = args.opt_value_from_str("--minutes")?.unwrap_or(5.0);
             let seed = args.opt_value_from_str("--seed")?;

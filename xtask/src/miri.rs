@@ -1,0 +1,27 @@
+//! `miri`: core's unit tests in an interpreter that notices undefined behaviour. Core has no unsafe code; this looks at what it calls, too.
+//!
+//! Miri comes with nightly toolchains. Where it cannot be had, that is said.
+
+use anyhow::Result;
+
+use crate::tools::{command, output, run};
+
+/// Runs it.
+pub(crate) fn miri() -> Result<()> {
+    let has_miri = || output(command("cargo").args(["+nightly", "miri", "--version"]).env_remove("RUSTUP_TOOLCHAIN")).is_ok();
+    if !has_miri() {
+        println!("miri is missing; asking rustup for it");
+        let mut rustup = command("timeout");
+        rustup.args(["300", "rustup", "component", "add", "--toolchain", "nightly", "miri", "rust-src"]).env_remove("RUSTUP_TOOLCHAIN");
+        if let Err(error) = output(&mut rustup) {
+            println!("{error:#}");
+        }
+    }
+    if !has_miri() {
+        println!("skip  miri cannot be had (`rustup component add --toolchain nightly miri rust-src`)");
+        return Ok(());
+    }
+    let mut tests = command("cargo");
+    tests.args(["+nightly", "miri", "test", "--quiet", "--locked", "--package", "emissary-core", "--lib"]).env_remove("RUSTUP_TOOLCHAIN");
+    run(tests.args(["--target-dir", "target/miri"]).env("MIRIFLAGS", "-Zmiri-disable-isolation"))
+}
