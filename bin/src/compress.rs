@@ -53,6 +53,18 @@ impl Chunk {
         self.crc = sys::crc(&worker.crc, &self.input[self.start..self.end]);
         self.made = worker.deflater.compress(self.level, &self.input, self.start, self.end, &mut self.out);
     }
+
+    /// Hands out its blocks, piece by piece: what was deflated, or the contents with a header before each stored block.
+    fn each_piece(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        if let Some(made) = self.made {
+            return each(&self.out[..made]);
+        }
+        for piece in self.input[self.start..self.end].chunks(STORED_BYTES) {
+            each(&stored_header(piece.len() as u16))?;
+            each(piece)?;
+        }
+        Ok(())
+    }
 }
 
 /// Zeros, which the allocator need not write.
@@ -253,16 +265,10 @@ impl Compressor {
             (chunk.end, chunk.level) = (chunk.start + CHUNK_BYTES, self.level);
             chunk.deflate(self.own.get_or_insert_with(Worker::new));
             let mut blocks = Vec::new();
-            match chunk.made {
-                Some(made) => blocks.extend_from_slice(&chunk.out[..made]),
-                // At level 0.
-                None => {
-                    for piece in chunk.input[chunk.start..chunk.end].chunks(STORED_BYTES) {
-                        blocks.extend_from_slice(&stored_header(piece.len() as u16));
-                        blocks.extend_from_slice(piece);
-                    }
-                }
-            }
+            chunk.each_piece(&mut |piece| {
+                blocks.extend_from_slice(piece);
+                Ok(())
+            })?;
             self.zeros = Some((self.level, blocks, chunk.crc));
             chunk.end = chunk.start;
         }
@@ -386,13 +392,7 @@ fn emit(chunk: &Chunk, crc: &mut u32, gathered: &mut Vec<u8>, written: &mut u64,
     let contents = &chunk.input[chunk.start..chunk.end];
     let shift = if contents.len() == CHUNK_BYTES { CHUNK_SHIFT } else { crc::shift(contents.len() as u64) };
     *crc = crc::join(*crc, chunk.crc, shift);
-    match chunk.made {
-        Some(made) => put(gathered, written, to, &chunk.out[..made]),
-        None => contents.chunks(STORED_BYTES).try_for_each(|piece| {
-            put(gathered, written, to, &stored_header(piece.len() as u16))?;
-            put(gathered, written, to, piece)
-        }),
-    }
+    chunk.each_piece(&mut |piece| put(gathered, written, to, piece))
 }
 
 /// Writes a piece, or keeps it until there is more where it is small.

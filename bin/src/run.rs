@@ -6,7 +6,7 @@ use core::cell::OnceCell;
 use core::ffi::CStr;
 use std::ffi::CString;
 
-use emissary_core::exit::{self, Reading, Trust};
+use emissary_core::exit::{self, Reading};
 use emissary_core::json::Str;
 use emissary_core::layout::{self, File, Kind};
 use emissary_core::limits::{CONTAINER_NAME_BYTES, EXIT_CODE_FILE_BYTES, PATH_BYTES, SIGNAL_FILE_BYTES};
@@ -14,6 +14,7 @@ use emissary_core::ready::{self, Readiness};
 use emissary_core::signal::Signal;
 use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
 use emissary_core::template::Template;
+use emissary_core::trust::{Trust, When};
 use rustix::event::PollFlags;
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -36,8 +37,8 @@ use crate::terminal::Terminal;
 /// waits for a grace period of its own), which a command that is done by then need not pay for.
 const UNWATCHED_MS: u64 = 20;
 
-/// Milliseconds after which a file that nobody was seen to write is taken to be complete.
-const SETTLED_MS: u64 = 100;
+/// Milliseconds after which a signal file that could not be read is tried again.
+const RETRY_MS: u64 = 100;
 
 /// Seconds between a SIGTERM and the SIGKILL after it where nothing else is said: Kubernetes' default.
 const DEFAULT_GRACE_S: u64 = 30;
@@ -444,24 +445,20 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether a signal file is there and complete: its writer was seen to close it, or has left it alone for a moment. One that is empty is still to be
-    /// written, unless it was seen to be closed.
+    /// Whether a signal file is there and complete.
     fn has_signal(&mut self) -> bool {
-        if self.exit_codes.closed.takes_signal(self.own_watch) {
-            return true;
+        let was_closed = self.exit_codes.closed.takes_signal(self.own_watch);
+        let Some((age_ms, is_empty)) = self.folder.age_ms(layout::base_name(File::Signal)) else {
+            self.unread = None;
+            return false;
+        };
+        let trust = if was_closed { Trust::Closed } else { Trust::Age(age_ms) };
+        match trust.when_written(is_empty) {
+            When::Now => return true,
+            When::Later => {}
+            When::LaterBy(milliseconds) => self.look_again_in(milliseconds),
         }
-        match self.folder.age_ms(layout::base_name(File::Signal)) {
-            None => {
-                self.unread = None;
-                false
-            }
-            // Not touched for a moment, or the clocks differ.
-            Some((age_ms, is_empty)) if !(0..SETTLED_MS.cast_signed()).contains(&age_ms) => !is_empty,
-            Some((age_ms, _)) => {
-                self.look_again_in(SETTLED_MS.saturating_sub(age_ms.unsigned_abs()));
-                false
-            }
-        }
+        false
     }
 
     /// Takes the signal file, which is complete.
@@ -476,11 +473,11 @@ impl<'a> Run<'a> {
                 }
             },
             Err(error) => {
-                if error.errno.is_some_and(files::is_passing) {
-                    self.look_again_in(SETTLED_MS);
+                let lasting = error.errno.filter(|&errno| files::is_passing(errno));
+                if lasting.is_some() {
+                    self.look_again_in(RETRY_MS);
                 }
                 // What lasts is said once; what was taken away is gone, and the next is another.
-                let lasting = error.errno.filter(|&errno| files::is_passing(errno));
                 if lasting.is_none() || core::mem::replace(&mut self.unread, lasting) != lasting {
                     self.console.warn(&[&error.text]);
                 }

@@ -5,6 +5,7 @@
 
 use crate::buf::{Writer, display_by_describe};
 use crate::signal::Signal;
+use crate::trust::{Trust, When};
 
 /// Our own exit status: bad input, or an output that could not be saved.
 pub const FAILURE: u8 = 64;
@@ -85,21 +86,6 @@ pub fn parse(bytes: &[u8]) -> Result<u8, ExitCodeError> {
     parse_decimal(digits).and_then(|code| u8::try_from(code).ok()).ok_or(ExitCodeError::Malformed)
 }
 
-/// Age in milliseconds from which an exit-code file counts as complete although nobody saw it being closed. Ours are complete from the start;
-/// others may write theirs in place.
-pub const SETTLED_MS: i64 = 100;
-
-/// What is known of an exit-code file besides its bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trust {
-    /// Its writer was seen to close it, or to rename it into place.
-    Closed,
-    /// It may have been there before we began to look: its age decides.
-    Age(i64),
-    /// It came after we began to look, and its writer has not been seen to close it.
-    Open,
-}
-
 /// What an exit-code file says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
@@ -116,10 +102,10 @@ pub enum Reading {
 /// # Errors
 /// [`ExitCodeError::Malformed`] for a complete file that holds no exit code.
 pub fn read(bytes: &[u8], trust: Trust) -> Result<Reading, ExitCodeError> {
-    match trust {
-        Trust::Open => return Ok(Reading::Later),
-        Trust::Age(age_ms @ 0..SETTLED_MS) => return Ok(Reading::LaterBy(SETTLED_MS.saturating_sub(age_ms).unsigned_abs())),
-        Trust::Closed | Trust::Age(_) => {}
+    match trust.when() {
+        When::Later => return Ok(Reading::Later),
+        When::LaterBy(milliseconds) => return Ok(Reading::LaterBy(milliseconds)),
+        When::Now => {}
     }
     match parse(bytes) {
         Ok(code) => Ok(Reading::Code(code)),

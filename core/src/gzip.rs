@@ -1,7 +1,7 @@
 //! gzip framing (RFC 1952): what stands before and behind a deflate stream.
 //!
 //! Enters: checksum and length of what was compressed. Leaves: the ten bytes before a deflate stream and the eight after it. Stream and checksum
-//! are the work of the crate `emissary-deflate`, which is built for speed.
+//! are the work of the crate `emissary-deflate`.
 
 /// The header of a member: no name, no time (so the same contents give the same bytes), Unix.
 pub const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];

@@ -25,13 +25,13 @@
 //! | [`ready`] | the readiness marker | go on, wait, give up |
 //! | [`supervise`] | events and the time | actions |
 //! | [`escalate`] | the time, a request to end | SIGTERM, SIGKILL, giving up |
-//! | [`signal`], [`exit`] | signal-file bytes, wait statuses | signals, exit codes, digits |
+//! | [`signal`], [`exit`], [`trust`] | signal-file bytes, wait statuses, what was seen of a file's writer | signals, exit codes, digits, when to read |
 //! | [`tar`], [`gzip`] | facts about a file | header blocks, framing |
 //! | [`cpus`], [`progress`] | what a cgroup says; bytes and time | how many threads are of use; what a person is told |
 //! | [`time`], [`log`] | text, numbers | durations, time stamps, log lines |
 //! | [`lines`], [`report`] | logs, exit codes, values | what `wait` shows and reports |
 //!
-//! Not here, on purpose: compression (a crate of its own, built for speed), globbing, YAML, a runtime.
+//! Not here, on purpose: compression (a crate of its own), globbing, YAML, a runtime.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -74,6 +74,7 @@ pub mod escalate;
 
 pub mod exit;
 pub mod signal;
+pub mod trust;
 
 pub mod gzip;
 pub mod tar;

@@ -4,7 +4,7 @@
 //! byte, so that chunks which were compressed apart, by several threads, join to one stream; or the word that the chunk is better stored. Refuses
 //! nothing.
 //!
-//! A crate of its own because it is built for speed and the rest for size. Everything lives in fixed arrays, [`Deflater`] in one place of 320 kB.
+//! A crate of its own because it is optimized otherwise than the rest (`s`, not `z`). Everything lives in fixed arrays, [`Deflater`] in one place of 320 kB.
 //!
 //! The search is the usual one: chains of positions whose first four bytes hash alike, one slot for three bytes, and a look at the next position
 //! before a match is taken. Positions count on from chunk to chunk, so that what the tables hold of an earlier chunk is out of reach and need not

@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 
 use crate::build;
-use crate::tools::{command, install, is_on_path, output, root};
+use crate::tools::{Random, command, install, is_on_path, output, root};
 
 /// Memory that may be resident while a command is wrapped, in kB.
 const MEMORY_LIMIT_KB: u64 = 200;
@@ -371,14 +371,10 @@ fn sources() -> Result<Vec<u8>> {
 
 /// Bytes without any order, the same each time.
 fn noise(count: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut bytes = Vec::with_capacity(count);
+    let mut random = Random::new(0x9e37_79b9_7f4a_7c15);
+    let mut bytes = Vec::with_capacity(count + 8);
     while bytes.len() < count {
-        // xorshift64* (Vigna, 2016).
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        bytes.extend_from_slice(&state.wrapping_mul(0x2545_f491_4f6c_dd1d).to_le_bytes());
+        bytes.extend_from_slice(&random.next().to_le_bytes());
     }
     bytes.truncate(count);
     bytes

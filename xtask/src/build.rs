@@ -34,10 +34,7 @@ pub(crate) fn host_target() -> Result<String> {
 
 /// Builds the binary and checks that it is static; gives its path.
 pub(crate) fn build(target: Option<String>) -> Result<PathBuf> {
-    let target = match target {
-        Some(target) => target,
-        None => host_target()?,
-    };
+    let target = target.map_or_else(host_target, Ok)?;
     let built = compile(&target, &["--bin", "emissary"], &Variant::SHIPPED)?.join("emissary");
     check_static(&built)?;
     check_size(&built, &target)?;
@@ -68,10 +65,7 @@ pub(crate) fn example(name: &str) -> Result<PathBuf> {
 
 /// The binary once more with its symbols, for `size`; gives its path.
 pub(crate) fn with_symbols(target: Option<String>) -> Result<PathBuf> {
-    let target = match target {
-        Some(target) => target,
-        None => host_target()?,
-    };
+    let target = target.map_or_else(host_target, Ok)?;
     Ok(compile(&target, &["--bin", "emissary"], &Variant::SYMBOLS)?.join("emissary"))
 }
 

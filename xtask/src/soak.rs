@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::json;
 
 use crate::build;
-use crate::tools::output;
+use crate::tools::{Random, output};
 
 /// What a pod may take: it does nothing that takes longer than a second or two.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,7 +39,7 @@ pub(crate) fn soak(minutes: f64, seed: Option<u64>) -> Result<()> {
             scope.spawn(|| {
                 while Instant::now() < until && failed.lock().is_ok_and(|failed| failed.is_none()) {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    let mut random = Random(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)) | 1);
+                    let mut random = Random::new(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
                     if let Err(error) = play(&binary, &mut random) {
                         let _ = failed.lock().map(|mut failed| failed.get_or_insert((number, error)).0);
                     }
@@ -59,22 +59,6 @@ pub(crate) fn soak(minutes: f64, seed: Option<u64>) -> Result<()> {
     ensure!(left.is_empty(), "processes are left: {left:?}");
     println!("{} pods in {} s, {workers} at once", next.into_inner(), began.elapsed().as_secs());
     Ok(())
-}
-
-/// xorshift64* (Vigna, 2016).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
-    }
-
-    fn is(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
-    }
 }
 
 /// How a container's command ends.

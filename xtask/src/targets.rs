@@ -1,6 +1,7 @@
 //! The targets that are built: what Debian calls their architecture, where its musl lies, who runs them elsewhere.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -118,21 +119,7 @@ impl Target {
         let state = root().join("target/musl/apt");
         std::fs::create_dir_all(state.join("lists/partial"))?;
         std::fs::create_dir_all(state.join("cache/archives/partial"))?;
-        let apt = || {
-            let mut apt = command("apt-get");
-            apt.current_dir(into).arg("-qq");
-            for option in [
-                format!("Dir::State::Lists={}", state.join("lists").display()),
-                format!("Dir::Cache={}", state.join("cache").display()),
-                format!("APT::Architecture={}", self.debian),
-                format!("APT::Architectures={}", self.debian),
-                "APT::Sandbox::User=".to_string(),
-                "Debug::NoLocking=true".to_string(),
-            ] {
-                apt.args(["-o", &option]);
-            }
-            apt
-        };
+        let apt = || apt(into, &state, &[format!("APT::Architecture={}", self.debian), format!("APT::Architectures={}", self.debian)]);
         // One list of several may be out of order on its mirror; the download tells whether the one that matters is.
         if let Err(error) = run(apt().arg("update")) {
             println!("{error:#}; going on with what there is");
@@ -176,22 +163,8 @@ impl Target {
         let signed = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]";
         let list = state.join("sources.list");
         std::fs::write(&list, format!("deb {signed} {mirror} {codename} main\ndeb-src {signed} {mirror} {codename} main\n"))?;
-        let apt = || {
-            let mut apt = command("apt-get");
-            apt.current_dir(&get).arg("-qq");
-            for option in [
-                format!("Dir::State::Lists={}", state.join("lists").display()),
-                format!("Dir::Cache={}", state.join("cache").display()),
-                format!("Dir::Etc::SourceList={}", list.display()),
-                "Dir::Etc::SourceParts=/dev/null".to_string(),
-                "APT::Sandbox::User=".to_string(),
-                "Debug::NoLocking=true".to_string(),
-                "Acquire::Languages=none".to_string(),
-            ] {
-                apt.args(["-o", &option]);
-            }
-            apt
-        };
+        let apt =
+            || apt(&get, &state, &[format!("Dir::Etc::SourceList={}", list.display()), "Dir::Etc::SourceParts=/dev/null".to_string()]);
         run(apt().arg("update"))?;
         run(apt().args(["source", "--download-only", "musl"]))?;
         let compiler = [format!("gcc-{version}-{gnu}"), format!("cpp-{version}-{gnu}"), format!("binutils-{gnu}")];
@@ -242,4 +215,21 @@ impl Target {
         let specification: serde_json::Value = serde_json::from_str(&output(&mut rustc)?)?;
         Ok(specification["static-position-independent-executables"] == true)
     }
+}
+
+/// apt-get with lists and a cache of its own below `state`, so that the machine stays as it is and no root is needed.
+fn apt(folder: &Path, state: &Path, more: &[String]) -> Command {
+    let mut apt = command("apt-get");
+    apt.current_dir(folder).arg("-qq");
+    let own = [
+        format!("Dir::State::Lists={}", state.join("lists").display()),
+        format!("Dir::Cache={}", state.join("cache").display()),
+        "APT::Sandbox::User=".to_string(),
+        "Debug::NoLocking=true".to_string(),
+        "Acquire::Languages=none".to_string(),
+    ];
+    for option in own.iter().chain(more) {
+        apt.args(["-o", option]);
+    }
+    apt
 }

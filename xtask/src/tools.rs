@@ -75,3 +75,32 @@ pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
         .env("DEBIAN_FRONTEND", "noninteractive")
         .stdout(std::process::Stdio::null()))
 }
+
+/// Numbers without any order, the same for the same seed: xorshift64* (Vigna, 2016).
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// From a seed.
+    pub(crate) const fn new(seed: u64) -> Self {
+        // Zero would stay zero.
+        Self(seed | 1)
+    }
+
+    /// The next 64 bits.
+    pub(crate) const fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// A number below a limit.
+    pub(crate) const fn below(&mut self, limit: u64) -> u64 {
+        (self.next() >> 33) % limit
+    }
+
+    /// True so many times of a hundred.
+    pub(crate) const fn is(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+}
