@@ -239,9 +239,15 @@ impl Folder {
 
     /// Milliseconds since a file was written (negative for a time in the future), and whether it is a regular one without contents; `None` where there is
     /// none.
-    pub(crate) fn age_ms(&self, name: &CStr) -> Option<(i64, bool)> {
-        let stat = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        Some((age_ms(&stat), is_regular(&stat) && stat.st_size == 0))
+    ///
+    /// # Errors
+    /// What the system says otherwise.
+    pub(crate) fn age_ms(&self, name: &CStr) -> Result<Option<(i64, bool)>, Error> {
+        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(None),
+            Err(errno) => Err(self.error("read", name, errno)),
+            Ok(stat) => Ok(Some((age_ms(&stat), is_regular(&stat) && stat.st_size == 0))),
+        }
     }
 
     /// Bytes of a file; `None` where there is none.

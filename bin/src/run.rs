@@ -447,16 +447,21 @@ impl<'a> Run<'a> {
 
     /// Whether a signal file is there and complete.
     fn has_signal(&mut self) -> bool {
-        let was_closed = self.exit_codes.closed.takes_signal(self.own_watch);
-        let Some((age_ms, is_empty)) = self.folder.age_ms(layout::base_name(File::Signal)) else {
-            self.unread = None;
-            return false;
-        };
-        let trust = if was_closed { Trust::Closed } else { Trust::Age(age_ms) };
-        match trust.when_written(is_empty) {
-            When::Now => return true,
-            When::Later => {}
-            When::LaterBy(milliseconds) => self.look_again_in(milliseconds),
+        if self.exit_codes.closed.takes_signal(self.own_watch) {
+            return true;
+        }
+        match self.folder.age_ms(layout::base_name(File::Signal)) {
+            Ok(None) => self.unread = None,
+            Ok(Some((age_ms, is_empty))) => match Trust::Age(age_ms).when_written(is_empty) {
+                When::Now => return true,
+                When::Later => {}
+                When::LaterBy(milliseconds) => self.look_again_in(milliseconds),
+            },
+            Err(error) => {
+                // Not even looked at: whatever the cause, it is still there.
+                self.look_again_in(RETRY_MS);
+                self.cannot_read_signal(&error, error.errno);
+            }
         }
         false
     }
@@ -477,11 +482,15 @@ impl<'a> Run<'a> {
                 if lasting.is_some() {
                     self.look_again_in(RETRY_MS);
                 }
-                // What lasts is said once; what was taken away is gone, and the next is another.
-                if lasting.is_none() || core::mem::replace(&mut self.unread, lasting) != lasting {
-                    self.console.warn(&[&error.text]);
-                }
+                self.cannot_read_signal(&error, lasting);
             }
+        }
+    }
+
+    /// Says why: once for as long as it lasts. What does not last was taken away, and the next is another.
+    fn cannot_read_signal(&mut self, error: &Error, lasting: Option<Errno>) {
+        if lasting.is_none() || core::mem::replace(&mut self.unread, lasting) != lasting {
+            self.console.warn(&[&error.text]);
         }
     }
 
