@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 
 use emissary_core::buf::Writer;
 use emissary_core::json;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, OFlags};
 
 use crate::console;
 use crate::error::Error;
@@ -80,9 +80,8 @@ fn spill(folder: &Folder, index: usize, argument: &[u8]) -> Result<Vec<u8>, Erro
     let in_tmp = CStr::from_bytes_with_nul(&path).unwrap_or_default();
     // A name in /tmp can be guessed: what stands there is removed, and no link is followed.
     let _ = rustix::fs::unlink(in_tmp);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let written =
-        rustix::fs::openat(CWD, in_tmp, flags, Mode::from_raw_mode(0o644)).and_then(|file| console::write_all(file.as_fd(), argument));
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    let written = files::open_at(CWD, in_tmp, flags, 0o644).and_then(|file| console::write_all(file.as_fd(), argument));
     if written.is_ok() {
         return Ok([b"@", in_tmp.to_bytes()].concat());
     }

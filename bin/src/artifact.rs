@@ -13,7 +13,7 @@ use emissary_core::buf::Writer;
 use emissary_core::layout;
 use emissary_core::progress::{self, Progress};
 use emissary_core::tar::{self, Entry, Kind};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, SeekFrom, Stat};
+use rustix::fs::{AtFlags, CWD, FileType, OFlags, RawDir, SeekFrom, Stat};
 use rustix::io::Errno;
 
 use crate::compress::{Compressor, To};
@@ -81,8 +81,8 @@ pub(crate) fn save(
         source_base: base.len(),
         header: vec![0; 4 * tar::BLOCK_BYTES],
     };
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = rustix::fs::open(path, flags, Mode::empty()).map_err(|errno| Error::new("read", bytes, errno))?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = files::open_at(CWD, path, flags, 0).map_err(|errno| Error::new("read", bytes, errno))?;
     // What was opened counts, should the name have changed hands in between.
     let stat = rustix::fs::fstat(&file).map_err(|errno| Error::new("read", bytes, errno))?;
     match FileType::from_raw_mode(stat.st_mode) {
@@ -271,8 +271,8 @@ impl Walk<'_> {
 
     /// Opens an entry without following a link; `None`, with a warning, where it is gone or has become something else.
     fn open(&self, parent: &OwnedFd, name: &CStr, more: OFlags) -> Result<Option<(OwnedFd, Stat)>, Error> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY | more;
-        match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | more;
+        match files::open_at(parent.as_fd(), name, flags, 0) {
             Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => {
                 self.warn(b" vanished while it was archived");
                 Ok(None)
@@ -311,8 +311,8 @@ impl Walk<'_> {
         if folder.fd.is_some() {
             return Ok(());
         }
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(below.ok_or_else(|| self.error("return from", Errno::BADF))?, c"..", flags, Mode::empty())
+        let below = below.ok_or_else(|| self.error("return from", Errno::BADF))?;
+        let fd = files::open_at(below.as_fd(), c"..", OFlags::RDONLY | OFlags::DIRECTORY, 0)
             .map_err(|errno| self.error("return from", errno))?;
         let stat = rustix::fs::fstat(&fd).map_err(|errno| self.error("return from", errno))?;
         if identity(&stat) != folder.identity {
@@ -429,8 +429,8 @@ fn data_behind(file: BorrowedFd<'_>, at: u64, size_bytes: u64) -> Result<(u64, u
 pub(crate) fn copy(path: &CStr, folder: &Folder, name: &CStr) -> Result<(), Failure> {
     let bytes = path.to_bytes();
     let error = |errno| Failure::Error(Error::new("read", bytes, errno));
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-    let file = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match files::open_at(CWD, path, flags, 0) {
         Err(Errno::NOENT | Errno::NOTDIR) => return Err(Failure::Missing),
         other => other.map_err(error)?,
     };

@@ -5,9 +5,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use emissary_core::log::{self, Format, Level};
 use emissary_core::{exit, limits};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, OFlags};
 
 use crate::error::Error;
+use crate::files;
 use crate::outlet::Outlet;
 use crate::sys;
 
@@ -57,8 +58,8 @@ impl Console {
         self.error(error);
         let path = sys::env(c"EMISSARY_TERMINATION_LOG").unwrap_or(TERMINATION_LOG);
         // Only where it is there: outside Kubernetes nobody reads it.
-        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-        if let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) {
+        let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOCTTY | OFlags::NONBLOCK;
+        if let Ok(file) = files::open_at(CWD, path, flags, 0) {
             let mut room = [0; limits::LOG_LINE_BYTES];
             let line = log::line(Format::Plain, Level::Error, 0, &error.text, &mut room);
             let _ = write_all(file.as_fd(), line);

@@ -11,11 +11,12 @@ use emissary_core::layout::{self, File};
 use emissary_core::signal::{Origin, Signal};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 
 use crate::console::Console;
 use crate::error::Error;
+use crate::files;
 use crate::sys;
 
 /// Milliseconds between two looks at a folder that cannot be watched.
@@ -33,7 +34,7 @@ pub(crate) fn occupy_standard_descriptors() {
     for fd in &fds {
         if fd.revents().contains(PollFlags::NVAL)
             // The lowest free number is this one. A path descriptor needs no device, and fails at every read and write.
-            && let Ok(filler) = rustix::fs::open(c"/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            && let Ok(filler) = files::open_at(CWD, c"/", OFlags::PATH, 0)
         {
             core::mem::forget(filler);
         }

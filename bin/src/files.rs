@@ -46,7 +46,7 @@ impl<'a> Shared<'a> {
             check_name(name)?;
         }
         let dir = common.dir.or_else(|| text(c"EMISSARY_DIR")).unwrap_or(kind.default_dir());
-        let fd = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        let fd = open_at(CWD, dir, OFlags::PATH | OFlags::DIRECTORY, 0)
             .map_err(|errno| Error::new("open the shared folder", dir.to_bytes(), errno))?;
         Ok(Self { layout: Layout { kind, dir: dir.to_bytes(), container: name.unwrap_or_default() }, fd })
     }
@@ -174,21 +174,35 @@ impl Name {
     }
 }
 
+/// openat(2), close-on-exec; one that is interrupted is done again, which slow file systems ask for.
+///
+/// # Errors
+/// What the system says otherwise.
+#[inline(never)]
+pub(crate) fn open_at(folder: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: RawMode) -> Result<OwnedFd, Errno> {
+    loop {
+        match rustix::fs::openat(folder, path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(mode)) {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
 /// Opens folders one below the other, each relative to the one before, following no link; makes those that are missing.
 fn descend(from: BorrowedFd<'_>, parts: &mut dyn Iterator<Item = &[u8]>, mode: RawMode) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut at = rustix::fs::openat(from, c".", flags, Mode::empty())?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let mut at = open_at(from, c".", flags, 0)?;
     for part in parts {
         let name = Name::new(part)?;
         let name = name.as_c_str();
-        at = match rustix::fs::openat(&at, name, flags, Mode::empty()) {
+        at = match open_at(at.as_fd(), name, flags, 0) {
             Err(Errno::NOENT) => {
                 match rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(mode)) {
                     // Another container was first.
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(errno) => return Err(errno),
                 }
-                rustix::fs::openat(&at, name, flags, Mode::empty())?
+                open_at(at.as_fd(), name, flags, 0)?
             }
             other => other?,
         };
@@ -307,11 +321,11 @@ impl Folder {
     /// # Errors
     /// What the system says of the folder.
     pub(crate) fn draft(&self, name: &CStr, mode: RawMode) -> Result<Draft<'_>, Error> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
         let mut next = 0;
         loop {
             let own = own_name(next);
-            match rustix::fs::openat(&self.fd, own.as_c_str(), flags, Mode::from_raw_mode(mode)) {
+            match open_at(self.as_fd(), own.as_c_str(), flags, mode) {
                 Err(Errno::EXIST) => next += 1,
                 Err(errno) => return Err(self.error("write", name, errno)),
                 Ok(file) => {
@@ -328,9 +342,8 @@ impl Folder {
     /// # Errors
     /// What the system says, or that it is no regular file.
     pub(crate) fn append(&self, name: &CStr) -> Result<OwnedFd, Error> {
-        let flags =
-            OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        rustix::fs::openat(&self.fd, name, flags, Mode::from_raw_mode(0o666))
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        open_at(self.as_fd(), name, flags, 0o666)
             .and_then(|file| if is_regular(&rustix::fs::fstat(&file)?) { Ok(file) } else { Err(Errno::INVAL) })
             .map_err(|errno| self.error("open", name, errno))
     }
@@ -397,8 +410,8 @@ fn age_ms(stat: &rustix::fs::Stat) -> i64 {
 
 /// Opens a regular file for reading; a pipe does not block, and neither it nor anything else that is no file is read.
 fn open_regular(folder: BorrowedFd<'_>, name: &CStr, more: OFlags) -> Result<(OwnedFd, rustix::fs::Stat), Errno> {
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY | more;
-    let file = rustix::fs::openat(folder, name, flags, Mode::empty())?;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | more;
+    let file = open_at(folder, name, flags, 0)?;
     let stat = rustix::fs::fstat(&file)?;
     let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
     match kind {
@@ -449,11 +462,11 @@ pub(crate) fn read_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>, 
 /// # Errors
 /// As [`read_below`].
 pub(crate) fn open_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>) -> Result<(OwnedFd, rustix::fs::Stat), Errno> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let mut at = rustix::fs::open(folder, flags, Mode::empty())?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let mut at = open_at(CWD, folder, flags, 0)?;
     let mut last = parts.next().ok_or(Errno::ISDIR)?;
     for next in parts {
-        at = rustix::fs::openat(&at, Name::new(last)?.as_c_str(), flags | OFlags::NOFOLLOW, Mode::empty())?;
+        at = open_at(at.as_fd(), Name::new(last)?.as_c_str(), flags | OFlags::NOFOLLOW, 0)?;
         last = next;
     }
     open_regular(at.as_fd(), Name::new(last)?.as_c_str(), OFlags::NOFOLLOW)

@@ -41,10 +41,9 @@ fn prepare(common: &Common<'_>, template: Option<&CStr>) -> Result<(), Error> {
 /// Copies this executable.
 #[inline(never)]
 fn copy_self(folder: &Folder, name: &CStr) -> Result<(), Error> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let own = rustix::fs::openat(CWD, c"/proc/self/exe", flags, Mode::empty())
+    let own = files::open_at(CWD, c"/proc/self/exe", OFlags::RDONLY, 0)
         // Without /proc, the path that the kernel was given.
-        .or_else(|errno| sys::executable_path().ok_or(errno).and_then(|path| rustix::fs::openat(CWD, path, flags, Mode::empty())))
+        .or_else(|errno| sys::executable_path().ok_or(errno).and_then(|path| files::open_at(CWD, path, OFlags::RDONLY, 0)))
         .map_err(|errno| Error::new("read", b"this executable", errno))?;
     let draft = folder.draft(name, 0o555)?;
     files::copy(own.as_fd(), draft.file.as_fd()).map_err(|failed| match failed {

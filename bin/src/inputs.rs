@@ -5,7 +5,7 @@
 
 use core::ffi::CStr;
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use emissary_core::buf::Writer;
 use emissary_core::exit;
@@ -17,7 +17,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
 use rustix::io::Errno;
 
 use crate::error::Error;
-use crate::files::Name;
+use crate::files::{self, Name};
 use crate::outputs;
 
 /// Where the supervisor leaves them.
@@ -149,8 +149,8 @@ fn split(path: &[u8]) -> Vec<Vec<u8>> {
 /// Opens a folder by its absolute, resolved path, making what is missing.
 #[inline(never)]
 fn make_folders(path: &[u8]) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let mut at = rustix::fs::open(c"/", flags, Mode::empty())?;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let mut at = files::open_at(CWD, c"/", flags, 0)?;
     for part in path.split(|&byte| byte == b'/').filter(|part| !part.is_empty()) {
         let name = Name::new(part)?;
         match rustix::fs::mkdirat(&at, name.as_c_str(), Mode::from_raw_mode(0o755)) {
@@ -159,15 +159,14 @@ fn make_folders(path: &[u8]) -> Result<OwnedFd, Errno> {
             Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => {}
             Err(errno) => return Err(errno),
         }
-        at = rustix::fs::openat(&at, name.as_c_str(), flags, Mode::empty())?;
+        at = files::open_at(at.as_fd(), name.as_c_str(), flags, 0)?;
     }
     Ok(at)
 }
 
 /// Looks at, or removes, a folder and all below it. Another file system below is refused: a mount that nobody declared is kept too.
 fn each_below(parent: &OwnedFd, name: &CStr, device: u64, remove: bool) -> Result<(), Errno> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let folder = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    let folder = files::open_at(parent.as_fd(), name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, 0)?;
     if rustix::fs::fstat(&folder)?.st_dev != device {
         return Err(Errno::XDEV);
     }

@@ -7,8 +7,10 @@ use core::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, OFlags};
 use rustix::io::Errno;
+
+use crate::files;
 
 /// Bytes that a pipe takes without blocking once poll(2) calls it writable (pipe(7)).
 const PIPE_BUF_BYTES: usize = 4_096;
@@ -31,8 +33,8 @@ impl Outlet {
             1 => c"/proc/self/fd/1",
             _ => c"/proc/self/fd/2",
         };
-        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let own = (kind == FileType::CharacterDevice).then(|| rustix::fs::open(path, flags, Mode::empty()).ok()).flatten();
+        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let own = (kind == FileType::CharacterDevice).then(|| files::open_at(CWD, path, flags, 0).ok()).flatten();
         Self { shared, own, is_file: kind.is_file() }
     }
 

@@ -3,6 +3,7 @@
 //! Past the deadline, or when asked to end, it leaves SIGTERM for them, and SIGKILL after the grace period. With `--follow` it copies their
 //! captured logs while they grow; a reader that takes nothing never keeps it from the deadline.
 
+use core::cell::Cell;
 use core::ffi::CStr;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -148,14 +149,14 @@ fn wait_and_report(common: &Common<'_>, flags: &Wait) -> Result<u8, Error> {
         exit_codes.closed.add(watch.take().unwrap_or_default());
     }
     let code = exit::first_failure(mains.iter().map(|main| main.code));
-    let text = report(console, &shared, &template, &mains, code, flags.json);
-    match print(&signals, &text) {
-        Ok(()) => Ok(code),
-        Err(error) => {
-            let status = console.fatal(&error);
-            Ok(if code == 0 { status } else { code })
-        }
-    }
+    let (text, is_whole) = report(console, &shared, &template, &mains, code, flags.json);
+    let printed = print(&signals, &text).map_err(|error| console.fatal(&error));
+    Ok(match printed {
+        _ if code != 0 => code,
+        Err(status) => status,
+        Ok(()) if is_whole => 0,
+        Ok(()) => exit::FAILURE,
+    })
 }
 
 /// The containers to wait for, their folders made and watched.
@@ -320,7 +321,7 @@ struct Found {
     name: Vec<u8>,
     path: Vec<u8>,
     contents: Option<Vec<u8>>,
-    size_bytes: u64,
+    size_bytes: Option<u64>,
 }
 
 /// Bytes of a parameter's value that are reported: what the objects of an API server hold.
@@ -333,9 +334,23 @@ fn text(string: Str<'_>) -> Vec<u8> {
     bytes
 }
 
-/// Where an output is: a folder of ours or a mount, and the path below it, which other containers may have filled with links.
+/// Where an output is: the shared folder or a mount, and the path below it, which other containers may have filled with links.
+struct Place {
+    folder: CString,
+    below: Vec<u8>,
+    is_mount: bool,
+}
+
+impl Place {
+    fn path(&self) -> Vec<u8> {
+        let mut path = self.folder.to_bytes().to_vec();
+        parts(&self.below).for_each(|part| path.extend([b"/", part].concat()));
+        path
+    }
+}
+
 #[inline(never)]
-fn locate(shared: &Shared<'_>, template: &Template<'_>, path: Str<'_>, file: fn(&[u8]) -> File<'_>) -> Option<(CString, Vec<u8>)> {
+fn locate(shared: &Shared<'_>, template: &Template<'_>, path: Str<'_>, file: fn(&[u8]) -> File<'_>) -> Option<Place> {
     let (mut room, mut other) = ([0; PATH_BYTES], [0; PATH_BYTES]);
     let path = outputs::decode(path, &mut room).ok()?.to_bytes();
     for mount in template.mount_paths() {
@@ -343,49 +358,67 @@ fn locate(shared: &Shared<'_>, template: &Template<'_>, path: Str<'_>, file: fn(
         let Ok(mount) = outputs::decode(mount, &mut room) else { continue };
         if layout::is_inside(path, mount.to_bytes()) {
             let below: Vec<&[u8]> = layout::components(path).skip(layout::components(mount.to_bytes()).count()).collect();
-            return Some((mount.to_owned(), below.join(&b'/')));
+            return Some(Place { folder: mount.to_owned(), below: below.join(&b'/'), is_mount: true });
         }
     }
     let full = shared.path(file(path), &mut other).ok()?.to_bytes();
     let below = full.get(shared.layout.dir.len()..)?;
-    Some((CString::new(shared.layout.dir).ok()?, below.to_vec()))
+    Some(Place { folder: CString::new(shared.layout.dir).ok()?, below: below.to_vec(), is_mount: false })
 }
 
 fn parts(below: &[u8]) -> impl Iterator<Item = &[u8]> {
     below.split(|&byte| byte == b'/').filter(|part| !part.is_empty())
 }
 
-/// The whole report as text.
+/// The whole report as text, and whether everything that is there could be read.
 #[inline(never)]
-fn report(console: Console, shared: &Shared<'_>, template: &Template<'_>, mains: &[Main], exit_code: u8, json: bool) -> Vec<u8> {
+fn report(console: Console, shared: &Shared<'_>, template: &Template<'_>, mains: &[Main], exit_code: u8, json: bool) -> (Vec<u8>, bool) {
+    let is_whole = Cell::new(true);
+    let unread = |what: &[u8], name: &[u8], place: &Place, errno: Errno| {
+        let path = place.path();
+        let words: &[&[u8]] = &[what, b" '", name, b"': ", &Error::new("read", &path, errno).text];
+        // What is too long to be reported is there all the same.
+        if errno == Errno::FBIG {
+            console.warn(words);
+        } else {
+            is_whole.set(false);
+            console.error(&Error::text(words));
+        }
+    };
     let parameters: Vec<Found> = template
         .output_parameters()
         .map(|parameter| {
             let (name, path) = (text(parameter.name), text(parameter.path));
             let found = locate(shared, template, parameter.path, |path| File::Parameter(path));
-            let value = found.and_then(|(folder, below)| match files::read_below(&folder, &mut parts(&below), VALUE_BYTES) {
-                Ok(value) => Some(report::trim_newline(&value).to_vec()),
-                Err(Errno::NOENT | Errno::NOTDIR) => None,
-                Err(errno) => {
-                    console.warn(&[b"parameter '", &name, b"': ", &Error::new("read", &below, errno).text]);
+            let read = |place: &Place| files::read_below(&place.folder, &mut parts(&place.below), VALUE_BYTES);
+            let contents = match found.map(|place| (read(&place), place)) {
+                Some((Ok(value), _)) => Some(report::trim_newline(&value).to_vec()),
+                // The default stands for what is missing, not for what cannot be read.
+                None | Some((Err(Errno::NOENT | Errno::NOTDIR), _)) => parameter.default.map(text),
+                Some((Err(errno), place)) => {
+                    unread(b"parameter", &name, &place, errno);
                     None
                 }
-            });
-            Found { name, path, contents: value.or_else(|| parameter.default.map(text)), size_bytes: 0 }
+            };
+            Found { name, path, contents, size_bytes: None }
         })
         .collect();
     let artifacts: Vec<Found> = template
         .output_artifacts()
         .map(|artifact| {
             let found = locate(shared, template, artifact.path, |path| File::Artifact(path));
-            let found = found.and_then(|(folder, below)| {
-                let (_, stat) = files::open_below(&folder, &mut parts(&below)).ok()?;
-                let mut at = folder.into_bytes();
-                parts(&below).for_each(|part| at.extend([b"/", part].concat()));
-                Some((at, stat.st_size.unsigned_abs()))
+            let name = text(artifact.name);
+            let found = found.and_then(|place| match files::open_below(&place.folder, &mut parts(&place.below)) {
+                Ok((_, stat)) => Some((place.path(), Some(stat.st_size.unsigned_abs()))),
+                Err(Errno::ISDIR) if place.is_mount => Some((place.path(), None)),
+                Err(Errno::NOENT | Errno::NOTDIR) => None,
+                Err(errno) => {
+                    unread(b"artifact", &name, &place, errno);
+                    None
+                }
             });
-            let (contents, size_bytes) = found.map_or((None, 0), |(at, size_bytes)| (Some(at), size_bytes));
-            Found { name: text(artifact.name), path: text(artifact.path), contents, size_bytes }
+            let (contents, size_bytes) = found.map_or((None, None), |(at, size_bytes)| (Some(at), size_bytes));
+            Found { name, path: text(artifact.path), contents, size_bytes }
         })
         .collect();
     let containers: Vec<Container<'_>> = mains
@@ -415,5 +448,5 @@ fn report(console: Console, shared: &Shared<'_>, template: &Template<'_>, mains:
     write(&mut measure);
     let mut room = vec![0; measure.needed()];
     write(&mut Writer::new(&mut room));
-    room
+    (room, is_whole.get())
 }

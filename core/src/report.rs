@@ -34,8 +34,8 @@ pub struct Artifact<'a> {
     pub name: &'a [u8],
     /// The path that the template gives.
     pub path: &'a [u8],
-    /// The archive and its bytes, or what lies on a mount; `None` where there is none.
-    pub file: Option<(&'a [u8], u64)>,
+    /// The archive, or what lies on a mount, and its bytes, which a folder has not; `None` where there is none.
+    pub file: Option<(&'a [u8], Option<u64>)>,
 }
 
 /// A value as it is reported: what the file holds without one trailing newline.
@@ -59,7 +59,7 @@ pub struct Report<'a> {
 
 impl Report<'_> {
     /// One JSON object and a newline: `exitCode`, `containers[]` (`name`, `exitCode`, `stdoutBytes`, `stderrBytes` or `combinedBytes`),
-    /// `parameters[]` (`name`, `path`, `value`), `artifacts[]` (`name`, `path`, `file`, `bytes`). What is not there is `null`.
+    /// `parameters[]` (`name`, `path`, `value`), `artifacts[]` (`name`, `path`, `file`, `bytes`). What is not there is `null`, and so are a folder's bytes.
     pub fn write_json(&self, out: &mut Writer<'_>) {
         out.text("{\"exitCode\":").decimal(u64::from(self.exit_code)).text(",\"containers\":[");
         let mut separator = "";
@@ -96,7 +96,7 @@ impl Report<'_> {
             out.text(",\"file\":");
             string(artifact.file.map(|(file, _)| file), out);
             out.text(",\"bytes\":");
-            number(artifact.file.map(|(_, size_bytes)| size_bytes), out);
+            number(artifact.file.and_then(|(_, size_bytes)| size_bytes), out);
             out.byte(b'}');
             separator = ",";
         }
@@ -128,7 +128,8 @@ impl Report<'_> {
         for artifact in self.artifacts {
             out.text("artifact ").shown(artifact.name).text(" (").shown(artifact.path).text(")");
             match artifact.file {
-                Some((file, size_bytes)) => out.text(": ").shown(file).text(", ").decimal(size_bytes).text(" bytes"),
+                Some((file, Some(size_bytes))) => out.text(": ").shown(file).text(", ").decimal(size_bytes).text(" bytes"),
+                Some((file, None)) => out.text(": ").shown(file).text(", a folder"),
                 None => out.text(" is missing"),
             };
             out.byte(b'\n');
@@ -168,7 +169,8 @@ mod tests {
             Parameter { name: b"q", path: b"/tmp/q", value: None },
         ],
         artifacts: &[
-            Artifact { name: b"t", path: b"/t", file: Some((b"/var/argo/outputs/artifacts/t.tgz", 99)) },
+            Artifact { name: b"t", path: b"/t", file: Some((b"/var/argo/outputs/artifacts/t.tgz", Some(99))) },
+            Artifact { name: b"f", path: b"/mnt/f", file: Some((b"/mnt/f", None)) },
             Artifact { name: b"u", path: b"/u", file: None },
         ],
     };
@@ -191,7 +193,7 @@ mod tests {
                 "containers": [{"name": "a", "exitCode": 5, "stdoutBytes": 12, "combinedBytes": 15}, {"name": "b", "exitCode": null}],
                 "parameters": [{"name": "p", "path": "/tmp/p", "value": "v\n\"\u{fffd}"}, {"name": "q", "path": "/tmp/q", "value": null}],
                 "artifacts": [{"name": "t", "path": "/t", "file": "/var/argo/outputs/artifacts/t.tgz", "bytes": 99},
-                    {"name": "u", "path": "/u", "file": null, "bytes": null}],
+                    {"name": "f", "path": "/mnt/f", "file": "/mnt/f", "bytes": null}, {"name": "u", "path": "/u", "file": null, "bytes": null}],
             })
         );
         assert!(text.ends_with("]}\n"));
@@ -207,6 +209,7 @@ mod tests {
              parameter p (/tmp/p): v\\x0a\"\\xff\n\
              parameter q (/tmp/q) is missing\n\
              artifact t (/t): /var/argo/outputs/artifacts/t.tgz, 99 bytes\n\
+             artifact f (/mnt/f): /mnt/f, a folder\n\
              artifact u (/u) is missing\n"
         );
     }

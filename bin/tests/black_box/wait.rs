@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::io::{Read as _, Write as _};
 
-use crate::pod::{Pod, until};
+use crate::pod::{Pod, at, until};
 
 const OUTPUTS: &str = r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"/tmp/p"}},{"name":"d","valueFrom":{"path":"/tmp/d","default":"dflt"}},
     {"name":"m","valueFrom":{"path":"/tmp/m"}}],"artifacts":[{"name":"a","path":"/tmp/a"},{"name":"b","path":"/tmp/b"}]}}"#;
@@ -44,6 +44,44 @@ fn outputs_on_a_mount_are_read_there() {
     assert_eq!(pod.sh("echo on the mount >$W/p").status, 0);
     let report: serde_json::Value = serde_json::from_str(&pod.run(&["wait", "--json"]).stdout).unwrap();
     assert_eq!((&report["parameters"][0]["value"], &report["artifacts"][0]["bytes"]), (&"on the mount".into(), &13.into()));
+}
+
+#[test]
+fn a_folder_on_a_mount_is_reported_as_one() {
+    let template = r#"{"container":{"volumeMounts":[{"mountPath":"$W"}]},"outputs":{"artifacts":[{"name":"a","path":"$W/f"},{"name":"w","path":"$W"}]}}"#;
+    let pod = Pod::new().template(template);
+    assert_eq!(pod.sh("mkdir $W/f").status, 0);
+    let outcome = pod.run(&["wait", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let path = pod.work.to_str().unwrap();
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert_eq!(
+        report["artifacts"][0],
+        serde_json::json!({"name": "a", "path": at(&pod.work, "f"), "file": at(&pod.work, "f"), "bytes": null})
+    );
+    assert_eq!(report["artifacts"][1], serde_json::json!({"name": "w", "path": path, "file": path, "bytes": null}));
+    assert!(pod.run(&["wait"]).stdout.contains("/f, a folder\n"));
+}
+
+#[test]
+fn an_output_that_is_there_and_cannot_be_read_is_an_error() {
+    for (kind, at) in [("parameter 'p'", "outputs/parameters/tmp/p"), ("artifact 'a'", "outputs/artifacts/tmp/a.tgz")] {
+        for plant in ["ln -s exitcode $0", "mkdir $0", "mkfifo $0"] {
+            for code in ["0", "3"] {
+                let pod = Pod::flat().template(OUTPUTS);
+                pod.put("outputs/parameters/tmp/other", "");
+                pod.put("outputs/artifacts/tmp/other", "");
+                pod.put("exitcode", code);
+                let place = pod.shared.join(at);
+                assert!(std::process::Command::new("sh").args(["-c", plant]).arg(&place).status().unwrap().success());
+                let outcome = pod.run(&["wait", "--json"]);
+                assert_eq!(outcome.status, if code == "0" { 64 } else { 3 }, "{plant} {outcome:?}");
+                assert!(outcome.stderr.contains(&format!("error: {kind}: cannot read {}", place.display())), "{plant} {outcome:?}");
+                let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+                assert!(report["parameters"][0]["value"].is_null() && report["artifacts"][0]["file"].is_null(), "{plant} {report}");
+            }
+        }
+    }
 }
 
 #[test]
@@ -213,7 +251,7 @@ fn a_report_that_cannot_be_written_keeps_the_containers_code() {
 #[test]
 fn links_and_giants_on_the_volume() {
     let pod = Pod::new().template(
-        r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"/o/p"}},{"name":"g","valueFrom":{"path":"/g"}},
+        r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"/o/p"}},{"name":"g","valueFrom":{"path":"/g","default":"d"}},
         {"name":"q","valueFrom":{"path":"/l/secret"}}],"artifacts":[{"name":"a","path":"/o/a"}]}}"#,
     );
     let secret = pod.work.join("secret");
@@ -227,13 +265,13 @@ fn links_and_giants_on_the_volume() {
     }
     pod.put("ctr/main/exitcode", "0");
     let outcome = pod.run(&["wait", "--json"]);
-    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert_eq!(outcome.status, 64, "{outcome:?}");
     let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
     for at in 0..3 {
         assert!(report["parameters"][at]["value"].is_null(), "{report}");
     }
     assert!(report["artifacts"][0]["file"].is_null(), "{report}");
-    assert!(outcome.stderr.contains("parameter 'g': cannot read /outputs/parameters/g: file too large"), "{outcome:?}");
+    assert!(outcome.stderr.contains("argo/outputs/parameters/g: file too large"), "{outcome:?}");
 }
 
 #[test]
