@@ -1,13 +1,15 @@
-//! `faults`: every system call of a run fails once, and the run is killed at every system call.
+//! `faults`: every system call of a run fails once, reads and writes fewer bytes than asked for once, and is the last once.
 //!
-//! The binary itself is run under strace, which makes the Nth call of a kind fail, give up early, or be the last. After each: the exit status and the file
-//! agree, or the status is not 0 and something was said; nothing that is wrong stands under a final name; the command is gone; and after a SIGKILL a second
-//! run over what is left does its work. Calls are counted for each kind, as strace counts them, in a run without a fault.
+//! The binary itself is run under strace, which makes the Nth call of a kind fail or be the last, or under `short`, which shortens it. After each: the exit
+//! status and the file agree, or the status is not 0 and something was said; nothing that is wrong stands under a final name; the command is gone; and after a
+//! SIGKILL a second run over what is left does its work. What is interrupted or shortened has to end as if nothing had been. Calls are counted for each kind, as
+//! strace counts them, in a run without a fault.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -17,49 +19,78 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::build;
+use crate::short::{self, Share};
 use crate::tools::{install, is_on_path};
 
 /// A run must be over by then, however slow the machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Contents of the artifact's file: more than a pipe's buffer, less than a chunk.
-const BYTES: usize = 90_000;
+/// What the binary is.
+#[derive(Clone, Copy, PartialEq)]
+enum Role {
+    Run,
+    Init,
+    Wait,
+}
 
 /// A command and what it is asked for.
 struct Scenario {
     name: &'static str,
+    role: Role,
+    /// The command, of [`Role::Run`].
     script: &'static str,
     /// What the template has under `outputs`.
     outputs: fn(&Path) -> serde_json::Value,
+    /// Contents of the artifact's file.
+    bytes: usize,
     code: i32,
 }
 
-const SCENARIOS: [Scenario; 4] = [
+const PLAIN: Scenario = Scenario { name: "", role: Role::Run, script: "", outputs: |_| serde_json::json!({}), bytes: 0, code: 0 };
+
+const SCENARIOS: [Scenario; 7] = [
     Scenario {
         name: "capture",
         script: "echo $$ >$WORK/pid; for i in 1 2 3 4 5; do echo line $i; done; echo err >&2; exit 7",
-        outputs: |_| serde_json::json!({}),
         code: 7,
+        ..PLAIN
     },
     Scenario {
         name: "parameter",
         script: "echo $$ >$WORK/pid; echo value >$WORK/p",
         outputs: |work| serde_json::json!({"parameters": [{"name": "p", "valueFrom": {"path": work.join("p")}}]}),
-        code: 0,
+        ..PLAIN
     },
     Scenario {
         name: "artifact",
         script: "echo $$ >$WORK/pid; mkdir -p $WORK/o/sub; seq 1 20000 | head -c 90000 >$WORK/o/sub/f; ln -sf f $WORK/o/sub/l",
         outputs: |work| serde_json::json!({"artifacts": [{"name": "o", "path": work.join("o")}]}),
-        code: 0,
+        // More than a pipe's buffer, less than a chunk.
+        bytes: 90_000,
+        ..PLAIN
+    },
+    Scenario {
+        // Chunks for several threads, where there are CPUs for them.
+        name: "threads",
+        script: "echo $$ >$WORK/pid; mkdir -p $WORK/o/sub; seq 1 200000 | head -c 600000 >$WORK/o/sub/f; ln -sf f $WORK/o/sub/l",
+        outputs: |work| serde_json::json!({"artifacts": [{"name": "o", "path": work.join("o")}]}),
+        bytes: 600_000,
+        ..PLAIN
     },
     Scenario {
         name: "signal",
         // It waits for a signal that comes by file.
         script: "trap 'exit 5' TERM; echo $$ >$WORK/pid; sleep 0.03; echo TERM >$EMISSARY_DIR/new; mv $EMISSARY_DIR/new $EMISSARY_DIR/signal; \
                  for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 0.02; done; exit 6",
-        outputs: |_| serde_json::json!({}),
         code: 5,
+        ..PLAIN
+    },
+    Scenario { name: "init", role: Role::Init, ..PLAIN },
+    Scenario {
+        name: "wait",
+        role: Role::Wait,
+        outputs: |work| serde_json::json!({"parameters": [{"name": "p", "valueFrom": {"path": work.join("p")}}]}),
+        ..PLAIN
     },
 ];
 
@@ -68,18 +99,20 @@ fn errors(call: &str) -> &'static [&'static str] {
     match call {
         "read" | "pread64" => &["EINTR", "EIO", "EAGAIN"],
         "write" => &["EINTR", "EIO", "ENOSPC", "EAGAIN"],
-        "openat" | "open" => &["EINTR", "EIO", "EMFILE", "ENFILE", "ENOMEM", "EACCES"],
-        "mkdirat" => &["EIO", "ENOSPC", "EACCES"],
-        "renameat" | "renameat2" | "unlinkat" => &["EIO", "EACCES", "ENOSPC"],
+        "openat" | "open" => &["EINTR", "EIO", "EMFILE", "ENFILE", "ENOMEM", "EACCES", "EPERM"],
+        "mkdirat" => &["EIO", "ENOSPC", "EACCES", "EPERM"],
+        "renameat" | "renameat2" | "unlinkat" => &["EIO", "EACCES", "EPERM", "ENOSPC"],
         "ppoll" | "poll" => &["EINTR", "ENOMEM"],
         "wait4" => &["EINTR"],
-        "clone" => &["EAGAIN", "ENOMEM"],
+        "clone" => &["EAGAIN", "ENOMEM", "EPERM"],
         "pipe2" | "signalfd4" | "inotify_init1" | "inotify_add_watch" => &["EMFILE", "ENOMEM"],
         "mmap" | "mremap" => &["ENOMEM"],
         "fstat" | "newfstatat" | "stat" | "lstat" | "getdents64" | "readlinkat" | "lseek" | "getcwd" | "faccessat2" | "fchmod" => {
-            &["EIO", "EACCES", "ENOMEM"]
+            &["EIO", "EACCES", "EPERM", "ENOMEM"]
         }
-        "prctl" | "ioctl" | "umask" | "fcntl" | "copy_file_range" => &["EPERM", "EIO", "EINTR"],
+        // As kernels and filters that do not know it say.
+        "copy_file_range" => &["ENOSYS", "EPERM", "EXDEV", "EIO", "EINTR", "ENOSPC"],
+        "prctl" | "ioctl" | "umask" | "fcntl" => &["EPERM", "EIO"],
         // Linux's close frees the descriptor whatever it says; strace would leave the call out.
         _ => &[],
     }
@@ -94,15 +127,19 @@ pub(crate) fn faults() -> Result<()> {
     let mut tries = Vec::new();
     for scenario in &SCENARIOS {
         let calls = counted(&binary, scenario)?;
-        ensure!(calls.values().sum::<usize>() > 30, "{}: strace has counted {calls:?}", scenario.name);
+        ensure!(calls.values().sum::<usize>() > 20, "{}: strace has counted {calls:?}", scenario.name);
         for (call, &count) in &calls {
             for nth in 1..=count {
-                let faults = errors(call).iter().map(|error| format!("error={error}"));
-                // As if nothing had been written. (The end of a file or a pipe that goes on would be a lie.)
-                let nothing = (call == "write").then(|| "retval=0".to_string());
-                for fault in faults.chain(nothing).chain(["signal=KILL".to_string()]) {
-                    tries.push((scenario, call.clone(), format!("{call}:{fault}:when={nth}")));
+                let mut add = |fault| tries.push(Try { scenario, call: call.clone(), nth, fault });
+                errors(call).iter().for_each(|error| add(Fault::Fails(error)));
+                if call == "write" {
+                    add(Fault::WritesNothing);
                 }
+                if short::IS_POSSIBLE && short::call(call).is_some() {
+                    add(Fault::Short(Share::One));
+                    add(Fault::Short(Share::Half));
+                }
+                add(Fault::Kill);
             }
         }
     }
@@ -112,26 +149,83 @@ pub(crate) fn faults() -> Result<()> {
     std::thread::scope(|scope| {
         for _ in 0..2 * std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
-                while let Some((scenario, call, fault)) = tries.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let kills = fault.contains("signal=KILL");
-                    if let Err(error) =
-                        if kills { is_killed(&binary, scenario, call, fault) } else { fails(&binary, scenario, call, fault) }
-                    {
-                        wrong.lock().expect("no panic").push(format!("{}, {fault}: {error:#}", scenario.name));
+                while let Some(one) = tries.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if let Err(error) = one.play(&binary) {
+                        wrong.lock().expect("no panic").push(format!("{}, {}: {error:#}", one.scenario.name, one.words()));
                     }
                 }
             });
         }
     });
     let wrong = wrong.into_inner()?;
-    let killed = tries.iter().filter(|(.., fault)| fault.contains("signal=KILL")).count();
-    let tried = tries.len() - killed;
     for line in &wrong {
         println!("{line}");
     }
-    println!("{tried} faults and {killed} kills, {} wrong", wrong.len());
+    let count = |is: &dyn Fn(Fault) -> bool| tries.iter().filter(|one| is(one.fault)).count();
+    let (kills, shorts) = (count(&|fault| matches!(fault, Fault::Kill)), count(&|fault| matches!(fault, Fault::Short(_))));
+    println!("{} calls failed, {shorts} calls shortened, {kills} kills: {} wrong", tries.len() - kills - shorts, wrong.len());
     ensure!(wrong.is_empty(), "not every fault is survived");
     Ok(())
+}
+
+/// What happens to a call.
+#[derive(Clone, Copy)]
+enum Fault {
+    Fails(&'static str),
+    /// As if there had been no room just then. (The end of a file or a pipe that goes on would be a lie, so no read of nothing.)
+    WritesNothing,
+    /// Carried out for fewer bytes.
+    Short(Share),
+    Kill,
+}
+
+/// One fault at one call of one scenario.
+struct Try<'a> {
+    scenario: &'a Scenario,
+    call: String,
+    nth: usize,
+    fault: Fault,
+}
+
+impl Try<'_> {
+    /// The fault as strace takes it, or as a person reads it.
+    fn words(&self) -> String {
+        let what = match self.fault {
+            Fault::Fails(error) => format!("error={error}"),
+            Fault::WritesNothing => "retval=0".to_string(),
+            Fault::Short(share) => format!("short={}", share.word()),
+            Fault::Kill => "signal=KILL".to_string(),
+        };
+        format!("{}:{what}:when={}", self.call, self.nth)
+    }
+
+    fn play(&self, binary: &Path) -> Result<()> {
+        let pod = Pod::new(binary, self.scenario)?;
+        let through: Vec<String> = match self.fault {
+            Fault::Short(share) => {
+                let xtask = std::env::current_exe()?.display().to_string();
+                vec![xtask, "short".into(), self.call.clone(), self.nth.to_string(), share.word().into()]
+            }
+            _ => pod.strace(&["-e", &format!("trace={}", self.call), "-e", &format!("inject={}", self.words())]),
+        };
+        let ended = pod.run(&through)?;
+        pod.command_is_gone()?;
+        let whole = pod.outputs_are_whole()?;
+        match self.fault {
+            Fault::Kill => pod.runs_again(&ended),
+            Fault::Short(_) | Fault::Fails("EINTR") => {
+                ensure!(ended.status == Some(self.scenario.code), "ends with {:?}: {}", ended.status, ended.stderr);
+                pod.agrees(&ended)?;
+                ensure!(!ended.stderr.contains("emissary: "), "says {}", ended.stderr);
+                ensure!(whole, "an output is missing");
+                Ok(())
+            }
+            Fault::Fails(_) | Fault::WritesNothing => {
+                pod.agrees(&ended)?;
+                pod.is_told(&ended, whole)
+            }
+        }
+    }
 }
 
 /// One volume and its command.
@@ -151,8 +245,16 @@ impl<'a> Pod<'a> {
         let pod = Self { folder: tempfile::Builder::new().prefix("emissary-faults-").tempdir()?, binary, scenario };
         fs::create_dir(pod.shared())?;
         fs::create_dir(pod.work())?;
-        let template = serde_json::json!({"outputs": (scenario.outputs)(&pod.work())});
-        fs::write(pod.shared().join("template"), template.to_string())?;
+        if scenario.role != Role::Init {
+            fs::write(pod.shared().join("template"), pod.template())?;
+        }
+        if scenario.role == Role::Wait {
+            // What a main container has left.
+            fs::write(pod.shared().join("exitcode"), "0")?;
+            let parameter = pod.output("parameters", "p");
+            fs::create_dir_all(parameter.parent().context("a folder")?)?;
+            fs::write(parameter, "value\n")?;
+        }
         Ok(pod)
     }
 
@@ -164,19 +266,37 @@ impl<'a> Pod<'a> {
         self.folder.path().join("work")
     }
 
-    /// To its end, through strace with these words.
-    fn run(&self, strace: &[&str]) -> Result<Ended> {
-        let mut command = if strace.is_empty() {
-            Command::new(self.binary)
-        } else {
-            let mut command = Command::new("strace");
-            command.args(["-qqq", "-o"]).arg(self.folder.path().join("trace")).args(strace).arg(self.binary);
-            command
+    fn output(&self, kind: &str, name: &str) -> PathBuf {
+        PathBuf::from(format!("{}/outputs/{kind}{}/{name}", self.shared().display(), self.work().display()))
+    }
+
+    fn template(&self) -> String {
+        serde_json::json!({"outputs": (self.scenario.outputs)(&self.work())}).to_string()
+    }
+
+    fn strace(&self, words: &[&str]) -> Vec<String> {
+        let trace = self.folder.path().join("trace").display().to_string();
+        ["strace", "-qqq", "-o", &trace].iter().chain(words).map(ToString::to_string).collect()
+    }
+
+    /// To its end, through a program with its words.
+    fn run(&self, through: &[String]) -> Result<Ended> {
+        let words: &[&str] = match self.scenario.role {
+            Role::Run => &["--", "sh", "-c", self.scenario.script],
+            Role::Init => &["init"],
+            Role::Wait => &["wait", "--json"],
         };
-        let stderr = self.folder.path().join("stderr");
-        command.args(["--", "sh", "-c", self.scenario.script]).env("EMISSARY_DIR", self.shared()).env("EMISSARY_LAYOUT", "flat");
-        command.env("WORK", self.work()).env("EMISSARY_TERMINATION_LOG", "/nowhere");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(&stderr)?).process_group(0);
+        let mut command = if let [program, words @ ..] = through {
+            let mut command = Command::new(program);
+            command.args(words).arg(self.binary);
+            command
+        } else {
+            Command::new(self.binary)
+        };
+        let [stdout, stderr] = ["stdout", "stderr"].map(|name| self.folder.path().join(name));
+        command.args(words).env("EMISSARY_DIR", self.shared()).env("EMISSARY_LAYOUT", "flat");
+        command.env("WORK", self.work()).env("EMISSARY_TERMINATION_LOG", "/nowhere").env("ARGO_TEMPLATE", self.template());
+        command.stdin(Stdio::null()).stdout(fs::File::create(&stdout)?).stderr(fs::File::create(&stderr)?).process_group(0);
         let mut child = command.spawn()?;
         let began = Instant::now();
         let status = loop {
@@ -200,41 +320,58 @@ impl<'a> Pod<'a> {
         fs::read_to_string(self.shared().join("exitcode")).ok()
     }
 
-    /// What stands under final names is whole and right.
-    fn outputs_are_whole(&self) -> Result<Vec<&'static str>> {
-        let mut found = Vec::new();
-        let work = self.work();
-        let below = |kind: &str, name: &str| PathBuf::from(format!("{}/outputs/{kind}{}/{name}", self.shared().display(), work.display()));
-        if let Ok(parameter) = fs::read_to_string(below("parameters", "p")) {
-            ensure!(parameter == "value\n", "the parameter is {parameter:?}");
-            found.push("parameter");
-        }
-        if let Ok(archive) = fs::File::open(below("artifacts", "o.tgz")) {
-            let mut archive = tar::Archive::new(flate2::read::MultiGzDecoder::new(archive));
-            let mut names = Vec::new();
-            for entry in archive.entries().context("no archive")? {
-                let mut entry = entry.context("no whole archive")?;
-                let name = entry.path()?.display().to_string();
-                if name == "o/sub/f" {
-                    let mut contents = Vec::new();
-                    std::io::Read::read_to_end(&mut entry, &mut contents).context("no whole archive")?;
-                    ensure!(contents == fs::read(work.join("o/sub/f"))? && contents.len() == BYTES, "the artifact has other contents");
-                }
-                names.push(name);
+    /// What stands under final names is right; whether it is all there.
+    fn outputs_are_whole(&self) -> Result<bool> {
+        match self.scenario.name {
+            "parameter" => {
+                let Ok(parameter) = fs::read_to_string(self.output("parameters", "p")) else { return Ok(false) };
+                ensure!(parameter == "value\n", "the parameter is {parameter:?}");
+                Ok(true)
             }
-            ensure!(names == ["o/", "o/sub/", "o/sub/f", "o/sub/l"], "the artifact has {names:?}");
-            found.push("artifact");
+            "artifact" | "threads" => {
+                let Ok(archive) = fs::File::open(self.output("artifacts", "o.tgz")) else { return Ok(false) };
+                self.archive_is_whole(archive)?;
+                Ok(true)
+            }
+            "capture" => {
+                let [copy, passed] = [self.shared().join("stdout"), self.folder.path().join("stdout")].map(fs::read_to_string);
+                Ok([copy.ok(), passed.ok()].iter().all(|log| log.as_deref() == Some("line 1\nline 2\nline 3\nline 4\nline 5\n")))
+            }
+            "init" => {
+                let [template, binary] = ["template", "emissary"].map(|name| fs::read(self.shared().join(name)).ok());
+                ensure!(template.as_ref().is_none_or(|text| *text == self.template().into_bytes()), "the template is not whole");
+                ensure!(binary.is_none() || binary == fs::read(self.binary).ok(), "the binary is not whole");
+                if binary.is_some() {
+                    let mode = fs::metadata(self.shared().join("emissary"))?.permissions().mode() & 0o7777;
+                    ensure!(mode == 0o555, "the binary has the mode {mode:o}");
+                }
+                Ok(template.is_some() && binary.is_some())
+            }
+            "wait" => {
+                let report: Option<serde_json::Value> = serde_json::from_str(&fs::read_to_string(self.folder.path().join("stdout"))?).ok();
+                let Some(report) = report else { return Ok(false) };
+                Ok(report["exitCode"] == 0 && report["parameters"][0]["value"] == "value")
+            }
+            _ => Ok(true),
         }
-        if self.scenario.name == "capture"
-            && let Ok(log) = fs::read_to_string(self.shared().join("stdout"))
-            && log == "line 1\nline 2\nline 3\nline 4\nline 5\n"
-        {
-            found.push("capture");
+    }
+
+    fn archive_is_whole(&self, archive: fs::File) -> Result<()> {
+        let mut archive = tar::Archive::new(flate2::read::MultiGzDecoder::new(archive));
+        let mut names = Vec::new();
+        for entry in archive.entries().context("no archive")? {
+            let mut entry = entry.context("no whole archive")?;
+            let name = entry.path()?.display().to_string();
+            if name == "o/sub/f" {
+                let mut contents = Vec::new();
+                std::io::Read::read_to_end(&mut entry, &mut contents).context("no whole archive")?;
+                ensure!(contents.len() == self.scenario.bytes, "the artifact's file has {} bytes", contents.len());
+                ensure!(contents == fs::read(self.work().join("o/sub/f"))?, "the artifact has other contents");
+            }
+            names.push(name);
         }
-        if self.scenario.name == "signal" {
-            found.push("signal");
-        }
-        Ok(found)
+        ensure!(names == ["o/", "o/sub/", "o/sub/f", "o/sub/l"], "the artifact has {names:?}");
+        Ok(())
     }
 
     /// The command has ended. (A zombie's parent is gone by then, so init reaps it: one that stays is found here, too.)
@@ -249,14 +386,66 @@ impl<'a> Pod<'a> {
         }
         Ok(())
     }
+
+    /// The status and the file say the same, or the status is not 0.
+    fn agrees(&self, ended: &Ended) -> Result<()> {
+        let status = ended.status.context("ended by a signal")?;
+        if self.scenario.role != Role::Run {
+            return Ok(());
+        }
+        match self.exit_code() {
+            Some(code) => ensure!(code == status.to_string(), "the file says {code:?}, the status is {status}"),
+            None => ensure!(status != 0, "no exit code was left, and the status is 0"),
+        }
+        Ok(())
+    }
+
+    /// Whatever is missing is told, and whatever is not told is there.
+    fn is_told(&self, ended: &Ended, whole: bool) -> Result<()> {
+        let status = ended.status.context("ended by a signal")?;
+        // The command writes to stderr too.
+        let is_said = ended.stderr.contains("emissary: ");
+        if status == self.scenario.code {
+            // A log that has a gap is said.
+            ensure!(whole || is_said, "an output is missing, and nothing is said");
+            ensure!(status != 0 || whole, "an output is missing, and the status is 0: {}", ended.stderr);
+        } else {
+            ensure!(is_said, "the status is {status}, and nothing is said");
+            // Neither the command's own code nor one that could be taken for success; or the signal file could not be read for good, and the command has
+            // ended by itself.
+            let unread = status == 6 && ended.stderr.contains("shared/signal");
+            ensure!(status >= 64 || unread, "the status is {status}: {}", ended.stderr);
+        }
+        Ok(())
+    }
+
+    /// After a SIGKILL: nothing false is left, and a second run over it works.
+    fn runs_again(&self, ended: &Ended) -> Result<()> {
+        let code = self.scenario.code;
+        if let Some(found) = self.exit_code() {
+            ensure!(found == code.to_string(), "the file says {found:?}");
+        }
+        // A signal that was left would reach the second run, and so would one that is still on its way: what the command has started lives on.
+        if self.scenario.name == "signal" {
+            std::thread::sleep(Duration::from_millis(60));
+        }
+        let _ = fs::remove_file(self.shared().join("signal"));
+        let _ = fs::remove_file(self.work().join("pid"));
+        let _ = fs::remove_file(self.shared().join("stdout"));
+        let again = self.run(&[])?;
+        ensure!(again.status == Some(code), "after {:?} a second run ends with {:?}: {}", ended.status, again.status, again.stderr);
+        self.agrees(&again)?;
+        ensure!(self.outputs_are_whole()?, "a second run leaves no output");
+        Ok(())
+    }
 }
 
 /// Calls of each kind in a run without a fault.
 fn counted(binary: &Path, scenario: &Scenario) -> Result<BTreeMap<String, usize>> {
     let pod = Pod::new(binary, scenario)?;
-    let ended = pod.run(&["-e", "trace=all"])?;
+    let ended = pod.run(&pod.strace(&["-e", "trace=all"]))?;
     ensure!(ended.status == Some(scenario.code), "{} ends with {:?}: {}", scenario.name, ended.status, ended.stderr);
-    ensure!(pod.outputs_are_whole()?.contains(&scenario.name), "{} leaves no output", scenario.name);
+    ensure!(pod.outputs_are_whole()?, "{} leaves no output", scenario.name);
     let mut calls = BTreeMap::new();
     for line in fs::read_to_string(pod.folder.path().join("trace"))?.lines() {
         if let Some((name, _)) = line.split_once('(')
@@ -268,53 +457,4 @@ fn counted(binary: &Path, scenario: &Scenario) -> Result<BTreeMap<String, usize>
     // Its start is strace's own.
     calls.remove("execve");
     Ok(calls)
-}
-
-fn fails(binary: &Path, scenario: &Scenario, call: &str, fault: &str) -> Result<()> {
-    let pod = Pod::new(binary, scenario)?;
-    let ended = pod.run(&["-e", &format!("trace={call}"), "-e", &format!("inject={fault}")])?;
-    let status = ended.status.context("ended by a signal")?;
-    pod.command_is_gone()?;
-    let whole = pod.outputs_are_whole()?;
-    if let Some(code) = pod.exit_code() {
-        ensure!(code == status.to_string(), "the file says {code:?}, the status is {status}");
-    } else {
-        ensure!(status != 0, "no exit code was left, and the status is 0");
-    }
-    // The command writes to stderr too.
-    let is_said = ended.stderr.contains("emissary: ");
-    if status == scenario.code {
-        // A log that has a gap is said.
-        ensure!(whole.contains(&scenario.name) || is_said, "an output is missing, and nothing is said");
-        ensure!(status != 0 || whole.contains(&scenario.name), "an output is missing, and the status is 0: {}", ended.stderr);
-    } else {
-        ensure!(is_said, "the status is {status}, and nothing is said");
-        // Neither the command's own code nor one that could be taken for success; or the signal file could not be read for good, and the command has ended
-        // by itself.
-        let unread = status == 6 && ended.stderr.contains("shared/signal");
-        ensure!(status >= 64 || unread, "the status is {status}: {}", ended.stderr);
-    }
-    Ok(())
-}
-
-fn is_killed(binary: &Path, scenario: &Scenario, call: &str, fault: &str) -> Result<()> {
-    let pod = Pod::new(binary, scenario)?;
-    let ended = pod.run(&["-e", &format!("trace={call}"), "-e", &format!("inject={fault}")])?;
-    pod.command_is_gone()?;
-    pod.outputs_are_whole()?;
-    if let Some(code) = pod.exit_code() {
-        ensure!(code == scenario.code.to_string(), "the file says {code:?}");
-    }
-    // A signal that was left would reach the second run, and so would one that is still on its way: what the command has started lives on.
-    if scenario.name == "signal" {
-        std::thread::sleep(Duration::from_millis(60));
-    }
-    let _ = fs::remove_file(pod.shared().join("signal"));
-    let _ = fs::remove_file(pod.work().join("pid"));
-    let _ = fs::remove_file(pod.shared().join("stdout"));
-    let again = pod.run(&[])?;
-    ensure!(again.status == Some(scenario.code), "after {:?} a second run ends with {:?}: {}", ended.status, again.status, again.stderr);
-    ensure!(pod.exit_code().as_deref() == Some(&*scenario.code.to_string()), "a second run leaves {:?}", pod.exit_code());
-    ensure!(pod.outputs_are_whole()?.contains(&scenario.name), "a second run leaves no output");
-    Ok(())
 }

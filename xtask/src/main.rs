@@ -11,6 +11,7 @@ mod fuzz;
 mod image;
 mod miri;
 mod reproduce;
+mod short;
 mod size;
 mod smoke;
 mod soak;
@@ -36,15 +37,21 @@ cargo xtask COMMAND
   deny                         licences, sources, duplicates and advisories of every crate
   demo [--docker]              plays a pod on this machine: init, main, wait; with --docker as containers of a FROM scratch image
   test                         everything: unit, golden, black-box, scenario and container tests, core on bare metal
-  faults                       every system call of a run fails, and the run is killed at every system call
+  faults                       every system call of a run fails once, is shortened once, and is the last once
   miri                         core's unit tests in miri, where that can be had
   soak [--minutes N] [--seed N]  random pods, checked against a model (5)
   fuzz [--seconds N] [TARGET]  the fuzz targets, each N seconds (20)
 ";
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let ended = match words.split_first() {
+        // What `faults` starts again and again; its words are a program's.
+        Some((command, words)) if command == "short" => short::short(words),
+        _ => run().map(|()| ExitCode::SUCCESS),
+    };
+    match ended {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("xtask: {error:#}");
             ExitCode::FAILURE

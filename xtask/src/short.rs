@@ -1,0 +1,120 @@
+//! `short`: runs a program one of whose calls is asked for fewer bytes than the program wanted, so that the kernel reads or writes fewer. `faults` uses it.
+//!
+//! strace can make a call fail or lie about its outcome; this one is carried out, and says what it did. The main thread alone is followed, through
+//! ptrace(2). What the call gets in its register is put back when it returns, since a system call changes no other register.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::libc::{self, c_int, c_long};
+use nix::sys::ptrace::{self, Event, Options};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// Whether registers of this architecture are known here.
+pub(crate) const IS_POSSIBLE: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
+
+/// What is left of the bytes that were asked for: a divisor, or one byte.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Share {
+    One,
+    Half,
+}
+
+impl Share {
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::One => "one",
+            Self::Half => "half",
+        }
+    }
+
+    fn of(self, asked: u64) -> u64 {
+        match self {
+            Self::One => asked.min(1),
+            Self::Half => asked.div_ceil(2),
+        }
+    }
+}
+
+/// A call by strace's name: its number, and which argument counts bytes. `None` for calls that have no such count.
+pub(crate) fn call(name: &str) -> Option<(c_long, usize)> {
+    match name {
+        "read" => Some((libc::SYS_read, 2)),
+        "write" => Some((libc::SYS_write, 2)),
+        "pread64" => Some((libc::SYS_pread64, 2)),
+        "pwrite64" => Some((libc::SYS_pwrite64, 2)),
+        "copy_file_range" => Some((libc::SYS_copy_file_range, 4)),
+        "sendfile" => Some((libc::SYS_sendfile, 3)),
+        _ => None,
+    }
+}
+
+/// `short CALL NTH SHARE PROGRAM ARG…`: ends as the program does.
+pub(crate) fn short(words: &[String]) -> Result<ExitCode> {
+    let [name, nth, share, program @ ..] = words else { bail!("short CALL NTH one|half PROGRAM ARG…") };
+    let (number, argument) = call(name).with_context(|| format!("{name} has no count of bytes"))?;
+    let share = if share == Share::One.word() { Share::One } else { Share::Half };
+    // Stopped until it is followed; then it becomes the program. (`PTRACE_TRACEME` would have to be called between fork and exec.)
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "kill -STOP $$; exec \"$@\"", "sh"]).args(program);
+    let pid = Pid::from_raw(i32::try_from(shell.spawn().context("cannot start sh")?.id())?);
+    ensure!(matches!(waitpid(pid, Some(WaitPidFlag::WUNTRACED))?, WaitStatus::Stopped(..)), "sh has not stopped");
+    ptrace::seize(pid, Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC)?;
+    kill(pid, Signal::SIGCONT)?;
+    let (mut is_program, mut is_inside, mut count) = (false, false, 0);
+    let mut to_restore = None;
+    loop {
+        let status = waitpid(pid, Some(WaitPidFlag::__WALL))?;
+        let mut signal = None;
+        match status {
+            WaitStatus::Exited(_, code) => return Ok(ExitCode::from(u8::try_from(code)?)),
+            WaitStatus::Signaled(_, signal, _) => bail!("ended by {signal}"),
+            // `execve` itself is left next.
+            WaitStatus::PtraceEvent(_, _, event) if event == Event::PTRACE_EVENT_EXEC as c_int => (is_program, is_inside) = (true, true),
+            WaitStatus::PtraceSyscall(_) if is_program => {
+                is_inside = !is_inside;
+                if is_inside {
+                    let mut registers = ptrace::getregs(pid)?;
+                    let (called, asked) = registers_of(&mut registers, argument);
+                    if called == number && *asked > 1 && may_be_short(pid, &mut registers) {
+                        count += 1;
+                        if count.to_string() == *nth {
+                            let (_, asked) = registers_of(&mut registers, argument);
+                            to_restore = Some(*asked);
+                            *asked = share.of(*asked);
+                            ptrace::setregs(pid, registers)?;
+                        }
+                    }
+                } else if let Some(asked) = to_restore.take() {
+                    let mut registers = ptrace::getregs(pid)?;
+                    *registers_of(&mut registers, argument).1 = asked;
+                    ptrace::setregs(pid, registers)?;
+                }
+            }
+            WaitStatus::Stopped(_, sent) => signal = Some(sent),
+            _ => {}
+        }
+        ptrace::syscall(pid, signal)?;
+    }
+}
+
+/// The call's number and one of its arguments, at the call's entry.
+#[cfg(target_arch = "x86_64")]
+fn registers_of(registers: &mut libc::user_regs_struct, argument: usize) -> (c_long, &mut u64) {
+    let number = registers.orig_rax.cast_signed();
+    let places = [&mut registers.rdi, &mut registers.rsi, &mut registers.rdx, &mut registers.r10, &mut registers.r8];
+    (number, places.into_iter().nth(argument).expect("one of five"))
+}
+
+#[cfg(target_arch = "aarch64")]
+fn registers_of(registers: &mut libc::user_regs_struct, argument: usize) -> (c_long, &mut u64) {
+    (registers.regs[8].cast_signed(), &mut registers.regs[argument])
+}
+
+/// Not a file that gives whole records or nothing: signalfd(2) and inotify(7) refuse less room than one takes.
+fn may_be_short(pid: Pid, registers: &mut libc::user_regs_struct) -> bool {
+    let descriptor = *registers_of(registers, 0).1;
+    std::fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).is_ok_and(|target| !target.to_string_lossy().starts_with("anon_inode:"))
+}
