@@ -115,19 +115,28 @@ impl<'a> Writer<'a> {
         self.bytes(&[hex_digit(byte >> 4), hex_digit(byte & 0x0f)])
     }
 
-    /// Appends a name for a person to read on one line: control characters, and bytes that are not UTF-8, become `\xNN`.
+    /// Appends a name for a person to read on one line: control characters (U+0080 to U+009F too, which
+    /// terminals obey), and bytes that are not UTF-8, become `\xNN`.
     pub fn shown(&mut self, name: &[u8]) -> &mut Self {
         for chunk in name.utf8_chunks() {
-            for byte in chunk.valid().bytes() {
-                if byte < 0x20 || byte == 0x7f {
-                    self.text("\\x").hex(byte);
+            for character in chunk.valid().chars() {
+                let mut room = [0; 4];
+                let text = character.encode_utf8(&mut room);
+                if character.is_control() {
+                    self.escaped(text.as_bytes())
                 } else {
-                    self.byte(byte);
-                }
+                    self.text(text)
+                };
             }
-            for &byte in chunk.invalid() {
-                self.text("\\x").hex(byte);
-            }
+            self.escaped(chunk.invalid());
+        }
+        self
+    }
+
+    /// Appends each byte as `\xNN`.
+    pub(crate) fn escaped(&mut self, bytes: &[u8]) -> &mut Self {
+        for &byte in bytes {
+            self.text("\\x").hex(byte);
         }
         self
     }
@@ -210,8 +219,8 @@ mod tests {
     fn control_characters_are_shown() {
         let mut room = [0xa5; 32];
         let mut out = Writer::new(&mut room);
-        out.shown("a\nb\u{e9}\x7f".as_bytes());
-        assert_eq!(out.finish().unwrap(), "a\\x0ab\u{e9}\\x7f".as_bytes());
+        out.shown("a\nb\u{e9}\x7f\u{9b}2J".as_bytes());
+        assert_eq!(out.finish().unwrap(), "a\\x0ab\u{e9}\\x7f\\xc2\\x9b2J".as_bytes());
     }
 
     #[test]

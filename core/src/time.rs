@@ -297,7 +297,8 @@ mod tests {
 
     #[test]
     fn time_stamps_round_trip() {
-        for days in (-719_528..2_932_896).step_by(37) {
+        // Fewer of them for an interpreter.
+        for days in (-719_528..2_932_896).step_by(if cfg!(miri) { 36_524 } else { 37 }) {
             let unix_ms = days * 86_400_000 + 45_296_789;
             let mut room = [0xa5; 24];
             let mut out = Writer::new(&mut room);
