@@ -8,12 +8,16 @@ use std::ffi::CString;
 use std::io::Read as _;
 
 use emissary_core::buf::Writer;
+use emissary_core::cpus::{self, Group};
+use emissary_core::json::JsonError;
 use emissary_core::layout::{self, File, Kind, Layout};
+use emissary_core::lines::{Lines, Piece};
 use emissary_core::log::{self, Format, Level};
 use emissary_core::ready::{self, Readiness};
+use emissary_core::report::{Artifact, Container, Parameter, Report};
 use emissary_core::signal::Signal;
 use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
-use emissary_core::template::Template;
+use emissary_core::template::{Template, TemplateError};
 use emissary_core::{exit, gzip as framing, json, tar as headers, time};
 use emissary_deflate::crc::{self, Crc};
 use emissary_deflate::{CHUNK_BYTES, Deflater, END, INPUT_BYTES, Input, OUT_BYTES, STORED_BYTES, WINDOW_BYTES, stored_header};
@@ -92,9 +96,55 @@ fn read_value(data: &[u8]) -> serde_json::Result<Value> {
     Ok(value)
 }
 
-/// Any bytes: what we accept, `serde_json` accepts, and both find the same parameters, artifacts, containers, dependencies and mounts.
+/// The deepest nesting of arrays and objects, strings left aside.
+fn depth(data: &[u8]) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
+    for &byte in data {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        deepest = deepest.max(depth);
+    }
+    deepest
+}
+
+/// A refusal has its reason, and names the place.
+fn is_rightly_refused(data: &[u8], error: TemplateError) {
+    match error {
+        TemplateError::Json(JsonError { offset, cause: json::Cause::TooDeep }) => {
+            assert!(offset < data.len() && depth(data) > emissary_core::limits::JSON_DEPTH);
+        }
+        TemplateError::Json(JsonError { offset, .. }) => {
+            assert!(offset <= data.len() && read_value(data).is_err(), "serde_json takes what we refuse");
+        }
+        TemplateError::Type { want, offset, .. } => {
+            read_value(data).expect("serde_json takes what we take for JSON");
+            let first = data[offset];
+            let has_it = match want {
+                "an object" => first == b'{',
+                "an array" => first == b'[',
+                "true or false" => matches!(first, b't' | b'f'),
+                "a string" => first == b'"',
+                // A name that is no folder's, a duration that is none, and so on.
+                _ => false,
+            };
+            assert!(!has_it, "{want} stands there");
+        }
+    }
+}
+
+/// Any bytes: `serde_json` accepts what we accept, and nothing else unless a field has another type or it nests too deep; both find the same parameters,
+/// artifacts, containers, dependencies and mounts.
 pub fn template(data: &[u8]) {
-    let Ok(template) = Template::parse(data) else { return };
+    let template = match Template::parse(data) {
+        Ok(template) => template,
+        Err(error) => return is_rightly_refused(data, error),
+    };
     let value = read_value(data).expect("serde_json takes what we take");
     let list = |path: &str| value.pointer(path).and_then(Value::as_array).cloned().unwrap_or_default();
     let text = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_str).map(str::to_string);
@@ -251,8 +301,10 @@ pub fn rfc3339(data: &[u8]) {
     }
 }
 
-/// Any output path: never outside `outputs/`, never with `//`, `.` or `..` in it; the same however often it is cleaned.
+/// Any output path: never outside `outputs/`, never with `//`, `.` or `..` in it; the same however often it is cleaned. Any container name: a folder of its
+/// own below `ctr/`, or a refusal that names the byte.
 pub fn layout(data: &[u8]) {
+    container_folder(data);
     let layout = Layout { kind: Kind::Flat, dir: b"/v", container: b"" };
     let mut room = [0; 4096];
     for (file, prefix, suffix) in
@@ -276,7 +328,63 @@ pub fn layout(data: &[u8]) {
     }
 }
 
-/// Any message in any form: exactly one line, UTF-8, in JSON valid with the message inside.
+fn container_folder(name: &[u8]) {
+    let may_stand =
+        |(at, byte): (usize, &u8)| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_') || (*byte == b'.' && at > 0);
+    let refused = match layout::check_name(name) {
+        Ok(()) => {
+            assert!(!name.is_empty() && name.len() <= 255 && name.iter().enumerate().all(may_stand));
+            return is_own_folder(name);
+        }
+        Err(refused) => refused,
+    };
+    match refused {
+        layout::NameError::Empty => assert!(name.is_empty()),
+        layout::NameError::TooLong { length } => assert!(length == name.len() && length > emissary_core::limits::CONTAINER_NAME_BYTES),
+        layout::NameError::Byte { byte, offset } => assert!(name[offset] == byte && !may_stand((offset, &byte))),
+    }
+}
+
+fn is_own_folder(name: &[u8]) {
+    let layout = Layout { kind: Kind::Pod, dir: b"/v", container: name };
+    for file in [File::ExitCode, File::Stdout, File::Combined, File::Signal, File::Before, File::After] {
+        let mut room = [0; 4096];
+        let path = layout.path(file, &mut room).expect("room enough").to_bytes();
+        let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
+        assert_eq!(parts[..4], [b"", &b"v"[..], b"ctr", name]);
+        assert!(parts.len() == 5 && !name.starts_with(b"."));
+    }
+}
+
+/// What Go's `strconv.Unquote` gives for a quoted string, as far as escapes of bytes go.
+fn unquoted(mut text: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some((&first, rest)) = text.split_first() {
+        text = rest;
+        if first != b'\\' {
+            assert!(first != b'"' && first >= 0x20, "a raw {first:#x} in quotes");
+            bytes.push(first);
+            continue;
+        }
+        let (&letter, rest) = text.split_first().expect("an escape");
+        text = rest;
+        bytes.push(match letter {
+            b'n' => b'\n',
+            b'r' => b'\r',
+            b't' => b'\t',
+            b'"' | b'\\' => letter,
+            b'x' => {
+                let (digits, rest) = text.split_at(2);
+                text = rest;
+                u8::from_str_radix(core::str::from_utf8(digits).expect("ASCII"), 16).expect("two digits")
+            }
+            _ => panic!("Go has no escape {}", char::from(letter)),
+        });
+    }
+    bytes
+}
+
+/// Any message in any form: exactly one line, UTF-8, without a control character; in JSON and in slog's text form the message is read back.
 pub fn log_line(data: &[u8]) {
     let mut bytes = Bytes(data);
     let capacity = 160 + usize::from(bytes.byte()) * 8;
@@ -286,12 +394,170 @@ pub fn log_line(data: &[u8]) {
         let mut room = vec![0xa5; capacity];
         let line = core::str::from_utf8(log::line(format, Level::Warn, unix_ms, message, &mut room)).expect("UTF-8");
         assert!(line.ends_with('\n') && line.matches('\n').count() == 1 && line.len() <= capacity);
+        if format != Format::Json {
+            assert_eq!(line.chars().filter(|character| character.is_control()).count(), 1, "a control character");
+        }
+        if format == Format::Text {
+            let said = line.split_once(" level=WARN msg=").and_then(|(_, rest)| rest.strip_suffix(" argo=true\n")).expect("slog's form");
+            let said = match said.strip_prefix('"') {
+                Some(quoted) => unquoted(quoted.strip_suffix('"').expect("a closing quote").as_bytes()),
+                None => {
+                    assert!(!said.is_empty() && !said.contains([' ', '"', '=', '\\']), "no bare word: {said}");
+                    said.as_bytes().to_vec()
+                }
+            };
+            assert!(
+                said == message || said.strip_suffix("…".as_bytes()).is_some_and(|start| message.starts_with(start)),
+                "another message"
+            );
+        }
         if format == Format::Json {
             let value: Value = serde_json::from_str(line).expect("valid JSON");
             let said = value["msg"].as_str().expect("a message");
             let want = String::from_utf8_lossy(message);
             assert!(said == want || said.strip_suffix('…').is_some_and(|start| want.starts_with(start) || message.len() > start.len()));
         }
+    }
+}
+
+/// Any bytes as names and values: `wait`'s JSON is one line that `serde_json` reads, with the same fields; its text is a line for each thing.
+pub fn report(data: &[u8]) {
+    let mut bytes = Bytes(data);
+    let exit_code = bytes.byte();
+    let mut pieces = Vec::new();
+    while !bytes.0.is_empty() && pieces.len() < 24 {
+        let length = usize::from(bytes.byte() % 48);
+        pieces.push((bytes.byte(), bytes.take(length)));
+    }
+    let (mut containers, mut parameters, mut artifacts) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, &(kind, name)) in pieces.iter().enumerate() {
+        let (_, other) = pieces[(at + 1) % pieces.len()];
+        let is_there = kind & 4 != 0;
+        let size = u64::from(kind) << (kind % 57);
+        match kind % 3 {
+            0 => containers.push(Container {
+                name,
+                exit_code: is_there.then_some(kind),
+                logs: [is_there.then_some(("stdout", size)), None, Some(("combined", size))],
+            }),
+            1 => parameters.push(Parameter { name, path: other, value: is_there.then_some(other) }),
+            _ => artifacts.push(Artifact { name, path: other, file: is_there.then_some((other, (kind & 8 != 0).then_some(size))) }),
+        }
+    }
+    let report = Report { exit_code, containers: &containers, parameters: &parameters, artifacts: &artifacts };
+    let written = |write: &dyn Fn(&mut Writer<'_>)| {
+        let mut measure = Writer::new(&mut []);
+        write(&mut measure);
+        let mut room = vec![0xa5; measure.needed()];
+        let mut out = Writer::new(&mut room);
+        write(&mut out);
+        String::from_utf8(out.finish().expect("as long as it was measured").to_vec()).expect("UTF-8")
+    };
+    let json = written(&|out| report.write_json(out));
+    assert!(json.ends_with('\n') && json.matches('\n').count() == 1);
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let mut want = serde_json::json!({"exitCode": exit_code, "containers": [], "parameters": [], "artifacts": []});
+    let mut add = |list: &str, value: Value| want[list].as_array_mut().expect("an array").push(value);
+    for one in &containers {
+        let mut value = serde_json::json!({"name": lossy(one.name), "exitCode": one.exit_code});
+        for (key, size) in one.logs.iter().flatten() {
+            value[format!("{key}Bytes")] = (*size).into();
+        }
+        add("containers", value);
+    }
+    for one in &parameters {
+        add("parameters", serde_json::json!({"name": lossy(one.name), "path": lossy(one.path), "value": one.value.map(lossy)}));
+    }
+    for one in &artifacts {
+        let (file, size) = (one.file.map(|(file, _)| lossy(file)), one.file.and_then(|(_, size)| size));
+        add("artifacts", serde_json::json!({"name": lossy(one.name), "path": lossy(one.path), "file": file, "bytes": size}));
+    }
+    assert_eq!(serde_json::from_str::<Value>(&json).expect("JSON"), want);
+    let text = written(&|out| report.write_text(out));
+    assert!(text.ends_with('\n') && text.lines().count() == 1 + pieces.len());
+}
+
+/// Any bytes as what a control group says: groups are lines of three fields, and a limit is the quota over the period, rounded up.
+pub fn cpus(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    let want: Vec<Group<'_>> = data
+        .split(|&byte| byte == b'\n')
+        .filter_map(|line| {
+            let first = line.iter().position(|&byte| byte == b':')?;
+            let second = first + 1 + line[first + 1..].iter().position(|&byte| byte == b':')?;
+            let (id, controllers, path) = (&line[..first], &line[first + 1..second], &line[second + 1..]);
+            let is_cpu = controllers.split(|&byte| byte == b',').any(|name| name == b"cpu");
+            if id == b"0" && controllers.is_empty() { Some(Group::V2(path)) } else { is_cpu.then_some(Group::V1(path)) }
+        })
+        .collect();
+    assert_eq!(cpus::groups(data).collect::<Vec<_>>(), want);
+    if text.contains('\u{fffd}') {
+        return;
+    }
+    let mut fields = text.trim_matches(|c: char| c.is_ascii_whitespace()).split(' ');
+    let number = |field: Option<&str>| field?.trim_matches(|c: char| c.is_ascii_whitespace()).parse::<u64>().ok().map(u128::from);
+    let (quota, period) = (number(fields.next()), number(Some(fields.next().unwrap_or("100000"))));
+    let want = match (quota, period) {
+        (Some(quota @ 1..), Some(period @ 1..)) => Some(u32::try_from(quota.div_ceil(period)).unwrap_or(u32::MAX)),
+        _ => None,
+    };
+    assert_eq!(cpus::by_max(data), want, "{text:?}");
+}
+
+/// Logs of several containers that grow in any order: every line of the stream is one container's, and each one's text is whole and in order, with newlines
+/// put in only where a line stopped.
+pub fn lines(data: &[u8]) {
+    const NAMES: [&[u8]; 3] = [b"a", b"bb", b"main"];
+    const ROOM: usize = 8;
+    let mut bytes = Bytes(data);
+    let mut logs: [Vec<u8>; 3] = Default::default();
+    let mut offsets = [0; 3];
+    let (mut lines, mut stream) = (Lines::default(), Vec::new());
+    let turn = |at: usize, has_ended: bool, logs: &[Vec<u8>; 3], offsets: &mut [usize; 3], lines: &mut Lines, stream: &mut Vec<u8>| {
+        if !lines.may_write(at) {
+            return 0;
+        }
+        let rest = &logs[at][offsets[at]..];
+        let read = &rest[..rest.len().min(ROOM)];
+        let piece = Piece { at, name: NAMES[at], bytes: read, has_ended, is_full: read.len() == ROOM };
+        let taken = lines.take(piece, &mut |bytes| stream.extend_from_slice(bytes));
+        assert!(taken <= read.len());
+        offsets[at] += taken;
+        taken
+    };
+    while !bytes.0.is_empty() {
+        let what = bytes.byte();
+        let at = usize::from(what % 3);
+        if what & 4 == 0 {
+            // No colon: that is how a line is told from its name below.
+            let more = bytes.take(usize::from(what >> 3));
+            logs[at].extend(more.iter().map(|&byte| if byte == b':' { b'\n' } else { byte }));
+        } else {
+            turn(at, false, &logs, &mut offsets, &mut lines, &mut stream);
+        }
+    }
+    // All have ended: everything comes out.
+    for _ in 0..logs.iter().map(Vec::len).sum::<usize>() + 8 {
+        for at in 0..3 {
+            turn(at, true, &logs, &mut offsets, &mut lines, &mut stream);
+        }
+    }
+    assert_eq!(offsets, [0, 1, 2].map(|at| logs[at].len()), "something was kept back");
+    let mut said: [Vec<u8>; 3] = Default::default();
+    for line in stream.split_inclusive(|&byte| byte == b'\n') {
+        let colon = line.iter().position(|&byte| byte == b':').expect("a name before each line");
+        let at = NAMES.iter().position(|name| *name == &line[..colon]).expect("a container's name");
+        assert_eq!(line[colon + 1], b' ');
+        said[at].extend_from_slice(&line[colon + 2..]);
+    }
+    for (said, log) in said.iter().zip(&logs) {
+        // Each newline of the log is there, and more only where it had none.
+        let mut said = said.iter().peekable();
+        for byte in log {
+            while byte != &b'\n' && said.next_if(|byte| **byte == b'\n').is_some() {}
+            assert_eq!(said.next(), Some(byte), "lost or changed");
+        }
+        assert!(said.all(|byte| *byte == b'\n'), "more than was written");
     }
 }
 
@@ -460,7 +726,10 @@ pub fn command_line(data: &[u8]) {
         is_run: false,
     };
     let parsed = args::parse(&words, &mut common, || delegate_exists);
-    let behind = words.iter().position(|word| *word == c"--").map(|at| &words[at + 1..]);
+    let first = words.iter().position(|word| *word == c"--");
+    let behind = first.map(|at| &words[at + 1..]);
+    // A flag may take `--` for its value.
+    let is_value = first.is_some_and(|at| at > 0 && words[at - 1].to_bytes().starts_with(b"-"));
     match parsed {
         Ok(args::Command::Run { command } | args::Command::PluginSidecar { command }) => {
             assert!(!command.is_empty(), "no command");
@@ -472,9 +741,6 @@ pub fn command_line(data: &[u8]) {
         }
         Ok(args::Command::Delegate) => assert!(delegate_exists, "handed over to nobody"),
         Ok(args::Command::Init { .. } | args::Command::Wait(_) | args::Command::Signal { .. } | args::Command::Kill { .. }) => {
-            // Unless a flag has taken `--` for its value.
-            let at = words.iter().position(|word| *word == c"--").unwrap_or(0);
-            let is_value = at > 0 && words[at - 1].to_bytes().starts_with(b"-");
             assert!(is_value || behind.is_none_or(<[_]>::is_empty), "words that mean nothing were taken");
         }
         Ok(args::Command::Version | args::Command::Help(_)) => {}
@@ -487,7 +753,7 @@ pub fn command_line(data: &[u8]) {
                 .iter()
                 .take_while(|word| **word != c"--")
                 .any(|word| others.contains(&word.to_bytes()) || !word.to_bytes().starts_with(b"-"));
-            assert!(common.is_run || behind.is_none() || named, "an exit code is waited for and not left");
+            assert!(common.is_run || behind.is_none() || named || is_value, "an exit code is waited for and not left");
         }
     }
 }
@@ -622,15 +888,18 @@ pub fn supervisor(data: &[u8]) {
 pub type Check = fn(&[u8]);
 
 /// Every target by its name.
-pub const TARGETS: [(&str, Check); 13] = [
+pub const TARGETS: [(&str, Check); 16] = [
     ("argument_file", argument_file),
     ("command_line", command_line),
+    ("cpus", cpus),
     ("duration", duration),
     ("exit_code", exit_code),
     ("gzip", gzip),
     ("layout", layout),
+    ("lines", lines),
     ("log_line", log_line),
     ("readiness", readiness),
+    ("report", report),
     ("rfc3339", rfc3339),
     ("signal", signal),
     ("supervisor", supervisor),

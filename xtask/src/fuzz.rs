@@ -1,6 +1,10 @@
 //! `fuzz`: builds and runs the cargo-fuzz targets, each from its committed seeds.
 
-use anyhow::{Context as _, Result, bail};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::tools::{command, install, is_on_path, output, root, run};
 
@@ -29,24 +33,52 @@ pub(crate) fn fuzz(seconds: u64, only: Option<&str>) -> Result<()> {
         }
         cargo
     };
-    for target in targets.iter().filter(|target| only.is_none_or(|only| only == *target)) {
-        let corpus = root().join("fuzz/corpus").join(target);
-        std::fs::create_dir_all(&corpus)?;
-        let seeds = root().join("fuzz/seeds").join(target);
-        if !seeds.is_dir() {
-            bail!("{} is missing: each target has its seeds", seeds.display());
+    // All of them at once: the runs then find them built.
+    let mut build = cargo();
+    run(build.args(["fuzz", "build", "--features", "libfuzzer"]).args(only))?;
+    let chosen: Vec<&String> = targets.iter().filter(|target| only.is_none_or(|only| only == *target)).collect();
+    let next = AtomicUsize::new(0);
+    let failed = Mutex::new(Vec::new());
+    // Each takes one CPU.
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(target) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match fuzz_one(cargo(), target, seconds) {
+                        Ok(executions) => println!("{target}: {executions} executions in {seconds} s"),
+                        Err(error) => {
+                            println!("{target} fails: {error:#}");
+                            failed.lock().expect("no panic").push((*target).clone());
+                        }
+                    }
+                }
+            });
         }
-        println!("fuzzing {target} for {seconds} s");
-        let mut fuzzer = cargo();
-        fuzzer.args(["fuzz", "run", "--features", "libfuzzer", target]).arg(&corpus).arg(&seeds);
-        fuzzer.args(["--", &format!("-max_total_time={seconds}"), "-max_len=4096", "-print_final_stats=1", "-verbosity=0"]);
-        let dictionary = root().join("fuzz/dictionaries").join(format!("{target}.dict"));
-        if dictionary.is_file() {
-            fuzzer.arg(format!("-dict={}", dictionary.display()));
-        }
-        run(&mut fuzzer).with_context(|| format!("fuzz target {target}"))?;
-    }
+    });
+    let failed = failed.into_inner()?;
+    ensure!(failed.is_empty(), "fuzz targets fail: {}", failed.join(", "));
     Ok(())
+}
+
+/// One target from its seeds; gives how often it was executed.
+fn fuzz_one(mut cargo: Command, target: &str, seconds: u64) -> Result<u64> {
+    let corpus = root().join("fuzz/corpus").join(target);
+    std::fs::create_dir_all(&corpus)?;
+    let seeds = root().join("fuzz/seeds").join(target);
+    ensure!(seeds.is_dir(), "{} is missing: each target has its seeds", seeds.display());
+    cargo.args(["fuzz", "run", "--features", "libfuzzer", target]).arg(&corpus).arg(&seeds);
+    cargo.args(["--", &format!("-max_total_time={seconds}"), "-max_len=4096", "-print_final_stats=1", "-verbosity=0"]);
+    let dictionary = root().join("fuzz/dictionaries").join(format!("{target}.dict"));
+    if dictionary.is_file() {
+        cargo.arg(format!("-dict={}", dictionary.display()));
+    }
+    let output = cargo.stdin(Stdio::null()).output().context("cannot start cargo")?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{}\n{}{said}", output.status, String::from_utf8_lossy(&output.stdout));
+    let executions = said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:")?.trim().parse().ok());
+    let executions = executions.with_context(|| format!("no word of executions:\n{said}"))?;
+    ensure!(executions > 0, "nothing was executed");
+    Ok(executions)
 }
 
 /// The names of the targets: the files in `fuzz/fuzz_targets`.
