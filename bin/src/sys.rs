@@ -580,3 +580,17 @@ pub(crate) fn crc(tables: &Crc, bytes: &[u8]) -> u32 {
     }
     tables.update(0, bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_processors_crc_is_that_of_the_tables() {
+        let tables = Crc::new();
+        let bytes: Vec<u8> = (0..900_u32).map(|at| at.wrapping_mul(2_654_435_761).to_le_bytes()[3]).collect();
+        for length in 0..=bytes.len() {
+            assert_eq!(crc(&tables, &bytes[..length]), tables.update(0, &bytes[..length]), "{length}");
+        }
+    }
+}

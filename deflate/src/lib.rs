@@ -10,7 +10,7 @@
 //! before a match is taken. Positions count on from chunk to chunk, so that what the tables hold of an earlier chunk is out of reach and need not
 //! be cleared.
 #![no_std]
-#![cfg_attr(not(test), forbid(unsafe_code))]
+#![forbid(unsafe_code)]
 
 #[cfg(test)]
 extern crate std;

@@ -1,13 +1,14 @@
 //! `test`: everything that can pass or fail, with its set-up. Ends with `N passed, N failed`.
 
 use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::build;
 use crate::containers;
-use crate::tools::{command, root, run};
+use crate::tools::{command, output, root, run};
 
 /// A target without an operating system, on which core has to compile.
 const BARE_METAL: &str = "thumbv7em-none-eabi";
@@ -19,6 +20,7 @@ pub(crate) fn test() -> Result<()> {
     tally.step("core compiles for bare metal without alloc", core_on_bare_metal());
     tally.step("no function of core can panic", core_never_panics());
     tally.step("nothing is allocated while a command runs", nothing_is_allocated_while_a_command_runs());
+    tally.step("one file alone leaves safe Rust", unsafe_is_in_one_file());
     tally.step("the README names every command", readme_names_commands());
     if containers::is_available() {
         tally.step("a pod of containers, PID namespaces shared and not", containers::test(&binary));
@@ -27,7 +29,7 @@ pub(crate) fn test() -> Result<()> {
     } else {
         println!("skip  pods of containers and images: Docker does not answer");
     }
-    let mut tests = command("cargo");
+    let mut tests = cargo_with_default_signals();
     tests.args(["test", "--locked", "--workspace", "--no-fail-fast"]).env("EMISSARY_BIN", &binary);
     let succeeded = tally.cargo_test(&mut tests)?;
     let mut seeds = command("cargo");
@@ -75,6 +77,54 @@ impl Tally {
         }
         Ok(child.wait()?.success())
     }
+}
+
+/// Cargo without the signals that whoever started us ignores, as nohup and a shell's background job do: every command of a test would ignore them too.
+fn cargo_with_default_signals() -> Command {
+    // GNU coreutils 8.31 and later.
+    if output(command("env").args(["--default-signal", "true"])).is_ok() {
+        let mut env = command("env");
+        env.args(["--default-signal", "cargo"]);
+        return env;
+    }
+    command("cargo")
+}
+
+/// The one file that may have unsafe code: `unsafe` stands in no other, comments aside.
+const UNSAFE_FILE: &str = "bin/src/sys.rs";
+
+fn unsafe_is_in_one_file() -> Result<()> {
+    let mut found = Vec::new();
+    for package in ["core", "deflate", "bin", "xtask", "fuzz"] {
+        for file in rust_files(&root().join(package))? {
+            let name = file.strip_prefix(root())?.display().to_string();
+            let text = std::fs::read_to_string(&file)?;
+            let has_it = |line: &str| {
+                let code = line.split("//").next().unwrap_or_default();
+                code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|word| word == concat!("un", "safe"))
+            };
+            found.extend(text.lines().position(has_it).map(|line| (name, line + 1)));
+        }
+    }
+    if let [(name, _)] = &found[..]
+        && name == UNSAFE_FILE
+    {
+        return Ok(());
+    }
+    bail!("{UNSAFE_FILE} alone may have it: {found:?}")
+}
+
+fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder)?.flatten() {
+        let path = entry.path();
+        if path.is_dir() && entry.file_name() != "target" {
+            files.extend(rust_files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    Ok(files)
 }
 
 /// Compiles core alone, with nothing but the `core` library built for a target that has no operating system: a use of `alloc` or `std` fails, which

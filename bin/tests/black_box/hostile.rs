@@ -4,9 +4,11 @@
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, FileType, Mode};
+use core::sync::atomic::{AtomicBool, Ordering};
 
-use crate::pod::Pod;
+use rustix::fs::{CWD, FileType, Mode, RenameFlags};
+
+use crate::pod::{Pod, has_program, is_root, until};
 
 const OUTPUTS: &str = r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"$W/p"}}],"artifacts":[{"name":"a","path":"$W/p"}]}}"#;
 
@@ -163,6 +165,132 @@ fn the_wait_side_reads_none_of_it() {
             });
         }
     });
+}
+
+/// As another user, over files that are not its own, in folders where it may replace them and in such where it may not (sticky, as /tmp is).
+#[test]
+fn files_of_another_user() {
+    if !is_root("another user") || !has_program("setpriv") {
+        return;
+    }
+    for (place, text) in
+        [("template", "{}"), ("ctr/main/signal", "15"), ("ctr/main/exitcode", "0"), ("ctr/main/stdout", "old"), ("outputs/x", "")]
+    {
+        for folder_mode in [0o777, 0o1777, 0o755] {
+            let pod = Pod::new().capturing().template(OUTPUTS).via(&["setpriv", "--reuid=54321", "--clear-groups"]);
+            pod.put("ctr/main/other", "");
+            pod.put(place, text);
+            let at = pod.shared.join(place);
+            std::fs::set_permissions(&at, std::fs::Permissions::from_mode(0o600)).unwrap();
+            std::fs::set_permissions(at.parent().unwrap(), std::fs::Permissions::from_mode(folder_mode)).unwrap();
+            let what = format!("{place} in {folder_mode:o}");
+            // Long enough for a signal file that was just written to be looked at.
+            let outcome = pod.sh(&format!("echo v >$W/p; echo said; case {place} in *signal) sleep 0.4;; esac; exit 0"));
+            if outcome.stderr.contains("Permission denied") && !outcome.stderr.contains("emissary: ") {
+                eprintln!("user 54321 cannot run the binary: not tested");
+                return;
+            }
+            // In a folder that is not writable nothing can be left, and that is said before the command runs or when its outputs are saved.
+            let may_write = folder_mode != 0o755;
+            match place {
+                "template" => {
+                    assert!(outcome.status == 64 && outcome.stderr.contains("template: permission denied"), "{what}: {outcome:?}")
+                }
+                "ctr/main/signal" if may_write => {
+                    let said = outcome.stderr.matches("ctr/main/signal: ").count();
+                    assert!(outcome.status == 0 && said == 1, "{what}: {outcome:?}");
+                }
+                "outputs/x" if may_write => assert_eq!(outcome.status, 0, "{what}: {outcome:?}"),
+                "ctr/main/exitcode" if folder_mode == 0o777 => assert_eq!(outcome.status, 0, "{what}: {outcome:?}"),
+                _ => assert!(outcome.status == 64 && outcome.stderr.contains("emissary: error: "), "{what}: {outcome:?}"),
+            }
+            if place == "ctr/main/exitcode" && folder_mode == 0o1777 {
+                assert_eq!(pod.exit_code().as_deref(), Some("0"), "{what}: it is another's");
+            }
+        }
+    }
+}
+
+/// What is swapped for a link, again and again, while it runs: nothing outside is written, wherever the link is met.
+#[test]
+fn swapped_while_it_runs() {
+    const MANY: &str = r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"$W/p"}},{"name":"q","valueFrom":{"path":"$W/q"}},
+        {"name":"r","valueFrom":{"path":"$W/r"}}],"artifacts":[{"name":"a","path":"$W/p"},{"name":"b","path":"$W/q"}]}}"#;
+    std::thread::scope(|scope| {
+        for place in
+            ["outputs", "outputs/parameters", "outputs/artifacts", "ctr", "ctr/main", "ctr/main/signal", "template", "ctr/main/stdout"]
+        {
+            scope.spawn(move || {
+                let mut swaps = 0;
+                for round in 0..12 {
+                    let pod = Pod::new().capturing().template(MANY);
+                    let outside = Outside::new(&pod);
+                    let at = pod.shared.join(place);
+                    let is_file = place.ends_with("signal") || place.ends_with("template") || place.ends_with("stdout");
+                    if is_file {
+                        pod.put(place, if place == "template" { "{}" } else { "" });
+                    } else {
+                        std::fs::create_dir_all(&at).unwrap();
+                    }
+                    let link = pod.shared.join("link");
+                    symlink(if is_file { &outside.file } else { &outside.folder }, &link).unwrap();
+                    let (is_over, has_begun) = (AtomicBool::new(false), AtomicBool::new(false));
+                    let outcome = std::thread::scope(|scope| {
+                        let swapper = scope.spawn(|| {
+                            let mut swaps = 0;
+                            while !is_over.load(Ordering::Relaxed) {
+                                swaps += u32::from(rustix::fs::renameat_with(CWD, &at, CWD, &link, RenameFlags::EXCHANGE).is_ok());
+                                has_begun.store(true, Ordering::Relaxed);
+                            }
+                            swaps
+                        });
+                        until("the swapping to begin", || has_begun.load(Ordering::Relaxed));
+                        let outcome = pod.sh("for i in p q r; do echo v >$W/$i; done; echo said; exit 0");
+                        is_over.store(true, Ordering::Relaxed);
+                        swaps += swapper.join().unwrap();
+                        outcome
+                    });
+                    let what = format!("{place}, round {round}");
+                    outside.is_as_it_was(&what);
+                    assert!(outcome.status == 0 || outcome.status == 64 && outcome.stderr.contains("emissary: "), "{what}: {outcome:?}");
+                }
+                assert!(swaps > 100, "{place} was swapped {swaps} times");
+            });
+        }
+    });
+}
+
+/// A template and a parameter that are written in place, again and again, while they are read: each end is told.
+#[test]
+fn rewritten_while_it_runs() {
+    for round in 0..20 {
+        let pod = Pod::new().template(OUTPUTS);
+        let (template, parameter) = (pod.shared.join("template"), pod.work.join("p"));
+        let text = std::fs::read(&template).unwrap();
+        std::fs::write(&parameter, "").unwrap();
+        let is_over = AtomicBool::new(false);
+        let outcome = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    // Cut, then grown: `write` does both in place.
+                    std::fs::write(&template, &text).unwrap();
+                    std::fs::write(&parameter, vec![b'v'; 100_000]).unwrap();
+                }
+            });
+            let outcome = pod.sh("exit 0");
+            is_over.store(true, Ordering::Relaxed);
+            outcome
+        });
+        let is_told = outcome.status == 64 && outcome.stderr.contains("emissary: error: ");
+        assert!(outcome.status == 0 || is_told, "round {round}: {outcome:?}");
+        assert_eq!(pod.exit_code(), Some(outcome.status.to_string()), "round {round}: {outcome:?}");
+        if outcome.status == 0 {
+            let saved = pod.text(&pod.output("parameters", "p")).unwrap();
+            assert!(saved.len() <= 100_000 && saved.bytes().all(|byte| byte == b'v'), "round {round}");
+            // Cut or filled up to the size in its header.
+            assert_eq!(pod.names(&pod.output("artifacts", "p.tgz")), ["p"], "round {round}");
+        }
+    }
 }
 
 #[test]

@@ -138,6 +138,31 @@ fn a_system_with_nothing_in_it() {
 }
 
 #[test]
+fn a_tmp_that_takes_nothing() {
+    if !may_unshare("--mount") {
+        return;
+    }
+    let pod = Pod::new().capturing().template(OUTPUTS).env("ARGO_CONTAINER_ARGS_FILE", "$W/args");
+    // The pod lies in /tmp itself: it is mounted there again, and nothing else is, nor can be.
+    let root = pod.shared.parent().unwrap().display().to_string();
+    let enter = format!(
+        "mount --bind {root} /mnt && mount -t tmpfs tmpfs /tmp && mkdir -p {root} && mount --move /mnt {root} && cd {root}/work \
+         && mount -o remount,ro /tmp && ! touch /tmp/x 2>/dev/null || exit 99; exec \"$@\""
+    );
+    let pod = pod.via(&["unshare", "--mount", "sh", "-c", &enter, "sh"]);
+    // An argument that takes a file has it on the volume.
+    pod.script("args", &format!("[\"{}\"]", "y".repeat(200_000)), 0o644);
+    let outcome = pod.sh(&format!("f=${{0#@}}; case $f in {root}/argo/*) wc -c <$f >$W/p;; esac; mkdir -p $W/o/a; exit 3"));
+    if outcome.status == 99 {
+        eprintln!("refused, not tested ({})", outcome.stderr);
+        return;
+    }
+    assert_eq!((outcome.status, pod.exit_code().as_deref()), (3, Some("3")), "{outcome:?}");
+    assert_eq!(pod.text(&pod.output("parameters", "p")).as_deref(), Some("200000\n"));
+    assert_eq!(pod.names(&pod.output("artifacts", "o.tgz")), ["o", "o/a"]);
+}
+
+#[test]
 fn standard_streams_closed_in_all_eight_ways() {
     for closed in 0..8_u8 {
         let close = [(1, "<&-"), (2, ">&-"), (4, "2>&-")].iter().filter(|(bit, _)| closed & bit != 0).map(|(_, word)| *word);
