@@ -1,8 +1,8 @@
 //! `soak`: random pods, one after the other and several at once, each checked against a model; nothing may leak.
 //!
-//! A pod is an init, one to three main containers with dependencies, retries, outputs, signals by file or to the process, and a wait side, all on one volume.
-//! What each must end with follows from what was drawn. Afterwards no process, no draft file, no descriptor is left, and the memory of those that wait has
-//! stayed flat. The seed is printed; `--seed N` plays the same pods again.
+//! A pod is an init, one to three main containers with dependencies, retries, outputs, signals by file or to the process, and a wait side, all on one volume;
+//! and in some a fault: an emissary that is killed and started again, rubbish for a signal, an output that is missing or cannot be saved. What each must end with
+//! follows from what was drawn. Afterwards no process, no draft file, no descriptor is left, and the memory of those that wait has stayed flat. The seed is printed; `--seed N` plays the same pods again.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -77,6 +77,39 @@ struct Container {
     end: End,
     lines: u64,
     depends: Option<String>,
+    /// Attempts that fail with [`EARLY`] before one ends as `end` says.
+    early: u64,
+}
+
+/// Exit code of an attempt that is to be repeated.
+const EARLY: u8 = 9;
+
+impl Container {
+    /// What it ends with where it is let run, and how many attempts that takes.
+    fn outcome(&self, attempts: u64) -> (i32, u64) {
+        match self.end {
+            _ if self.early >= attempts => (EARLY.into(), attempts),
+            End::Code(0) => (0, self.early + 1),
+            End::Code(code) => (code.into(), attempts),
+            End::Caught { .. } => (42, self.early + 1),
+            // A request to end is one for good.
+            End::Killed { .. } => (128 + 15, self.early + 1),
+        }
+    }
+}
+
+/// What goes wrong in a pod, in the container `main`.
+#[derive(Clone, Copy, PartialEq, Debug)]
+enum Fault {
+    None,
+    /// Its emissary gets SIGKILL, and is started again as a kubelet does.
+    Killed,
+    /// Somebody leaves something for a signal that is none.
+    Rubbish,
+    /// Its command does not make the parameter's file.
+    Missing,
+    /// It makes a pipe there.
+    Unsavable,
 }
 
 fn play(binary: &Path, random: &mut Random) -> Result<()> {
@@ -95,9 +128,23 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
         };
         let depends = (at > 0 && random.is(40)).then(|| containers[0].name.clone());
         let name = if at + 1 == count { "main".to_string() } else { format!("c{at}") };
-        containers.push(Container { name, end, lines: random.below(400), depends });
+        containers.push(Container { name, end, lines: random.below(400), depends, early: 0 });
     }
-    let (has_parameter, artifact_bytes) = (random.is(70), random.is(70).then(|| random.below(600_000)));
+    let fault = match random.below(12) {
+        0 => Fault::Killed,
+        1 => Fault::Rubbish,
+        2 => Fault::Missing,
+        3 => Fault::Unsavable,
+        _ => Fault::None,
+    };
+    // A signal that is caught ends an attempt, not the step: its command would wait for another one. And a second start counts from the beginning.
+    let may_retry = fault != Fault::Killed && containers.iter().all(|container| !matches!(container.end, End::Caught { .. }));
+    let attempts = if may_retry && random.is(40) { 1 + random.below(3) } else { 1 };
+    if attempts > 1 {
+        containers.iter_mut().for_each(|container| container.early = random.below(attempts + 2).saturating_sub(1));
+    }
+    let has_parameter = random.is(70) || matches!(fault, Fault::Missing | Fault::Unsavable);
+    let artifact_bytes = random.is(70).then(|| random.below(600_000));
     let mut outputs = json!({});
     if has_parameter {
         outputs["parameters"] = json!([{"name": "p", "valueFrom": {"path": work.join("p")}}]);
@@ -109,8 +156,9 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
         .iter()
         .map(|container| json!({"name": container.name, "dependencies": container.depends.iter().collect::<Vec<_>>()}))
         .collect();
-    let template =
-        json!({"name": "soak", "archiveLocation": {"archiveLogs": true}, "containerSet": {"containers": set}, "outputs": outputs});
+    let retries = json!({"retries": attempts, "duration": "10ms"});
+    let set = json!({"containers": set, "retryStrategy": retries});
+    let template = json!({"name": "soak", "archiveLocation": {"archiveLogs": true}, "containerSet": set, "outputs": outputs});
 
     let emissary = |name: &str| {
         let mut command = Command::new(binary);
@@ -127,32 +175,72 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
         || -> Result<Child> { Ok(emissary("wait").args(["wait", "--json", "--timeout", "50s"]).stdout(Stdio::piped()).spawn()?) };
     let mut wait = Running(if wait_first { vec![start_wait()?] } else { Vec::new() });
     let mut running = Running(Vec::new());
-    for container in &containers {
-        let lines = container.lines;
-        let outputs = if container.name == "main" {
-            format!("echo v >$WORK/p; head -c {} /dev/urandom >$WORK/o;", artifact_bytes.unwrap_or(0))
+    // `ready` is how it says that it may be signalled.
+    let start = |container: &Container, ready: &str| {
+        let Container { name, lines, early, .. } = container;
+        let parameter = match fault {
+            Fault::Missing => "",
+            Fault::Unsavable => "[ -p $WORK/p ] || mkfifo $WORK/p;",
+            _ => "echo v >$WORK/p;",
+        };
+        let outputs = if name == "main" {
+            format!("{parameter} head -c {} /dev/urandom >$WORK/o;", artifact_bytes.unwrap_or(0))
+        } else {
+            String::new()
+        };
+        let early = if *early > 0 {
+            let count = format!("$WORK/{name}.n");
+            format!("n=$(cat {count} 2>/dev/null || echo 0); echo $((n + 1)) >{count}; [ $n -ge {early} ] || exit {EARLY};")
         } else {
             String::new()
         };
         let end = match container.end {
             End::Code(code) => format!("exit {code}"),
-            End::Caught { .. } => format!("trap 'exit 42' USR1; touch $WORK/{}.ready; while :; do sleep 0.02; done", container.name),
-            End::Killed { .. } => format!("touch $WORK/{}.ready; while :; do sleep 0.02; done", container.name),
+            End::Caught { .. } => format!("trap 'exit 42' USR1; touch $WORK/{name}.{ready}; while :; do sleep 0.02; done"),
+            End::Killed { .. } => format!("touch $WORK/{name}.{ready}; while :; do sleep 0.02; done"),
         };
-        let script = format!("for i in $(seq {lines}); do echo line $i; done; {outputs} {end}");
-        running.0.push(emissary(&container.name).args(["--", "sh", "-c", &script]).spawn()?);
+        let script = format!("for i in $(seq {lines}); do echo line $i; done; {outputs} {early} {end}");
+        emissary(name).args(["--", "sh", "-c", &script]).spawn()
+    };
+    for container in &containers {
+        // What the command of an emissary that is killed has started may still be at it afterwards.
+        let is_killed = fault == Fault::Killed && container.name == "main";
+        running.0.push(start(container, if is_killed { "early" } else { "ready" })?);
+    }
+    let main = containers.last().context("a container")?;
+    if fault == Fault::Rubbish {
+        let own = shared.join("ctr/main");
+        fs::create_dir_all(&own)?;
+        fs::write(own.join("new"), "rubbish")?;
+        fs::rename(own.join("new"), own.join("signal"))?;
+    }
+    if fault == Fault::Killed {
+        std::thread::sleep(Duration::from_millis(random.below(60)));
+        let killed = running.0.last_mut().context("a container")?;
+        killed.kill()?;
+        killed.wait()?;
+        *killed = start(main, "ready")?;
     }
     if !wait_first {
         wait.0.push(start_wait()?);
     }
-    let codes = follow(&containers, &mut running.0, &shared, &work, &emissary, &mut wait.0[0])?;
+    let codes = follow(&containers, &mut running.0, &work, &emissary, &mut wait.0[0])?;
+    // What each has to be.
+    let main_ran = main.depends.is_none() || codes[0] == 0;
+    for (container, &code) in containers.iter().zip(&codes) {
+        let want = match container.outcome(attempts) {
+            _ if container.depends.is_some() && codes[0] != 0 => codes[0],
+            (0, _) if container.name == "main" && fault == Fault::Unsavable => 64,
+            (code, _) => code,
+        };
+        ensure!(code == want, "{} ({:?}, {fault:?}) ended with {code}, not {want}", container.name, container.end);
+    }
 
     let report = wait.0.remove(0).wait_with_output()?;
     let report: serde_json::Value = serde_json::from_slice(&report.stdout).context("wait's report")?;
     let first_bad = codes.iter().copied().find(|&code| code != 0);
     ensure!(report["exitCode"].as_u64().is_some(), "wait reports no code: {report}");
     ensure!((report["exitCode"] != 0) == first_bad.is_some(), "wait reports {}, and the codes are {codes:?}", report["exitCode"]);
-    let main_ran = containers.last().is_some_and(|main| main.depends.is_none() || codes[0] == 0);
     for (container, &code) in containers.iter().zip(&codes) {
         let own = shared.join("ctr").join(&container.name);
         let found = fs::read_to_string(own.join("exitcode"))?;
@@ -160,14 +248,23 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
         let ran = container.depends.is_none() || codes[0] == 0;
         if ran {
             let log = fs::read_to_string(own.join("stdout"))?;
-            let want: String = (1..=container.lines).map(|line| format!("line {line}\n")).collect();
-            ensure!(log == want, "{}'s log has {} bytes, not {}", container.name, log.len(), want.len());
+            let once: String = (1..=container.lines).map(|line| format!("line {line}\n")).collect();
+            let want = once.repeat(usize::try_from(container.outcome(attempts).1)?);
+            // What was killed had copied a part.
+            let is_whole = if container.name == "main" && fault == Fault::Killed { log.ends_with(&want) } else { log == want };
+            ensure!(is_whole, "{}'s log has {} bytes, not {}", container.name, log.len(), want.len());
         }
     }
-    no_drafts(&shared)?;
+    // An emissary that was killed leaves what it was writing, under a name that nobody reads.
+    if fault != Fault::Killed {
+        no_drafts(&shared)?;
+    }
     if main_ran {
         let below = |kind: &str, name: &str| format!("{}/outputs/{kind}{}/{name}", shared.display(), work.display());
-        if has_parameter {
+        if has_parameter && matches!(fault, Fault::Missing | Fault::Unsavable) {
+            ensure!(!Path::new(&below("parameters", "p")).exists(), "there is a parameter");
+            ensure!(report["parameters"][0]["value"].is_null(), "wait reports {report}");
+        } else if has_parameter {
             ensure!(fs::read(below("parameters", "p"))? == b"v\n", "the parameter is wrong");
         }
         if let Some(bytes) = artifact_bytes {
@@ -176,7 +273,9 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
             let mut entry = archive.entries()?.next().context("an empty archive")??;
             let mut contents = Vec::new();
             std::io::Read::read_to_end(&mut entry, &mut contents)?;
-            ensure!(contents.len() as u64 == bytes && contents == fs::read(work.join("o"))?, "the artifact has other contents");
+            // What a killed emissary's command had started may have written to it later.
+            let is_same = fault == Fault::Killed || contents == fs::read(work.join("o"))?;
+            ensure!(contents.len() as u64 == bytes && is_same, "the artifact has other contents");
         }
     }
     Ok(())
@@ -210,7 +309,6 @@ impl Drop for Running {
 fn follow(
     containers: &[Container],
     running: &mut [Child],
-    shared: &Path,
     work: &Path,
     emissary: &dyn Fn(&str) -> Command,
     wait: &mut Child,
@@ -255,20 +353,9 @@ fn follow(
         }
         std::thread::sleep(Duration::from_millis(2));
     }
-    // What each has to be.
-    let codes: Vec<i32> = codes.into_iter().flatten().collect();
-    for (container, &code) in containers.iter().zip(&codes) {
-        let want = match container.end {
-            _ if container.depends.is_some() && codes[0] != 0 => codes[0],
-            End::Code(code) => code.into(),
-            End::Caught { .. } => 42,
-            End::Killed { .. } => 128 + 15,
-        };
-        ensure!(code == want, "{} ({:?}) ended with {code}, not {want}", container.name, container.end);
-    }
     while wait.try_wait()?.is_none() {
-        ensure!(began.elapsed() < PATIENCE, "the wait side hangs; {}", shared.display());
+        ensure!(began.elapsed() < PATIENCE, "the wait side hangs");
         std::thread::sleep(Duration::from_millis(2));
     }
-    Ok(codes)
+    Ok(codes.into_iter().flatten().collect())
 }
