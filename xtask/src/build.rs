@@ -4,6 +4,7 @@
 //! `rustc-web`, which brings its source. What is built from source links musl's own start file and library from Debian's `musl-dev`.
 
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
 
 use anyhow::{Context as _, Result, bail};
 use object::read::elf::{Dyn as _, ProgramHeader as _};
@@ -48,10 +49,24 @@ pub(crate) fn build(target: Option<String>) -> Result<PathBuf> {
 /// Builds every target, and tries each: under an emulator where it is not the host's.
 pub(crate) fn build_all() -> Result<()> {
     let host = host_target()?;
-    for target in &TARGETS {
-        let binary = build(Some(target.name.to_string()))?;
-        smoke::smoke(target, &host, &binary).with_context(|| format!("{} fails its smoke scenarios", target.name))?;
-        println!("{} bytes, tried: {}", binary.metadata()?.len(), binary.display());
+    let (sender, prepared) = mpsc::channel();
+    std::thread::scope(|scope| {
+        // While one is built, what the next ones take is fetched.
+        scope.spawn(move || TARGETS.iter().for_each(|target| drop(sender.send(prepare(target)))));
+        for target in &TARGETS {
+            prepared.recv()??;
+            let binary = build(Some(target.name.to_string()))?;
+            smoke::smoke(target, &host, &binary).with_context(|| format!("{} fails its smoke scenarios", target.name))?;
+            println!("{} bytes, tried: {}", binary.metadata()?.len(), binary.display());
+        }
+        Ok(())
+    })
+}
+
+/// Gets what a target takes and the machine lacks.
+fn prepare(target: &Target) -> Result<()> {
+    if let Toolchain::Source { .. } = toolchain(target.name)? {
+        target.musl()?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -67,6 +68,9 @@ pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
     if !is_root() || !is_on_path("apt-get") {
         bail!("{why}. On Debian, as root:\n    {line}");
     }
+    // One at a time: apt-get does not wait for another.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock();
     println!("{why}; installing: {}", packages.join(" "));
     run(command("apt-get").args(["-qq", "update"]))?;
     run(command("apt-get")
