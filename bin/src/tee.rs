@@ -189,7 +189,13 @@ impl<'a> Tee<'a> {
             // The end of a terminal.
             Err(Errno::IO) if stream.is_terminal => 0,
             Err(errno) => {
-                self.console.warn(&[&Error::new("read the command's", stream.target_name.as_bytes(), errno).text]);
+                let error = Error::new("read the command's", stream.target_name.as_bytes(), errno);
+                // What is copied now ends here.
+                if stream.copies.into_iter().flatten().any(|at| self.copies[at].file.is_some()) {
+                    self.fail(&error);
+                } else {
+                    self.console.warn(&[&error.text]);
+                }
                 0
             }
         };
