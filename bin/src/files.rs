@@ -349,8 +349,14 @@ impl Folder {
     }
 
     /// Opens a log for reading; `None` where there is none yet.
-    pub(crate) fn open_log(&self, name: &CStr) -> Option<OwnedFd> {
-        open_regular(self.fd.as_fd(), name, OFlags::NOFOLLOW).ok().map(|(file, _)| file)
+    ///
+    /// # Errors
+    /// What the system says otherwise, or that it is no regular file.
+    pub(crate) fn open_log(&self, name: &CStr) -> Result<Option<OwnedFd>, Errno> {
+        match open_regular(self.fd.as_fd(), name, OFlags::NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(None),
+            other => other.map(|(file, _)| Some(file)),
+        }
     }
 }
 

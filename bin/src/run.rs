@@ -568,10 +568,13 @@ impl<'a> Run<'a> {
     fn exit_code_of(&mut self, name: Str<'_>) -> Result<Option<u8>, Error> {
         let mut room = [0; CONTAINER_NAME_BYTES];
         let name = decoded(name, &mut room);
-        let folder = self.shared.container(name)?;
-        // The watch that is there already, by its number.
-        let watched = self.watch(name).filter(|_| !self.watch.must_look());
-        match self.exit_codes.read(&folder, watched)? {
+        let shared = self.shared;
+        let reading = shared.container(name).and_then(|folder| {
+            // The watch that is there already, by its number.
+            let watched = self.watch(name).filter(|_| !self.watch.must_look());
+            self.exit_codes.read(&folder, watched)
+        });
+        match self.exit_codes.bear(reading)? {
             Reading::Code(code) => return Ok(Some(code)),
             Reading::LaterBy(milliseconds) => self.look_again_in(milliseconds),
             Reading::Later => {}
@@ -611,9 +614,29 @@ pub(crate) struct ExitCodes {
     pub(crate) closed: Closed,
     /// Those that were not there when they were looked for first: they are complete when they are seen to be closed, and not before.
     absent: Closed,
+    /// Attempts that failed for a cause that may pass.
+    failures: u8,
 }
 
+/// Such attempts, [`RETRY_MS`] apart, until the cause is taken to stay.
+const FAILURES: u8 = 50;
+
 impl ExitCodes {
+    /// Takes an error whose cause may pass for a file that is to be read later, for some seconds in all: a container that has ended well must not be taken
+    /// for one that left no code.
+    ///
+    /// # Errors
+    /// Those that stay.
+    pub(crate) fn bear(&mut self, reading: Result<Reading, Error>) -> Result<Reading, Error> {
+        match reading {
+            Err(error) if error.errno.is_some_and(files::is_passing) && self.failures < FAILURES => {
+                self.failures += 1;
+                Ok(Reading::LaterBy(RETRY_MS))
+            }
+            other => other,
+        }
+    }
+
     /// Reads the exit code in a container's folder. `watch` is the number of the watch on it, where nothing of it goes unseen.
     ///
     /// # Errors

@@ -80,6 +80,24 @@ struct Log {
     outlet: usize,
     file: Option<OwnedFd>,
     offset: u64,
+    /// That it cannot be read has been said.
+    is_said: bool,
+}
+
+impl Log {
+    /// What it holds next, once it is there.
+    fn read(&mut self, folder: &Folder, room: &mut [u8]) -> Result<usize, Errno> {
+        if self.file.is_none() {
+            self.file = folder.open_log(self.name)?;
+        }
+        let Some(file) = &self.file else { return Ok(0) };
+        loop {
+            match rustix::io::pread(file, &mut *room, self.offset) {
+                Err(Errno::INTR) => {}
+                other => return other,
+            }
+        }
+    }
 }
 
 #[inline(never)]
@@ -101,7 +119,8 @@ fn wait_and_report(common: &Common<'_>, flags: &Wait) -> Result<u8, Error> {
         let now_ms = console::monotonic_ms();
         let mut look_at_ms = watch.look_at_ms(now_ms);
         for main in mains.iter_mut().filter(|main| main.code.is_none()) {
-            match exit_codes.read(&main.folder, main.watch.filter(|_| !watch.must_look())) {
+            let reading = exit_codes.read(&main.folder, main.watch.filter(|_| !watch.must_look()));
+            match exit_codes.bear(reading) {
                 Ok(Reading::Code(code)) => main.code = Some(code),
                 Ok(Reading::LaterBy(milliseconds)) => {
                     look_at_ms = [look_at_ms, Some(now_ms.saturating_add(milliseconds))].into_iter().flatten().min();
@@ -168,7 +187,7 @@ fn mains(shared: &Shared<'_>, template: &Template<'_>, watch: &mut Watch, follow
         let mut room = [0; PATH_BYTES];
         let path = shared.layout_of(name).path(File::Container, &mut room).ok();
         let watch = path.and_then(|path| watch.add(path, follow));
-        let log = |file, outlet| Log { name: layout::base_name(file), outlet, file: None, offset: 0 };
+        let log = |file, outlet| Log { name: layout::base_name(file), outlet, file: None, offset: 0, is_said: false };
         let logs = match (follow, shared.layout.kind) {
             (false, _) => vec![],
             (true, Kind::Flat) => vec![log(File::Stdout, 0), log(File::Stderr, 1)],
@@ -280,13 +299,16 @@ impl Follower {
                     if self.broken || !self.lines.may_write(at) {
                         continue;
                     }
-                    if log.file.is_none() {
-                        log.file = main.folder.open_log(log.name);
-                    }
                     let mut room = [0; PIECE_BYTES];
-                    let read = match &log.file {
-                        Some(file) => rustix::io::pread(file, &mut room, log.offset).unwrap_or(0),
-                        None => 0,
+                    let read = match log.read(&main.folder, &mut room) {
+                        Ok(read) => read,
+                        // It is tried again at the next turn.
+                        Err(errno) => {
+                            if !core::mem::replace(&mut log.is_said, true) {
+                                self.console.warn(&[&Error::new("read", &main.folder.path_of(log.name), errno).text]);
+                            }
+                            0
+                        }
                     };
                     let bytes = &room[..read];
                     let unsent = &mut self.unsent;

@@ -33,7 +33,7 @@ const LOG: &str = "line 1\nline 2\nline 3\nline 4\nline 5\n";
 enum Role {
     Run,
     Init,
-    Wait,
+    Wait { follows: bool },
 }
 
 /// A command and what it is asked for.
@@ -51,7 +51,7 @@ struct Scenario {
 
 const PLAIN: Scenario = Scenario { name: "", role: Role::Run, script: "", outputs: |_| serde_json::json!({}), bytes: 0, code: 0 };
 
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 9] = [
     Scenario {
         name: "capture",
         script: "echo $$ >$WORK/pid; for i in 1 2 3 4 5; do echo line $i; done; echo err >&2; exit 7",
@@ -92,10 +92,11 @@ const SCENARIOS: [Scenario; 8] = [
     Scenario { name: "init", role: Role::Init, ..PLAIN },
     Scenario {
         name: "wait",
-        role: Role::Wait,
+        role: Role::Wait { follows: false },
         outputs: |work| serde_json::json!({"parameters": [{"name": "p", "valueFrom": {"path": work.join("p")}}]}),
         ..PLAIN
     },
+    Scenario { name: "follow", role: Role::Wait { follows: true }, ..PLAIN },
 ];
 
 /// What each kind of call can fail with that a healthy machine never shows.
@@ -217,6 +218,7 @@ impl Try<'_> {
         let whole = pod.outputs_are_whole()?;
         match self.fault {
             Fault::Kill => pod.runs_again(&ended),
+            // A moment later it goes well.
             Fault::Short(_) | Fault::Fails("EINTR") => {
                 ensure!(ended.status == Some(self.scenario.code), "ends with {:?}: {}", ended.status, ended.stderr);
                 pod.agrees(&ended)?;
@@ -252,8 +254,9 @@ impl<'a> Pod<'a> {
         if scenario.role != Role::Init {
             fs::write(pod.shared().join("template"), pod.template())?;
         }
-        if scenario.role == Role::Wait {
+        if let Role::Wait { .. } = scenario.role {
             // What a main container has left.
+            fs::write(pod.shared().join("stdout"), LOG)?;
             fs::write(pod.shared().join("exitcode"), "0")?;
             let parameter = pod.output("parameters", "p");
             fs::create_dir_all(parameter.parent().context("a folder")?)?;
@@ -288,7 +291,8 @@ impl<'a> Pod<'a> {
         let words: &[&str] = match self.scenario.role {
             Role::Run => &["--", "sh", "-c", self.scenario.script],
             Role::Init => &["init"],
-            Role::Wait => &["wait", "--json"],
+            Role::Wait { follows: false } => &["wait", "--json"],
+            Role::Wait { follows: true } => &["wait", "--follow", "--json"],
         };
         let mut command = if let [program, words @ ..] = through {
             let mut command = Command::new(program);
@@ -353,6 +357,11 @@ impl<'a> Pod<'a> {
                 let Some(report) = report else { return Ok(false) };
                 Ok(report["exitCode"] == 0 && report["parameters"][0]["value"] == "value")
             }
+            "follow" => {
+                let said = fs::read_to_string(self.folder.path().join("stdout"))?;
+                let report = said.lines().last().and_then(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+                Ok(report.is_some_and(|report| report["exitCode"] == 0))
+            }
             _ => Ok(true),
         }
     }
@@ -406,10 +415,10 @@ impl<'a> Pod<'a> {
         let status = ended.status.context("ended by a signal")?;
         // The command writes to stderr too.
         let is_said = ended.stderr.contains("emissary: ");
-        if matches!(self.scenario.name, "capture" | "log") {
-            // Our own stdout may be somebody's who is gone, which is no fault of the command; the copy is the output.
+        if matches!(self.scenario.name, "capture" | "log" | "follow") {
+            // Our own stdout may be somebody's who is gone, which is no fault of the command; the copy on the volume is the output.
             let passed_on = fs::read_to_string(self.folder.path().join("stdout"))?;
-            ensure!(passed_on == LOG || is_said, "not all was passed on, and nothing is said");
+            ensure!(passed_on.starts_with(LOG) || is_said, "not all was passed on, and nothing is said");
         }
         if status == self.scenario.code {
             // A log that has a gap is said.
@@ -437,7 +446,9 @@ impl<'a> Pod<'a> {
         }
         let _ = fs::remove_file(self.shared().join("signal"));
         let _ = fs::remove_file(self.work().join("pid"));
-        let _ = fs::remove_file(self.shared().join("stdout"));
+        if self.scenario.role == Role::Run {
+            let _ = fs::remove_file(self.shared().join("stdout"));
+        }
         let again = self.run(&[])?;
         ensure!(again.status == Some(code), "after {:?} a second run ends with {:?}: {}", ended.status, again.status, again.stderr);
         self.agrees(&again)?;

@@ -85,6 +85,19 @@ fn an_output_that_is_there_and_cannot_be_read_is_an_error() {
 }
 
 #[test]
+fn a_log_that_cannot_be_followed_is_said_once() {
+    let pod = Pod::flat();
+    std::os::unix::fs::symlink("template", pod.shared.join("stdout")).unwrap();
+    let running = pod.start(&["wait", "--follow"]);
+    for _ in 0..5 {
+        pod.put("stderr", "more");
+    }
+    pod.put("exitcode", "0");
+    let outcome = running.finish();
+    assert_eq!((outcome.status, outcome.stderr.matches("/stdout: ").count()), (0, 1), "{outcome:?}");
+}
+
+#[test]
 fn the_first_code_that_is_not_0() {
     let pod = Pod::named("wait").template(r#"{"containerSet":{"containers":[{"name":"a"},{"name":"b"},{"name":"c"}]}}"#);
     for (name, code) in [("a", "0"), ("b", "7"), ("c", "9")] {
