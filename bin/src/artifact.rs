@@ -162,8 +162,8 @@ impl Drop for Sink<'_> {
     }
 }
 
-/// Folders that are open at once, however deep the walk is.
-const OPEN_FOLDERS: usize = 16;
+/// Folders that are open at once, however deep the walk is: few, since a container may have few descriptors.
+const OPEN_FOLDERS: usize = 4;
 
 #[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
 fn identity(stat: &Stat) -> (u64, u64) {
@@ -382,7 +382,7 @@ impl Walk<'_> {
             self.sink.report();
             let room = self.sink.compressor.room(&self.sink.to)?;
             let now = usize::try_from(until - at).unwrap_or(usize::MAX).min(room.len());
-            let read = match rustix::io::read(file, &mut room[..now]) {
+            let read = match rustix::io::pread(file, &mut room[..now], at) {
                 Err(Errno::INTR) => continue,
                 other => other.map_err(|errno| self.error("read", errno))?,
             };
@@ -404,7 +404,7 @@ impl Walk<'_> {
     }
 }
 
-/// The next stretch of data in a file (SEEK_DATA and SEEK_HOLE of lseek(2)), and the file's position at its begin. Both ends are `size_bytes`
+/// The next stretch of data in a file (SEEK_DATA and SEEK_HOLE of lseek(2)). Both ends are `size_bytes`
 /// where only a hole is left.
 fn data_behind(file: BorrowedFd<'_>, at: u64, size_bytes: u64) -> Result<(u64, u64), Errno> {
     let begin = match rustix::fs::seek(file, SeekFrom::Data(at)) {
@@ -417,7 +417,6 @@ fn data_behind(file: BorrowedFd<'_>, at: u64, size_bytes: u64) -> Result<(u64, u
         // Data of no length: the file system does not know what it says.
         return Err(Errno::INVAL);
     }
-    rustix::fs::seek(file, SeekFrom::Start(begin))?;
     Ok((begin, end))
 }
 
@@ -434,13 +433,14 @@ pub(crate) fn copy(path: &CStr, folder: &Folder, name: &CStr) -> Result<(), Fail
         Err(Errno::NOENT | Errno::NOTDIR) => return Err(Failure::Missing),
         other => other.map_err(error)?,
     };
-    match FileType::from_raw_mode(rustix::fs::fstat(&file).map_err(error)?.st_mode) {
+    let stat = rustix::fs::fstat(&file).map_err(error)?;
+    match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {}
         FileType::Directory => return Err(error(Errno::ISDIR)),
         _ => return Err(Failure::Error(Error::text(&[b"cannot read ", bytes, b": it is no regular file"]))),
     }
     let draft = folder.draft(name, 0o666)?;
-    files::copy(file.as_fd(), draft.file.as_fd()).map_err(|failed| match failed {
+    files::copy(file.as_fd(), draft.file.as_fd(), stat.st_size.unsigned_abs()).map_err(|failed| match failed {
         CopyError::Read(errno) => error(errno),
         CopyError::Write(errno) => Failure::Error(Error::new("write", &folder.path_of(name), errno)),
     })?;

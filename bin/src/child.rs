@@ -81,13 +81,13 @@ pub(crate) struct Started {
 pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: bool, inherited: &Inherited) -> Result<Started, Error> {
     let ours = [rustix::stdio::stdout(), rustix::stdio::stderr()];
     let on_terminal = rustix::termios::isatty(rustix::stdio::stdin());
-    let (terminal, slave) = match on_terminal.then(Terminal::open) {
-        Some(Ok((terminal, slave))) => (Some(terminal), Some(slave)),
+    let terminal = match on_terminal.then(Terminal::open) {
+        Some(Ok(terminal)) => Some(terminal),
         Some(Err(error)) => {
             console.warn(&[&error.text, b"; the command gets our own terminal"]);
-            (None, None)
+            None
         }
-        None => (None, None),
+        None => None,
     };
     let (mut outputs, mut sinks) = ([None, None, None], [None, None]);
     let mut reads_terminal = false;
@@ -108,22 +108,19 @@ pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: boo
     if let Some(terminal) = terminal.as_ref().filter(|_| !reads_terminal) {
         outputs[2] = Some(Source::Terminal(terminal.output()?));
     }
-    let slave = slave.as_ref().map(AsFd::as_fd);
+    let slave = terminal.as_ref().and_then(Terminal::slave);
     let end = |at: usize| if uses_terminal[at] { slave } else { sinks[at].as_ref().map(AsFd::as_fd) };
     let result = sys::spawn(&Spawn {
         path,
         argv,
         stdio: [slave, end(0), end(1)],
         terminal: terminal.is_some(),
+        takes_terminal: on_terminal && terminal.is_none(),
         mask: inherited.mask,
         ignores_sigchld: inherited.ignores_sigchld,
         umask: inherited.umask,
     });
     let pid = result.map_err(|errno| explain(path, errno))?;
-    if on_terminal && terminal.is_none() {
-        // So that it may read from it.
-        let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), pid);
-    }
     Ok(Started { pid, outputs, terminal })
 }
 

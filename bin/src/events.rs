@@ -90,6 +90,8 @@ impl AsFd for Signals {
 pub(crate) struct Closed {
     exit_codes: u64,
     signals: u64,
+    /// More happened than the kernel keeps: some of it may be unseen.
+    pub(crate) is_partial: bool,
 }
 
 impl Closed {
@@ -172,6 +174,7 @@ impl Watch {
             let mut reader = Reader::new(fd, &mut room);
             while let Ok(event) = reader.next() {
                 let seen = closed.get_or_insert_default();
+                seen.is_partial |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
                 if event.events().contains(ReadFlags::MODIFY) {
                     continue;
                 }
@@ -231,7 +234,9 @@ impl<'f> PollSet<'f> {
             let left_ms = until.saturating_sub(now_ms);
             Timespec { tv_sec: i64::try_from(left_ms / 1_000).unwrap_or(i64::MAX), tv_nsec: ((left_ms % 1_000) * 1_000_000) as _ }
         });
-        // EINTR cannot be: every signal is blocked. Any other error ends the wait, and the next round shows what is ready.
-        let _ = rustix::event::poll(&mut self.fds[..self.count], timeout.as_ref());
+        // EINTR cannot be: every signal is blocked. After any other error the next round shows what is ready, a moment later: it may last.
+        if rustix::event::poll(&mut self.fds[..self.count], timeout.as_ref()).is_err() {
+            let _ = rustix::event::poll(&mut [], Some(&Timespec { tv_sec: 0, tv_nsec: 10_000_000 }));
+        }
     }
 }

@@ -306,6 +306,11 @@ impl Folder {
         result.map(Some).map_err(|errno| self.error("read", name, errno))
     }
 
+    /// Removes a file, if it is there and that is allowed.
+    pub(crate) fn remove(&self, name: &CStr) {
+        let _ = rustix::fs::unlinkat(&self.fd, name, AtFlags::empty());
+    }
+
     /// Writes a small file beside its name and renames it there.
     ///
     /// # Errors
@@ -472,7 +477,13 @@ pub(crate) fn open_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>) 
     let mut at = open_at(CWD, folder, flags, 0)?;
     let mut last = parts.next().ok_or(Errno::ISDIR)?;
     for next in parts {
-        at = open_at(at.as_fd(), Name::new(last)?.as_c_str(), flags | OFlags::NOFOLLOW, 0)?;
+        let name = Name::new(last)?;
+        let name = name.as_c_str();
+        at = match open_at(at.as_fd(), name, flags | OFlags::NOFOLLOW, 0) {
+            // A link is no folder; it is no missing one either.
+            Err(Errno::NOTDIR) if rustix::fs::readlinkat(&at, name, Vec::new()).is_ok() => return Err(Errno::LOOP),
+            other => other?,
+        };
         last = next;
     }
     open_regular(at.as_fd(), Name::new(last)?.as_c_str(), OFlags::NOFOLLOW)
@@ -510,23 +521,39 @@ pub(crate) enum CopyError {
     Write(Errno),
 }
 
-/// Copies what is left of one file to another: in the kernel where the two file systems allow it, which may even share the blocks, else through us.
+/// Bytes of a file that are copied at least, whatever its size is said to be: one of /proc has none.
+const LEAST_COPIED: u64 = 1 << 20;
+
+/// Copies one file to another: in the kernel where the two file systems allow it, which may even share the blocks, else through us. One that grows meanwhile
+/// is cut at `size_bytes`, so that there is an end.
 ///
 /// # Errors
 /// What the system says, and of which side.
-pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<(), CopyError> {
+pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size_bytes: u64) -> Result<(), CopyError> {
     /// Bytes that are asked for at once.
     const MOST: usize = 1 << 30;
     // A refusal has many numbers, and a file of /proc says it has nothing: whatever ends this, the loop below goes on where it stood, and meets a
     // real error itself.
-    while matches!(rustix::fs::copy_file_range(from, None, to, None, MOST), Ok(1..) | Err(Errno::INTR)) {}
-    let mut room = [0; 16_384];
+    let mut left = size_bytes.max(LEAST_COPIED);
+    let most = |left: u64, room: usize| usize::try_from(left).unwrap_or(room).min(room);
     loop {
-        match rustix::io::read(from, &mut room) {
-            Ok(0) => return Ok(()),
-            Ok(read) => console::write_all(to, &room[..read]).map_err(CopyError::Write)?,
+        match rustix::fs::copy_file_range(from, None, to, None, most(left, MOST)) {
+            Ok(copied @ 1..) => left = left.saturating_sub(copied as u64),
+            Err(Errno::INTR) => {}
+            _ => break,
+        }
+    }
+    let mut room = [0; 16_384];
+    while left > 0 {
+        match rustix::io::read(from, &mut room[..most(left, 16_384)]) {
+            Ok(0) => break,
+            Ok(read) => {
+                console::write_all(to, &room[..read]).map_err(CopyError::Write)?;
+                left = left.saturating_sub(read as u64);
+            }
             Err(Errno::INTR) => {}
             Err(errno) => return Err(CopyError::Read(errno)),
         }
     }
+    Ok(())
 }

@@ -46,7 +46,8 @@ fn copy_self(folder: &Folder, name: &CStr) -> Result<(), Error> {
         .or_else(|errno| sys::executable_path().ok_or(errno).and_then(|path| files::open_at(CWD, path, OFlags::RDONLY, 0)))
         .map_err(|errno| Error::new("read", b"this executable", errno))?;
     let draft = folder.draft(name, 0o555)?;
-    files::copy(own.as_fd(), draft.file.as_fd()).map_err(|failed| match failed {
+    let size_bytes = rustix::fs::fstat(&own).map_or(u64::MAX, |stat| stat.st_size.unsigned_abs());
+    files::copy(own.as_fd(), draft.file.as_fd(), size_bytes).map_err(|failed| match failed {
         CopyError::Read(errno) => Error::new("read", b"this executable", errno),
         CopyError::Write(errno) => Error::new("write", &folder.path_of(name), errno),
     })?;

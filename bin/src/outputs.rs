@@ -48,7 +48,6 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
     let mut all = true;
     // Made for the first artifact, and kept for the next.
     let compressor = RefCell::new(None);
-    let cwd = rustix::process::getcwd(Vec::new()).ok();
     let mut each = |what: &[u8], name: Str<'_>, path: Str<'_>, save: &dyn Fn(&CStr) -> Result<(), Failure>| {
         let mut room = [0; PATH_BYTES];
         let mut label = what.to_vec();
@@ -58,8 +57,8 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
         label.extend_from_slice(b"'");
         let result = decode(path, &mut room).map_err(Failure::Error).and_then(|path| {
             let mut mount = [0; PATH_BYTES];
-            if template.is_on_mount(&absolute(path.to_bytes(), cwd.as_deref()), &mut mount) {
-                // The wait side mounts the same volume and reads it there.
+            // The wait side mounts the same volume and reads it there. It does not know what a relative path is relative to.
+            if path.to_bytes().starts_with(b"/") && template.is_on_mount(path.to_bytes(), &mut mount) {
                 return Ok(());
             }
             save(path).map_err(|failure| match failure {

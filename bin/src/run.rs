@@ -92,6 +92,8 @@ fn leave(console: Console, folder: &Folder, code: u8) -> u8 {
     match folder.write(layout::base_name(File::ExitCode), exit::digits(code, &mut room), 0o644) {
         Ok(()) => code,
         Err(error) => {
+            // Better none than that of an earlier run.
+            folder.remove(layout::base_name(File::ExitCode));
             let status = console.fatal(&error);
             if code == 0 { status } else { code }
         }
@@ -152,6 +154,7 @@ fn supervise(
         reap_is_due: false,
         began_ms,
         unread: None,
+        signal_at_ms: 0,
         own_watch: None,
         watch_at_ms: Some(began_ms.saturating_add(UNWATCHED_MS)),
         look_at_ms: None,
@@ -215,6 +218,8 @@ struct Run<'a> {
     began_ms: u64,
     /// Why the signal file could not be read, where it was tried last.
     unread: Option<Errno>,
+    /// When to look for it again, where it could not be read.
+    signal_at_ms: u64,
     own_watch: Option<i32>,
     /// When to begin to watch our own folder, where that is still to come.
     watch_at_ms: Option<u64>,
@@ -382,6 +387,7 @@ impl<'a> Run<'a> {
 
     fn drain(&mut self) {
         self.is_draining = true;
+        self.terminal.iter_mut().for_each(Terminal::let_go);
         self.tee.iter_mut().for_each(Tee::begin_drain);
     }
 
@@ -440,13 +446,19 @@ impl<'a> Run<'a> {
         }
         let change = self.watch.take();
         if change.is_some() || self.look_at_ms.is_some_and(|at| at <= console::monotonic_ms()) {
-            self.exit_codes.closed.add(change.unwrap_or_default());
+            self.exit_codes.note(change.unwrap_or_default());
             self.look();
         }
     }
 
     /// Whether a signal file is there and complete.
     fn has_signal(&mut self) -> bool {
+        // To put back one that could not be read is a change, too.
+        let left_ms = self.signal_at_ms.saturating_sub(console::monotonic_ms());
+        if left_ms > 0 {
+            self.look_again_in(left_ms);
+            return false;
+        }
         if self.exit_codes.closed.takes_signal(self.own_watch) {
             return true;
         }
@@ -480,6 +492,7 @@ impl<'a> Run<'a> {
             Err(error) => {
                 let lasting = error.errno.filter(|&errno| files::is_passing(errno));
                 if lasting.is_some() {
+                    self.signal_at_ms = console::monotonic_ms().saturating_add(RETRY_MS);
                     self.look_again_in(RETRY_MS);
                 }
                 self.cannot_read_signal(&error, lasting);
@@ -514,8 +527,7 @@ impl<'a> Run<'a> {
         if let Some(template) = self.template
             && self.shared.layout.kind == Kind::Pod
             && template.is_sidecar(self.shared.layout.container)
-            // What holds no exit code has ended all the same, as for the wait side.
-            && main_containers(&template).all(|name| !matches!(self.exit_code_of(name), Ok(None)))
+            && main_containers(&template).all(|name| self.has_ended(name))
         {
             self.tell(Event::MainsExited);
         }
@@ -574,12 +586,23 @@ impl<'a> Run<'a> {
             let watched = self.watch(name).filter(|_| !self.watch.must_look());
             self.exit_codes.read(&folder, watched)
         });
-        match self.exit_codes.bear(reading)? {
+        match self.exit_codes.bear(name, reading)? {
             Reading::Code(code) => return Ok(Some(code)),
             Reading::LaterBy(milliseconds) => self.look_again_in(milliseconds),
             Reading::Later => {}
         }
         Ok(None)
+    }
+
+    /// Whether a main container has ended. What holds no exit code has ended all the same, as for the wait side.
+    fn has_ended(&mut self, name: Str<'_>) -> bool {
+        match self.exit_code_of(name) {
+            Ok(code) => code.is_some(),
+            Err(error) => {
+                self.console.warn(&[&error.text]);
+                true
+            }
+        }
     }
 
     fn look_again_in(&mut self, milliseconds: u64) {
@@ -611,29 +634,50 @@ pub(crate) fn main_containers<'a>(template: &Template<'a>) -> impl Iterator<Item
 #[derive(Default)]
 pub(crate) struct ExitCodes {
     /// Those that were seen to be closed.
-    pub(crate) closed: Closed,
+    closed: Closed,
     /// Those that were not there when they were looked for first: they are complete when they are seen to be closed, and not before.
     absent: Closed,
-    /// Attempts that failed for a cause that may pass.
-    failures: u8,
+    /// The container whose exit code cannot be read for a cause that may pass, and since when.
+    failing: Option<(Vec<u8>, u64)>,
 }
 
-/// Such attempts, [`RETRY_MS`] apart, until the cause is taken to stay.
-const FAILURES: u8 = 50;
+/// Milliseconds after which such a cause is taken to stay.
+const BORNE_MS: u64 = 5_000;
 
 impl ExitCodes {
-    /// Takes an error whose cause may pass for a file that is to be read later, for some seconds in all: a container that has ended well must not be taken
-    /// for one that left no code.
+    /// Adds what happened since.
+    pub(crate) fn note(&mut self, change: Closed) {
+        self.closed.add(change);
+        if change.is_partial {
+            // That one was closed may be among what is unseen: its age decides.
+            self.absent = Closed::default();
+        }
+    }
+
+    /// Takes an error whose cause may pass for a file that is to be read later, for some seconds: a container that has ended well must not be taken for one
+    /// that left no code. One container after the other, where several fail.
     ///
     /// # Errors
     /// Those that stay.
-    pub(crate) fn bear(&mut self, reading: Result<Reading, Error>) -> Result<Reading, Error> {
+    pub(crate) fn bear(&mut self, container: &[u8], reading: Result<Reading, Error>) -> Result<Reading, Error> {
+        let since = match &self.failing {
+            Some((failing, since)) if failing == container => Some(*since),
+            _ => None,
+        };
+        let now_ms = console::monotonic_ms();
         match reading {
-            Err(error) if error.errno.is_some_and(files::is_passing) && self.failures < FAILURES => {
-                self.failures += 1;
+            Err(error)
+                if error.errno.is_some_and(files::is_passing) && since.is_none_or(|since| now_ms < since.saturating_add(BORNE_MS)) =>
+            {
+                self.failing.get_or_insert_with(|| (container.to_vec(), now_ms));
                 Ok(Reading::LaterBy(RETRY_MS))
             }
-            other => other,
+            other => {
+                if since.is_some() {
+                    self.failing = None;
+                }
+                other
+            }
         }
     }
 

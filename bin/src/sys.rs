@@ -352,6 +352,8 @@ pub(crate) struct Spawn<'a> {
     pub(crate) stdio: [Option<BorrowedFd<'a>>; 3],
     /// Its stdin is a terminal that becomes the controlling one of a session of its own.
     pub(crate) terminal: bool,
+    /// Where there is no such terminal, ours becomes that of its process group.
+    pub(crate) takes_terminal: bool,
     /// The signal mask it starts with.
     pub(crate) mask: Mask,
     /// SIGCHLD is ignored.
@@ -366,6 +368,8 @@ struct Child {
     argv: *const *const c_char,
     stdio: [RawFd; 3],
     terminal: bool,
+    /// Where there is no such terminal, ours becomes that of its process group.
+    takes_terminal: bool,
     mask: Mask,
     ignores_sigchld: bool,
     umask: libc::mode_t,
@@ -394,6 +398,7 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<Pid, Errno> {
         argv: spawn.argv.pointers.as_ptr(),
         stdio: spawn.stdio.map(|fd| fd.map_or(-1, |fd| fd.as_raw_fd())),
         terminal: spawn.terminal,
+        takes_terminal: spawn.takes_terminal,
         mask: spawn.mask,
         ignores_sigchld: spawn.ignores_sigchld,
         umask: spawn.umask as libc::mode_t,
@@ -461,11 +466,20 @@ fn prepare_child(child: &Child) -> Result<(), Errno> {
     } else {
         // SAFETY: touches no memory.
         check(unsafe { libc::setpgid(0, 0) })?;
+        if child.takes_terminal {
+            // Before it can read from it. That is allowed from the background, too, while SIGTTOU is blocked, as every signal is.
+            // SAFETY: touches no memory.
+            let group = unsafe { libc::getpid() };
+            // SAFETY: takes numbers.
+            unsafe { libc::tcsetpgrp(0, group) };
+        }
     }
     // SAFETY: takes numbers.
     check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
     // SAFETY: touches no memory.
-    if unsafe { libc::getppid() } != child.parent {
+    let parent = unsafe { libc::getppid() };
+    // A child that is the first of a PID namespace sees none.
+    if parent != child.parent && parent != 0 {
         // The parent died before the line above: nobody is left to report to.
         // SAFETY: ends this process.
         unsafe { libc::_exit(127) };

@@ -19,6 +19,9 @@ const INPUT_BYTES: usize = 1024;
 /// Our end of the command's terminal.
 pub(crate) struct Terminal {
     master: OwnedFd,
+    /// The command's end, open here too until it has ended: whenever nobody has it, the master says that it is over, which a command that opens
+    /// `/dev/tty` later would not agree with.
+    slave: Option<OwnedFd>,
     /// The settings that our own terminal had; `None` where it belongs to another process group, which is then not disturbed.
     outer: Option<Termios>,
     input: [u8; INPUT_BYTES],
@@ -32,7 +35,7 @@ impl Terminal {
     /// # Errors
     /// What the system says, for example where `/dev/pts` is not mounted.
     #[inline(never)]
-    pub(crate) fn open() -> Result<(Self, OwnedFd), Error> {
+    pub(crate) fn open() -> Result<Self, Error> {
         let error = |errno| Error::new("make a", b"pseudo-terminal", errno);
         let stdin = rustix::stdio::stdin();
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
@@ -44,10 +47,22 @@ impl Terminal {
         rustix::io::ioctl_fionbio(&master, true).map_err(error)?;
         // A terminal that is not our controlling one has no foreground group to ask for.
         let is_ours = rustix::termios::tcgetpgrp(stdin).map_or(true, |group| group == rustix::process::getpgrp());
-        let terminal = Self { master, outer: is_ours.then_some(settings), input: [0; INPUT_BYTES], pending: 0..0, stdin_open: is_ours };
+        let slave = Some(slave);
+        let terminal =
+            Self { master, slave, outer: is_ours.then_some(settings), input: [0; INPUT_BYTES], pending: 0..0, stdin_open: is_ours };
         terminal.resize();
         terminal.make_raw();
-        Ok((terminal, slave))
+        Ok(terminal)
+    }
+
+    /// The command's end.
+    pub(crate) fn slave(&self) -> Option<BorrowedFd<'_>> {
+        self.slave.as_ref().map(AsFd::as_fd)
+    }
+
+    /// The command has ended: its end is no longer held open.
+    pub(crate) fn let_go(&mut self) {
+        self.slave = None;
     }
 
     /// A second descriptor of our end, to read the command's output from.

@@ -73,6 +73,15 @@ struct Main {
     logs: Vec<Log>,
 }
 
+impl Main {
+    /// From now on its logs end where they end now.
+    fn end_logs(&mut self) {
+        for log in &mut self.logs {
+            log.end = self.folder.size(log.name).unwrap_or(u64::MAX);
+        }
+    }
+}
+
 /// A captured log on its way to our own stdout or stderr.
 struct Log {
     name: &'static CStr,
@@ -80,6 +89,8 @@ struct Log {
     outlet: usize,
     file: Option<OwnedFd>,
     offset: u64,
+    /// Up to where it is copied, once its container has ended.
+    end: u64,
     /// That it cannot be read has been said.
     is_said: bool,
 }
@@ -91,6 +102,8 @@ impl Log {
             self.file = folder.open_log(self.name)?;
         }
         let Some(file) = &self.file else { return Ok(0) };
+        let left = usize::try_from(self.end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
+        let room = &mut room[..left.min(PIECE_BYTES)];
         loop {
             match rustix::io::pread(file, &mut *room, self.offset) {
                 Err(Errno::INTR) => {}
@@ -115,12 +128,13 @@ fn wait_and_report(common: &Common<'_>, flags: &Wait) -> Result<u8, Error> {
     let mut escalation = Escalation::new(deadline_ms, grace_ms);
     let mut exit_codes = ExitCodes::default();
     let mut given_up = false;
+    let mut logs_until_ms = None;
     loop {
         let now_ms = console::monotonic_ms();
         let mut look_at_ms = watch.look_at_ms(now_ms);
         for main in mains.iter_mut().filter(|main| main.code.is_none()) {
             let reading = exit_codes.read(&main.folder, main.watch.filter(|_| !watch.must_look()));
-            match exit_codes.bear(reading) {
+            match exit_codes.bear(&main.name, reading) {
                 Ok(Reading::Code(code)) => main.code = Some(code),
                 Ok(Reading::LaterBy(milliseconds)) => {
                     look_at_ms = [look_at_ms, Some(now_ms.saturating_add(milliseconds))].into_iter().flatten().min();
@@ -141,11 +155,21 @@ fn wait_and_report(common: &Common<'_>, flags: &Wait) -> Result<u8, Error> {
             }
         }
         let is_over = given_up || mains.iter().all(|main| main.code.is_some());
+        if is_over && logs_until_ms.is_none() {
+            // What the logs hold by now is still copied, and for that, too, there is a time.
+            mains.iter_mut().for_each(Main::end_logs);
+            let left_ms = deadline_ms.map(|_| grace_ms.max(LEAST_LAST_WAIT_MS));
+            logs_until_ms = Some(left_ms.map_or(u64::MAX, |left_ms| now_ms.saturating_add(left_ms)));
+        }
         let progress = follower.follow(&mut mains, given_up);
         match progress {
             Progress::Idle if is_over => break,
             // Nobody answers, and nobody reads.
             Progress::Blocked(_) if given_up => break,
+            _ if logs_until_ms.is_some_and(|until_ms| now_ms >= until_ms) => {
+                console.warn(&[b"the logs are cut: there was no time to copy all of them"]);
+                break;
+            }
             _ => {}
         }
         let mut set = PollSet::new(&signals);
@@ -155,17 +179,18 @@ fn wait_and_report(common: &Common<'_>, flags: &Wait) -> Result<u8, Error> {
         if let Progress::Blocked(outlet) = progress {
             set.push(follower.outlets[outlet].as_fd(), PollFlags::OUT);
         }
-        let until_ms = [look_at_ms, escalation.next_ms().filter(|_| !is_over), (progress == Progress::More).then_some(now_ms)];
+        let until_ms =
+            [look_at_ms, logs_until_ms, escalation.next_ms().filter(|_| !is_over), (progress == Progress::More).then_some(now_ms)];
         set.wait(now_ms, until_ms.into_iter().flatten().min());
         while let Some(signal) = signals.next() {
             if signal.is_request_to_end() && is_over {
                 // Only a reader of our output is waited for.
-                follower.broken = true;
+                follower.broken = [true; 2];
             } else if signal.is_request_to_end() {
                 escalation.request(console::monotonic_ms());
             }
         }
-        exit_codes.closed.add(watch.take().unwrap_or_default());
+        exit_codes.note(watch.take().unwrap_or_default());
     }
     let code = exit::first_failure(mains.iter().map(|main| main.code));
     let (text, is_whole) = report(console, &shared, &template, &mains, code, flags.json);
@@ -187,7 +212,7 @@ fn mains(shared: &Shared<'_>, template: &Template<'_>, watch: &mut Watch, follow
         let mut room = [0; PATH_BYTES];
         let path = shared.layout_of(name).path(File::Container, &mut room).ok();
         let watch = path.and_then(|path| watch.add(path, follow));
-        let log = |file, outlet| Log { name: layout::base_name(file), outlet, file: None, offset: 0, is_said: false };
+        let log = |file, outlet| Log { name: layout::base_name(file), outlet, file: None, offset: 0, end: u64::MAX, is_said: false };
         let logs = match (follow, shared.layout.kind) {
             (false, _) => vec![],
             (true, Kind::Flat) => vec![log(File::Stdout, 0), log(File::Stderr, 1)],
@@ -248,6 +273,9 @@ enum Progress {
     Blocked(usize),
 }
 
+/// The least milliseconds for the logs' last copying where there is a deadline.
+const LEAST_LAST_WAIT_MS: u64 = 10_000;
+
 /// Pieces that are copied before signals, deadline and exit codes are looked at again.
 const PIECES_A_TURN: usize = 64;
 
@@ -261,28 +289,30 @@ struct Follower {
     unsent: Vec<u8>,
     unsent_to: usize,
     lines: Lines,
-    /// Nobody reads us any more.
-    broken: bool,
+    /// Which of the outlets nobody reads any more.
+    broken: [bool; 2],
 }
 
 impl Follower {
     fn new(console: Console, prefixed: bool) -> Self {
         let outlets = [Outlet::new(rustix::stdio::stdout()), Outlet::new(rustix::stdio::stderr())];
-        Self { console, prefixed, outlets, unsent: Vec::new(), unsent_to: 0, lines: Lines::default(), broken: false }
+        Self { console, prefixed, outlets, unsent: Vec::new(), unsent_to: 0, lines: Lines::default(), broken: [false; 2] }
     }
 
     /// Sends what is unsent; says whether all of it is gone.
     fn send(&mut self) -> bool {
-        while !self.unsent.is_empty() && !self.broken {
-            match self.outlets[self.unsent_to].write(&self.unsent) {
+        let to = self.unsent_to;
+        while !self.unsent.is_empty() && !self.broken[to] {
+            match self.outlets[to].write(&self.unsent) {
                 Ok(0) => return false,
                 Ok(written) => drop(self.unsent.drain(..written)),
                 Err(errno) => {
                     self.console.warn(&[&Error::new("write to", b"our own output", errno).text]);
-                    self.broken = true;
+                    self.broken[to] = true;
                 }
             }
         }
+        self.unsent.clear();
         true
     }
 
@@ -296,7 +326,7 @@ impl Follower {
                     if !self.send() {
                         return Progress::Blocked(self.unsent_to);
                     }
-                    if self.broken || !self.lines.may_write(at) {
+                    if self.broken[log.outlet] || !self.lines.may_write(at) {
                         continue;
                     }
                     let mut room = [0; PIECE_BYTES];
@@ -378,7 +408,7 @@ fn locate(shared: &Shared<'_>, template: &Template<'_>, path: Str<'_>, file: fn(
     for mount in template.mount_paths() {
         let mut room = [0; PATH_BYTES];
         let Ok(mount) = outputs::decode(mount, &mut room) else { continue };
-        if layout::is_inside(path, mount.to_bytes()) {
+        if path.starts_with(b"/") && layout::is_inside(path, mount.to_bytes()) {
             let below: Vec<&[u8]> = layout::components(path).skip(layout::components(mount.to_bytes()).count()).collect();
             return Some(Place { folder: mount.to_owned(), below: below.join(&b'/'), is_mount: true });
         }

@@ -179,6 +179,7 @@ pub struct Machine {
     is_ending: bool,
     mains_exited: bool,
     copy_failed: bool,
+    has_run: bool,
     deadline_ms: Option<u64>,
 }
 
@@ -199,6 +200,7 @@ impl Machine {
             is_ending: false,
             mains_exited: false,
             copy_failed: false,
+            has_run: false,
             deadline_ms: None,
         }
     }
@@ -303,6 +305,7 @@ impl Machine {
 
     fn run(&mut self, now_ms: u64) {
         self.phase = Phase::Running;
+        self.has_run = true;
         self.attempts_left = self.attempts_left.saturating_sub(1);
         for signal in self.pending.take() {
             self.forward(signal);
@@ -406,6 +409,11 @@ impl Machine {
     fn fail(&mut self, code: u8) {
         match self.phase {
             Phase::Running | Phase::Draining | Phase::Saving | Phase::Done | Phase::Waiting(Gate::After) => {}
+            // What an attempt before has left is saved.
+            Phase::Starting if self.has_run => {
+                self.code = code;
+                self.after_last_attempt();
+            }
             Phase::Idle | Phase::Planning | Phase::Finding | Phase::Starting | Phase::Waiting(_) => {
                 self.deadline_ms = None;
                 self.go(Phase::Done, Action::Finish(code));
@@ -610,6 +618,8 @@ mod tests {
             (106, E::Saved { all: true }, &[A::Finish(0)]),
         ]);
         then(&[(6, E::Signal(Signal::TERM), &[A::Save]), (7, E::Saved { all: true }, &[A::Finish(143)])]);
+        // An attempt that cannot be started discards nothing of the one before.
+        then(&[(105, E::Tick, &[A::Spawn]), (105, E::Failed(64), &[A::Save]), (106, E::Saved { all: true }, &[A::Finish(64)])]);
         then(&[
             (105, E::Tick, &[A::Spawn]),
             (105, E::Spawned, &[]),

@@ -2,10 +2,13 @@
 //!
 //! Enters: what was seen of its writer. Leaves: read it now, later, or after some milliseconds. A file that is renamed into place is complete at once; one
 //! that is written in place is when its writer closes it, or, where that was not seen, when it has been left alone for [`SETTLED_MS`]. A time in the future says
-//! nothing, and would go on saying it: it counts as long ago.
+//! nothing, and would go on saying it: more than a second ahead it counts as long ago.
 
 /// Milliseconds after its last write when a file whose writer was not watched counts as complete.
 pub const SETTLED_MS: i64 = 100;
+
+/// Milliseconds that a volume's clock may be ahead of ours: a file from that future has just been written.
+const AHEAD_MS: i64 = -1_000;
 
 /// What is known of a file's writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +39,7 @@ impl Trust {
         match self {
             Self::Closed => When::Now,
             Self::Open => When::Later,
-            Self::Age(age_ms @ 0..SETTLED_MS) => When::LaterBy(SETTLED_MS.saturating_sub(age_ms).unsigned_abs()),
+            Self::Age(age_ms @ AHEAD_MS..SETTLED_MS) => When::LaterBy(SETTLED_MS.saturating_sub(age_ms).unsigned_abs()),
             Self::Age(_) => When::Now,
         }
     }
@@ -64,7 +67,9 @@ mod tests {
             (Trust::Age(99), When::LaterBy(1), When::LaterBy(1)),
             (Trust::Age(100), When::Now, When::Later),
             (Trust::Age(i64::MAX), When::Now, When::Later),
-            (Trust::Age(-1), When::Now, When::Later),
+            (Trust::Age(-1), When::LaterBy(101), When::LaterBy(101)),
+            (Trust::Age(-1_000), When::LaterBy(1_100), When::LaterBy(1_100)),
+            (Trust::Age(-1_001), When::Now, When::Later),
             (Trust::Age(i64::MIN), When::Now, When::Later),
         ] {
             assert_eq!((trust.when(), trust.when_written(false), trust.when_written(true)), (when, when, when_empty), "{trust:?}");

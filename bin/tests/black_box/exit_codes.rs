@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
-use crate::pod::Pod;
+use crate::pod::{Pod, may_unshare};
 
 #[test]
 fn the_commands_own_code() {
@@ -138,4 +138,15 @@ fn closed_standard_descriptors_stay_closed_for_the_command() {
         let open = std::fs::read_to_string(pod.work.join("open")).unwrap();
         assert_eq!(open.trim(), want, "{redirection}");
     }
+}
+
+#[test]
+fn a_command_that_is_the_first_of_a_pid_namespace() {
+    if !may_unshare("--pid") {
+        return;
+    }
+    // Not forked: the namespace is for what we start, which sees no parent there.
+    let pod = Pod::new().via(&["unshare", "--pid"]);
+    let outcome = pod.sh("echo ran as $$; exit 3");
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (3, "ran as 1\n"), "{outcome:?}");
 }

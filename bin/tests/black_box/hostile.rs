@@ -13,7 +13,7 @@ use crate::pod::{Pod, has_program, is_root, until};
 const OUTPUTS: &str = r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"$W/p"}}],"artifacts":[{"name":"a","path":"$W/p"}]}}"#;
 
 /// What somebody plants at a path.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 enum Planted {
     LinkToFile,
     LinkToFolder,
@@ -96,8 +96,14 @@ fn run_over(place: &str) {
         let at = pod.shared.join(place.replace("$W", pod.work.to_str().unwrap().trim_start_matches('/')));
         outside.plant(planted, &at);
         let what = format!("{planted:?} at {place}");
-        let outcome = pod.sh("echo v >$W/p; echo said; exit 0");
+        // A signal file that was just written is looked at a little later.
+        let is_signal = place == "ctr/main/signal";
+        let outcome = pod.sh(if is_signal { "echo v >$W/p; sleep 0.4; exit 0" } else { "echo v >$W/p; echo said; exit 0" });
         outside.is_as_it_was(&what);
+        if is_signal {
+            assert!(outcome.status == 0 && outcome.stderr.contains("signal"), "{what}: {outcome:?}");
+            assert!(std::fs::symlink_metadata(&at).is_err(), "{what}: it is still there");
+        }
         // The command's own code, or 64 with a reason.
         assert!(outcome.status == 0 || outcome.status == 64 && !outcome.stderr.is_empty(), "{what}: {outcome:?}");
         if let Ok(code) = std::fs::symlink_metadata(pod.shared.join("ctr/main/exitcode"))
@@ -147,21 +153,34 @@ fn at_the_logs_and_the_folders() {
 
 #[test]
 fn the_wait_side_reads_none_of_it() {
-    let places = ["ctr/main/exitcode", "ctr/main/stdout", "ctr/main/combined", "outputs/parameters", "ctr/main"];
-    // Each waits for an end that does not come: all at once.
+    let places = ["ctr/main/exitcode", "ctr/main/stdout", "ctr/main/combined", "outputs/parameters", "outputs/parameters/$W/p", "ctr/main"];
+    // Some wait for an end that does not come: all at once.
     std::thread::scope(|scope| {
         for (place, planted) in places.into_iter().flat_map(|place| ALL.map(|planted| (place, planted))) {
             scope.spawn(move || {
                 let pod = Pod::new().template(OUTPUTS);
                 let outside = Outside::new(&pod);
                 std::fs::write(&outside.file, "0").unwrap();
-                outside.plant(planted, &pod.shared.join(place));
-                let outcome = pod.run(&["wait", "--json", "--timeout", "300ms", "--grace", "300ms"]);
+                let gives_code = place == "ctr/main/exitcode" || place == "ctr/main";
+                if !gives_code {
+                    pod.put("ctr/main/exitcode", "0");
+                    std::fs::write(&outside.file, "precious").unwrap();
+                }
+                outside.plant(planted, &pod.shared.join(place.replace("$W", pod.work.to_str().unwrap().trim_start_matches('/'))));
+                // (A log that is a plain file is one, however large.)
+                let follow = if planted == Planted::Giant { "--json" } else { "--follow" };
+                let outcome = pod.run(&["wait", "--json", follow, "--timeout", "300ms", "--grace", "300ms"]);
                 std::fs::write(&outside.file, "precious").unwrap();
                 let what = format!("{planted:?} at {place}");
                 outside.is_as_it_was(&what);
-                // The 0 that stands outside is nobody's exit code.
-                assert_ne!(outcome.status, 0, "{what}: {outcome:?}");
+                // The 0 that stands outside is nobody's exit code, and what else stands there nobody's log or output.
+                assert!(outcome.status != 0 || !gives_code, "{what}: {outcome:?}");
+                assert!(!outcome.stdout.contains("precious"), "{what}: {outcome:?}");
+                if place.ends_with("/p") && planted != Planted::ReadOnly {
+                    // What cannot be read is an error; what is too large has a warning.
+                    let want = if planted == Planted::Giant { 0 } else { 64 };
+                    assert!(outcome.status == want && outcome.stderr.contains("parameter 'p': cannot read"), "{what}: {outcome:?}");
+                }
             });
         }
     });

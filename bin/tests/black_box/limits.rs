@@ -22,6 +22,17 @@ fn sixteen_descriptors() {
 }
 
 #[test]
+fn sixteen_descriptors_and_a_deep_tree() {
+    let pod = Pod::new().capturing().template(OUTPUTS).via(&["sh", "-c", "ulimit -n 16; exec \"$@\"", "sh"]);
+    let outcome =
+        pod.sh("mkdir -p $W/o/1/2/3/4/5/6/7/8/9; for d in $(find $W/o -type d); do echo x >$d/f; echo y >$d/z; done; echo v >$W/p");
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    // Ten folders, two files in each; what lies behind the folder comes after the way back.
+    let names = pod.names(&pod.output("artifacts", "o.tgz"));
+    assert!(names.len() == 30 && names.last().is_some_and(|name| name == "o/z"), "{names:?}");
+}
+
+#[test]
 fn no_process_to_be_had() {
     if !is_root("another user") || !has_program("setpriv") || !has_program("prlimit") {
         return;
@@ -63,7 +74,8 @@ fn a_command_that_is_killed_for_its_memory() {
         return;
     };
     let pod = Pod::new().capturing();
-    let enter = format!("echo $$ >{}/cgroup.procs; exec \"$@\"", group.display());
+    // Not without it: the command takes what there is.
+    let enter = format!("echo $$ >{}/cgroup.procs && exec \"$@\"", group.display());
     let pod = pod.via(&["sh", "-c", &enter, "sh"]);
     // Grows until the kernel ends it; emissary itself goes on in what is left.
     let outcome = pod.sh("x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done");
@@ -83,7 +95,7 @@ fn one_cpu_by_quota_is_one_cpu() {
     let pod = Pod::new().template(r#"{"outputs":{"artifacts":[{"name":"a","path":"$W/o"}]}}"#);
     std::fs::write(pod.work.join("o"), vec![b'a'; 1_000_000]).unwrap();
     let trace = pod.work.with_file_name("trace");
-    let enter = format!("echo $$ >{}/cgroup.procs; exec strace -f -qq -o {} -e trace=clone \"$@\"", group.display(), trace.display());
+    let enter = format!("echo $$ >{}/cgroup.procs && exec strace -f -qq -o {} -e trace=clone \"$@\"", group.display(), trace.display());
     let pod = pod.via(&["sh", "-c", &enter, "sh"]);
     let outcome = pod.run(&["--", "true"]);
     let _ = std::fs::remove_dir(&group);
@@ -110,6 +122,23 @@ fn a_volume_that_is_full() {
     assert!(outcome.stderr.contains("exitcode: no space left on device"), "{outcome:?}");
     let kept = pod.sh("exit 7");
     assert!(kept.stdout.starts_with("status 7\n"), "{kept:?}");
+}
+
+#[test]
+fn the_exit_code_of_an_earlier_run_does_not_outlive_a_full_volume() {
+    if !may_unshare("--mount") {
+        return;
+    }
+    let pod = Pod::new();
+    // A first run leaves 0; then there is room for nothing.
+    let enter = format!(
+        "mount -t tmpfs -o size=64k tmpfs {0} && mkdir -p {0}/ctr/main && echo '{{}}' >{0}/template && : >{0}/.ready; \"$1\" -- true || exit 99; \
+         head -c 1000000 /dev/zero >{0}/filler 2>/dev/null; \"$@\"; echo status $?; cat {0}/ctr/main/exitcode",
+        pod.shared.display()
+    );
+    let outcome = pod.via(&["unshare", "--mount", "sh", "-c", &enter, "sh"]).sh("exit 7");
+    assert!(outcome.stdout == "status 7\n" || outcome.stdout == "status 7\n7", "{outcome:?}");
+    assert!(outcome.stdout.ends_with('7') || outcome.stderr.contains("exitcode: no space left on device"), "{outcome:?}");
 }
 
 #[test]

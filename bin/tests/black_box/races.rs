@@ -138,6 +138,29 @@ fn inotify_exhausted() {
 }
 
 #[test]
+fn more_changes_than_the_kernel_keeps() {
+    let kept: usize = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
+    if kept > 100_000 {
+        eprintln!("{kept} events are kept: not tested");
+        return;
+    }
+    let pod = Pod::new().env("ARGO_TERMINATION_GRACE_PERIOD_SECONDS", "1");
+    let running = pod.start(&["wait", "--timeout", "20s"]);
+    let folder = pod.shared.join("ctr/main");
+    running.until_it_listens();
+    until("the folder", || folder.is_dir());
+    running.kill(19);
+    // Two names in turn, since the same event is kept once; the exit code's own is lost.
+    for at in 0..=kept {
+        std::fs::write(folder.join(["x", "y"][at % 2]), "").unwrap();
+    }
+    pod.put("ctr/main/exitcode", "0");
+    running.kill(18);
+    let outcome = running.finish();
+    assert!(outcome.status == 0 && outcome.took < Duration::from_secs(20), "{outcome:?}");
+}
+
+#[test]
 fn an_error_in_the_arguments_leaves_its_code() {
     for args in [&["run"][..], &["run", "--frob", "--", "x"], &["--frob", "--", "x"], &["--"]] {
         let pod = Pod::new();

@@ -249,3 +249,14 @@ fn a_long_save_shows_a_bar() {
     // It is taken away again.
     until("the bar to go", || screen.text().ends_with("\r\u{1b}[K"));
 }
+
+#[test]
+fn a_terminal_that_is_closed_and_opened_again() {
+    // While nobody has it open the kernel calls it over; `/dev/tty` leads there all the same.
+    let screen = Screen::new(24, 80);
+    let pod = Pod::new();
+    let script = "exec </dev/null >/dev/null 2>&1; sleep 0.3; seq 5000 >/dev/tty; exit 3";
+    let outcome = screen.start(&pod, &["--", "sh", "-c", script]).finish();
+    assert_eq!((outcome.status, pod.exit_code().as_deref()), (3, Some("3")));
+    screen.until_shown("5000\r\n");
+}

@@ -98,6 +98,61 @@ fn a_log_that_cannot_be_followed_is_said_once() {
 }
 
 #[test]
+fn what_lies_behind_a_link_is_not_taken_for_missing() {
+    let template = r#"{"container":{"volumeMounts":[{"mountPath":"$W"}]},"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"$W/cur/p","default":"d"}}],
+        "artifacts":[{"name":"a","path":"$W/cur/p"}]}}"#;
+    let pod = Pod::new().template(template);
+    assert_eq!(pod.sh("mkdir $W/v1; ln -s v1 $W/cur; echo secret >$W/v1/p").status, 0);
+    let outcome = pod.run(&["wait", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert!(outcome.status == 64 && outcome.stderr.matches("emissary: error: ").count() == 2, "{outcome:?}");
+    assert!(report["parameters"][0]["value"].is_null() && report["artifacts"][0]["file"].is_null(), "{report}");
+}
+
+#[test]
+fn a_relative_path_is_saved_wherever_it_leads() {
+    let template = r#"{"container":{"volumeMounts":[{"mountPath":"$W"}]},"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"p","default":"d"}}],
+        "artifacts":[{"name":"a","path":"./p"}]}}"#;
+    let pod = Pod::new().template(template);
+    // The working directory is on a mount, which the wait side does not know.
+    assert_eq!(pod.sh("echo v >p").status, 0);
+    let outcome = pod.run(&["wait", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert!(outcome.status == 0 && report["parameters"][0]["value"] == "v" && report["artifacts"][0]["bytes"].is_u64(), "{outcome:?}");
+}
+
+#[test]
+fn a_log_without_an_end_is_copied_up_to_where_it_was() {
+    let pod = Pod::flat();
+    let log = std::fs::File::create(pod.shared.join("stdout")).unwrap();
+    log.set_len(8 << 40).unwrap();
+    pod.put("exitcode", "0");
+    let mut process = pod.process(&["wait", "--follow", "--timeout", "100ms", "--grace", "100ms"]);
+    process.stdout(std::process::Stdio::null());
+    let mut child = process.spawn().unwrap();
+    // The last copying has ten seconds.
+    let began = std::time::Instant::now();
+    until("it to give up", || child.try_wait().unwrap().is_some());
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(said.contains("the logs are cut") && began.elapsed() > Duration::from_secs(9), "{said}");
+}
+
+#[test]
+fn who_reads_stdout_gets_all_of_it_without_a_reader_of_stderr() {
+    let pod = Pod::flat();
+    let text = "out\n".repeat(20_000);
+    pod.put("stdout", &text);
+    pod.put("stderr", &"err\n".repeat(20_000));
+    pod.put("exitcode", "0");
+    let (reader, broken) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut process = pod.process(&["wait", "--follow"]);
+    let output = process.stderr(broken).output().unwrap();
+    assert!(output.stdout.starts_with(text.as_bytes()), "{} bytes", output.stdout.len());
+}
+
+#[test]
 fn the_first_code_that_is_not_0() {
     let pod = Pod::named("wait").template(r#"{"containerSet":{"containers":[{"name":"a"},{"name":"b"},{"name":"c"}]}}"#);
     for (name, code) in [("a", "0"), ("b", "7"), ("c", "9")] {
