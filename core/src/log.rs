@@ -85,10 +85,10 @@ pub fn line<'b>(format: Format, level: Level, unix_ms: i64, message: &[u8], buf:
 
 /// `message` without its last bytes, at least `over` of them, and without a part of a character at its end.
 fn cut(message: &[u8], over: usize) -> &[u8] {
-    let mut end = message.len().saturating_sub(over);
-    while end > 0 && message.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) {
-        end = end.saturating_sub(1);
-    }
+    let end = message.len().saturating_sub(over);
+    // Three bytes of a character follow its first one at most; a longer run is none.
+    let starts = |at: &usize| message.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
+    let end = (0..=3).filter_map(|back| end.checked_sub(back)).find(starts).unwrap_or(end);
     message.get(..end).unwrap_or_default()
 }
 

@@ -17,7 +17,7 @@ use emissary_core::ready::{self, Readiness};
 use emissary_core::report::{Artifact, Container, Parameter, Report};
 use emissary_core::signal::Signal;
 use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
-use emissary_core::template::{Template, TemplateError};
+use emissary_core::template::{Packing, Template, TemplateError};
 use emissary_core::{exit, gzip as framing, json, tar as headers, time};
 use emissary_deflate::crc::{self, Crc};
 use emissary_deflate::{CHUNK_BYTES, Deflater, END, INPUT_BYTES, Input, OUT_BYTES, STORED_BYTES, WINDOW_BYTES, stored_header};
@@ -124,14 +124,23 @@ fn is_rightly_refused(data: &[u8], error: TemplateError) {
         }
         TemplateError::Type { want, offset, .. } => {
             read_value(data).expect("serde_json takes what we take for JSON");
-            let first = data[offset];
+            let mut rest = serde_json::Deserializer::from_slice(&data[offset..]);
+            rest.disable_recursion_limit();
+            let value: Value = serde::de::Deserialize::deserialize(&mut rest).expect("a value stands there");
+            let text = value.as_str();
+            let whole = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
             let has_it = match want {
-                "an object" => first == b'{',
-                "an array" => first == b'[',
-                "true or false" => matches!(first, b't' | b'f'),
-                "a string" => first == b'"',
-                // A name that is no folder's, a duration that is none, and so on.
-                _ => false,
+                "an object" => value.is_object(),
+                "an array" => value.is_array(),
+                "true or false" => value.is_boolean(),
+                "a string" => value.is_string(),
+                "a container's name" => text.is_some_and(|text| is_folder_name(text.as_bytes())),
+                "a duration such as 1m30s" => text.is_some_and(|text| text.len() <= 64 && duration_again(text).is_some()),
+                "a whole number from -1 to 9" => value.as_i64().is_some_and(|level| (-1..=9).contains(&level)),
+                "a whole number, or digits in a string" => {
+                    value.as_u64().is_some() || text.is_some_and(|text| text.len() < 20 && whole(text))
+                }
+                other => panic!("nobody knows what {other} is"),
             };
             assert!(!has_it, "{want} stands there");
         }
@@ -148,15 +157,29 @@ pub fn template(data: &[u8]) {
     let value = read_value(data).expect("serde_json takes what we take");
     let list = |path: &str| value.pointer(path).and_then(Value::as_array).cloned().unwrap_or_default();
     let text = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_str).map(str::to_string);
-    let ours: Vec<_> = template.output_parameters().map(|p| (decoded(p.name), decoded(p.path))).collect();
+    let ours: Vec<_> = template.output_parameters().map(|p| (decoded(p.name), decoded(p.path), p.default.map(decoded))).collect();
+    let parameters = list("/outputs/parameters");
     let theirs: Vec<_> =
-        list("/outputs/parameters").iter().filter_map(|p| Some((text(p, "/name")?, text(p, "/valueFrom/path")?))).collect();
+        parameters.iter().filter_map(|p| Some((text(p, "/name")?, text(p, "/valueFrom/path")?, text(p, "/valueFrom/default")))).collect();
     assert_eq!(ours, theirs);
-    let artifacts = |path: &str| -> Vec<_> { list(path).iter().filter_map(|a| Some((text(a, "/name")?, text(a, "/path")?))).collect() };
-    let ours: Vec<_> = template.output_artifacts().map(|a| (decoded(a.name), decoded(a.path))).collect();
+    let packing = |artifact: &Value| {
+        let is_there = |path: &str| artifact.pointer(path).is_some_and(|value| !value.is_null());
+        match artifact.pointer("/archive/tar/compressionLevel").and_then(Value::as_i64) {
+            _ if artifact["archive"].is_object() && (is_there("/archive/none") || is_there("/archive/zip")) => Packing::Unpacked,
+            Some(level @ 0..) => Packing::Level(u8::try_from(level).expect("0 to 9")),
+            _ => Packing::Default,
+        }
+    };
+    let artifacts =
+        |path: &str| -> Vec<_> { list(path).iter().filter_map(|a| Some((text(a, "/name")?, text(a, "/path")?, packing(a)))).collect() };
+    let ours: Vec<_> = template.output_artifacts().map(|a| (decoded(a.name), decoded(a.path), a.packing)).collect();
     assert_eq!(ours, artifacts("/outputs/artifacts"));
-    let ours: Vec<_> = template.input_artifacts().map(|a| (decoded(a.name), decoded(a.path))).collect();
+    let ours: Vec<_> = template.input_artifacts().map(|a| (decoded(a.name), decoded(a.path), a.packing)).collect();
     assert_eq!(ours, artifacts("/inputs/artifacts"));
+    for sidecar in list("/sidecars") {
+        assert!(sidecar["name"].as_str().is_none_or(|name| template.is_sidecar(name.as_bytes())));
+    }
+    assert!(!template.is_sidecar(b"no such name"));
     let containers = list("/containerSet/containers");
     let ours: Vec<_> = template.container_names().map(decoded).collect();
     let theirs: Vec<_> = containers.iter().filter_map(|c| text(c, "/name")).collect();
@@ -179,7 +202,17 @@ pub fn template(data: &[u8]) {
         .collect();
     assert_eq!(ours, theirs);
     assert_eq!(template.archives_logs(), value.pointer("/archiveLocation/archiveLogs").and_then(Value::as_bool).unwrap_or(false));
-    assert!(template.retry().attempts >= 1);
+    let strategy = value.pointer("/containerSet/retryStrategy");
+    let retries = strategy.and_then(|strategy| strategy.get("retries"));
+    let attempts = match retries.map(|retries| retries.as_str().map_or_else(|| retries.to_string(), |text| text.trim_ascii().to_string())) {
+        Some(digits) if !digits.starts_with('-') && digits != "null" => {
+            digits.parse::<u128>().map_or(u32::MAX, |n| u32::try_from(n).unwrap_or(u32::MAX))
+        }
+        _ => 1,
+    };
+    assert_eq!(template.retry().attempts, attempts.max(1), "{retries:?}");
+    let pause = strategy.and_then(|strategy| text(strategy, "/duration")).and_then(|text| duration_again(&text));
+    assert_eq!(template.retry().pause_ms, u64::try_from(pause.unwrap_or(0)).unwrap_or(0).div_ceil(1_000_000));
 }
 
 /// Any bytes: the list of strings that `serde_json` gives, or a refusal.
@@ -328,12 +361,18 @@ pub fn layout(data: &[u8]) {
     }
 }
 
+/// Whether a container's name may be a folder's: the same once more.
+fn is_folder_name(name: &[u8]) -> bool {
+    let may_stand = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
+    (1..=emissary_core::limits::CONTAINER_NAME_BYTES).contains(&name.len()) && name[0] != b'.' && name.iter().all(may_stand)
+}
+
 fn container_folder(name: &[u8]) {
     let may_stand =
         |(at, byte): (usize, &u8)| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_') || (*byte == b'.' && at > 0);
     let refused = match layout::check_name(name) {
         Ok(()) => {
-            assert!(!name.is_empty() && name.len() <= 255 && name.iter().enumerate().all(may_stand));
+            assert!(is_folder_name(name));
             return is_own_folder(name);
         }
         Err(refused) => refused,
@@ -391,9 +430,22 @@ pub fn log_line(data: &[u8]) {
     let unix_ms = i64::try_from(bytes.word() >> 20).unwrap_or(0);
     let message = bytes.0;
     for format in [Format::Plain, Format::Text, Format::Json] {
+        let mut ample = vec![0; 300 + 6 * message.len()];
+        let whole = core::str::from_utf8(log::line(format, Level::Warn, unix_ms, message, &mut ample)).expect("UTF-8");
         let mut room = vec![0xa5; capacity];
         let line = core::str::from_utf8(log::line(format, Level::Warn, unix_ms, message, &mut room)).expect("UTF-8");
         assert!(line.ends_with('\n') && line.matches('\n').count() == 1 && line.len() <= capacity);
+        // Cut only where it has to be, and not by much more: a character takes six bytes at most.
+        assert_eq!(line == whole, whole.len() <= capacity);
+        assert!(line == whole || line.len() + 48 >= capacity, "{} of {capacity}", line.len());
+        if format == Format::Plain {
+            let (mut shown, start) = (vec![0; 4 * message.len()], "emissary: warning: ");
+            let mut out = Writer::new(&mut shown);
+            out.shown(message);
+            assert_eq!(whole.strip_prefix(start).map(str::trim_end), core::str::from_utf8(out.written()).ok().map(str::trim_end));
+            let kept = line.strip_suffix('\n').and_then(|line| line.strip_suffix('…')).unwrap_or(line);
+            assert!(whole.starts_with(kept));
+        }
         if format != Format::Json {
             assert_eq!(line.chars().filter(|character| character.is_control()).count(), 1, "a control character");
         }
@@ -415,7 +467,7 @@ pub fn log_line(data: &[u8]) {
             let value: Value = serde_json::from_str(line).expect("valid JSON");
             let said = value["msg"].as_str().expect("a message");
             let want = String::from_utf8_lossy(message);
-            assert!(said == want || said.strip_suffix('…').is_some_and(|start| want.starts_with(start) || message.len() > start.len()));
+            assert!(said == want || said.strip_suffix('…').is_some_and(|start| want.starts_with(start)));
         }
     }
 }
@@ -607,18 +659,29 @@ pub fn tar_entry(data: &[u8]) {
         if kind == headers::Kind::Directory {
             read_name.push(b'/');
         }
+        let (typeflag, device) = match kind {
+            headers::Kind::Regular { .. } => (b'0', None),
+            headers::Kind::Symlink { .. } => (b'2', None),
+            headers::Kind::CharacterDevice { major, minor } => (b'3', Some((major, minor))),
+            headers::Kind::BlockDevice { major, minor } => (b'4', Some((major, minor))),
+            headers::Kind::Directory => (b'5', None),
+            headers::Kind::Fifo => (b'6', None),
+        };
         let link = (matches!(kind, headers::Kind::Symlink { .. })).then_some(link);
-        wanted.push((read_name, link, mode & 0o7777, uid, gid, mtime_s, contents.to_vec()));
+        wanted.push((read_name, link, mode & 0o7777, uid, gid, mtime_s, contents.to_vec(), typeflag, device));
     }
     archive.extend_from_slice(&headers::TRAILER);
     let mut reader = tar::Archive::new(&archive[..]);
     let mut rows = wanted.iter();
     for entry in reader.entries().expect("an archive") {
         let mut entry = entry.expect("an entry");
-        let (name, link, mode, uid, gid, mtime_s, contents) = rows.next().expect("no more entries than were written");
+        let (name, link, mode, uid, gid, mtime_s, contents, typeflag, device) = rows.next().expect("no more entries than were written");
         assert_eq!(entry.path_bytes().as_ref(), name);
         assert_eq!(entry.link_name_bytes().map(|name| name.to_vec()), *link);
         assert_eq!(entry.header().mode().expect("a mode"), *mode);
+        assert_eq!(entry.header().entry_type().as_byte(), *typeflag);
+        let numbers = entry.header().device_major().expect("a number").zip(entry.header().device_minor().expect("a number"));
+        assert!(device.is_none_or(|device| numbers == Some(device)), "{numbers:?}, not {device:?}");
         // The crate shows PAX numbers as records; ustar's fields hold the nearest that fits.
         let mut numbers = [u64::from((*uid).min(0o777_7777)), u64::from((*gid).min(0o777_7777))].map(i128::from).to_vec();
         numbers.push(i128::from(*mtime_s).clamp(0, 0o777_7777_7777));
@@ -767,6 +830,8 @@ pub fn supervisor(data: &[u8]) {
     let mut machine = Machine::new(setup);
     let (mut starts, mut runs, mut finished, mut now_ms) = (false, false, false, 0_u64);
     let (mut spawns, mut attempts) = (0_u32, 1_u32);
+    // What it may end with: what became of the last attempt; or, since then, a failure or a request to end.
+    let (mut exited, mut copy_failed, mut others) = (None::<u8>, false, Vec::new());
     while !bytes.0.is_empty() {
         let kind = bytes.byte();
         let value = bytes.byte();
@@ -813,6 +878,18 @@ pub fn supervisor(data: &[u8]) {
             }
         };
         let ended = matches!(event, Event::Exited(_));
+        let mut is_lost = false;
+        match event {
+            Event::Exited(code) => {
+                exited = Some(code);
+                others.clear();
+            }
+            Event::Failed(code) => others.push(code),
+            Event::Signal(signal) if signal.is_request_to_end() => others.push(exit::code_of_signal(signal)),
+            Event::CopyFailed => copy_failed = true,
+            Event::Saved { all } => is_lost = !all,
+            _ => {}
+        }
         if let Event::Planned(plan) = event {
             attempts = attempts.max(plan.attempts);
         }
@@ -831,8 +908,10 @@ pub fn supervisor(data: &[u8]) {
                     starts = true;
                 }
                 Action::Forward(_) => assert!(runs, "a signal to nobody"),
-                Action::Finish(_) => {
+                Action::Finish(code) => {
                     assert!(!runs && !starts, "the end while the command runs");
+                    let own = exited.map(|code| if code == 0 && (copy_failed || is_lost) { exit::FAILURE } else { code });
+                    assert!(own == Some(code) || others.contains(&code), "{code} at the end, not {own:?} or one of {others:?}");
                     finished = true;
                 }
                 Action::Save | Action::Drain => assert!(!runs),
