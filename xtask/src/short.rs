@@ -51,9 +51,9 @@ pub(crate) fn call(name: &str) -> Option<(c_long, usize)> {
     }
 }
 
-/// `short CALL NTH SHARE PROGRAM ARG…`: ends as the program does.
+/// `short CALL NTH SHARE MARK PROGRAM ARG…`: ends as the program does, and makes the file MARK where it has shortened the call.
 pub(crate) fn short(words: &[String]) -> Result<ExitCode> {
-    let [name, nth, share, program @ ..] = words else { bail!("short CALL NTH one|half PROGRAM ARG…") };
+    let [name, nth, share, mark, program @ ..] = words else { bail!("short CALL NTH one|half MARK PROGRAM ARG…") };
     let (number, argument) = call(name).with_context(|| format!("{name} has no count of bytes"))?;
     let share = if share == Share::One.word() { Share::One } else { Share::Half };
     // Stopped until it is followed; then it becomes the program. (`PTRACE_TRACEME` would have to be called between fork and exec.)
@@ -85,6 +85,7 @@ pub(crate) fn short(words: &[String]) -> Result<ExitCode> {
                             to_restore = Some(*asked);
                             *asked = share.of(*asked);
                             ptrace::setregs(pid, registers)?;
+                            std::fs::write(mark, "")?;
                         }
                     }
                 } else if let Some(asked) = to_restore.take() {
