@@ -522,7 +522,7 @@ pub(crate) enum CopyError {
 }
 
 /// Bytes of a file that are copied at least, whatever its size is said to be: one of /proc has none.
-const LEAST_COPIED: u64 = 1 << 20;
+const LEAST_COPIED: u64 = 64 << 20;
 
 /// Copies one file to another: in the kernel where the two file systems allow it, which may even share the blocks, else through us. One that grows meanwhile
 /// is cut at `size_bytes`, so that there is an end.
