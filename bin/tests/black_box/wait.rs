@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 use std::io::{Read as _, Write as _};
+use std::process::Stdio;
 
 use crate::pod::{Pod, at, until};
 
@@ -127,15 +128,11 @@ fn a_log_without_an_end_is_copied_up_to_where_it_was() {
     let log = std::fs::File::create(pod.shared.join("stdout")).unwrap();
     log.set_len(8 << 40).unwrap();
     pod.put("exitcode", "0");
-    let mut process = pod.process(&["wait", "--follow", "--timeout", "100ms", "--grace", "100ms"]);
-    process.stdout(std::process::Stdio::null());
-    let mut child = process.spawn().unwrap();
+    // Nobody keeps what is copied.
+    let stdio = [Stdio::null(), Stdio::null(), Stdio::piped()];
+    let outcome = pod.start_on(&["wait", "--follow", "--timeout", "100ms", "--grace", "100ms"], stdio).finish();
     // The last copying has ten seconds.
-    let began = std::time::Instant::now();
-    until("it to give up", || child.try_wait().unwrap().is_some());
-    let mut said = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(said.contains("the logs are cut") && began.elapsed() > Duration::from_secs(9), "{said}");
+    assert!(outcome.stderr.contains("the logs are cut") && outcome.took > Duration::from_secs(9), "{outcome:?}");
 }
 
 #[test]
@@ -295,7 +292,7 @@ fn a_fast_writer_does_not_keep_it_from_the_deadline() {
         format!("while [ ! -e {}/stop ]; do head -c 1000000 /dev/zero | tr '\\0' '\\n'; done >>{}", pod.work.display(), log.display());
     let mut writer = std::process::Command::new("sh").args(["-c", &flood]).spawn().unwrap();
     let mut wait = pod.process(&["wait", "--follow", "--timeout", "200ms", "--grace", "1h"]);
-    let mut running = wait.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut running = wait.stdout(Stdio::null()).spawn().unwrap();
     until("the signal", || pod.text("ctr/b/signal").as_deref() == Some("15"));
     std::fs::write(pod.work.join("stop"), "").unwrap();
     writer.wait().unwrap();
@@ -311,7 +308,7 @@ fn a_report_that_cannot_be_written_keeps_the_containers_code() {
     for (code, want) in [("3", 3), ("0", 64)] {
         pod.put("ctr/main/exitcode", code);
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-        let status = pod.process(&["wait"]).stdout(std::process::Stdio::from(full)).status().unwrap();
+        let status = pod.process(&["wait"]).stdout(Stdio::from(full)).status().unwrap();
         assert_eq!(status.code(), Some(want));
     }
 }
