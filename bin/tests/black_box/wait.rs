@@ -288,18 +288,19 @@ fn with_all_ended_a_request_to_end_leaves_the_reader() {
 fn a_fast_writer_does_not_keep_it_from_the_deadline() {
     let pod = two_that_never_end();
     let log = pod.shared.join("ctr/a/combined");
-    let flood =
-        format!("while [ ! -e {}/stop ]; do head -c 1000000 /dev/zero | tr '\\0' '\\n'; done >>{}", pod.work.display(), log.display());
+    let flood = format!("while [ -e {}/go ]; do head -c 1000000 /dev/zero | tr '\\0' '\\n'; done >>{}", pod.work.display(), log.display());
+    // It ends with its folder, too.
+    std::fs::write(pod.work.join("go"), "").unwrap();
     let mut writer = std::process::Command::new("sh").args(["-c", &flood]).spawn().unwrap();
-    let mut wait = pod.process(&["wait", "--follow", "--timeout", "200ms", "--grace", "1h"]);
-    let mut running = wait.stdout(Stdio::null()).spawn().unwrap();
+    let stdio = [Stdio::null(), Stdio::null(), Stdio::piped()];
+    let running = pod.start_on(&["wait", "--follow", "--timeout", "200ms", "--grace", "1h"], stdio);
     until("the signal", || pod.text("ctr/b/signal").as_deref() == Some("15"));
-    std::fs::write(pod.work.join("stop"), "").unwrap();
+    std::fs::remove_file(pod.work.join("go")).unwrap();
     writer.wait().unwrap();
     for name in ["a", "b"] {
         pod.put(&format!("ctr/{name}/exitcode"), "0");
     }
-    assert!(running.wait().unwrap().success());
+    assert_eq!(running.finish().status, 0);
 }
 
 #[test]
