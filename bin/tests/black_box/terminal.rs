@@ -10,7 +10,7 @@ use rustix::pty::OpenptFlags;
 use rustix::termios::{LocalModes, Winsize};
 
 use crate::outputs::{slow_artifact, two_letters};
-use crate::pod::{Pod, Running, has_program, until};
+use crate::pod::{Pod, Running, has_program, may_unshare, until};
 
 /// A terminal as a person has it: the end to type into, and all that was shown.
 struct Screen {
@@ -259,4 +259,23 @@ fn a_terminal_that_is_closed_and_opened_again() {
     let outcome = screen.start(&pod, &["--", "sh", "-c", script]).finish();
     assert_eq!((outcome.status, pod.exit_code().as_deref()), (3, Some("3")));
     screen.until_shown("5000\r\n");
+}
+
+#[test]
+fn without_a_pseudo_terminal_ours_is_the_commands_before_it_begins() {
+    if !may_unshare("--mount") || !has_program("setsid") {
+        return;
+    }
+    for round in 0..8 {
+        let mut screen = Screen::new(24, 80);
+        // A session of its own, whose terminal this is; no other can be made.
+        let enter = "mount --bind /dev/null /dev/ptmx && exec \"$@\"";
+        let pod = Pod::new().via(&["setsid", "--wait", "--ctty", "unshare", "--mount", "sh", "-c", enter, "sh"]);
+        screen.type_in("hello\n");
+        // It reads at once: from the background it would be stopped for that.
+        let outcome = screen.start(&pod, &["--", "sh", "-c", "read word; echo got $word; exit 3"]).finish();
+        assert_eq!((outcome.status, pod.exit_code().as_deref()), (3, Some("3")), "round {round}: {}", screen.text());
+        screen.until_shown("got hello");
+        assert!(screen.text().contains("the command gets our own terminal"), "{}", screen.text());
+    }
 }
