@@ -599,7 +599,11 @@ impl<'a> Run<'a> {
         match self.exit_code_of(name) {
             Ok(code) => code.is_some(),
             Err(error) => {
-                self.console.warn(&[&error.text]);
+                let mut room = [0; CONTAINER_NAME_BYTES];
+                let failing = self.exit_codes.failing(decoded(name, &mut room));
+                if failing.is_some_and(|failing| !core::mem::replace(&mut failing.is_said, true)) {
+                    self.console.warn(&[&error.text]);
+                }
                 true
             }
         }
@@ -637,11 +641,18 @@ pub(crate) struct ExitCodes {
     closed: Closed,
     /// Those that were not there when they were looked for first: they are complete when they are seen to be closed, and not before.
     absent: Closed,
-    /// The container whose exit code cannot be read for a cause that may pass, and since when.
-    failing: Option<(Vec<u8>, u64)>,
+    /// Containers whose exit code cannot be read.
+    failing: Vec<Failing>,
 }
 
-/// Milliseconds after which such a cause is taken to stay.
+/// A container whose exit code cannot be read.
+struct Failing {
+    container: Vec<u8>,
+    since_ms: u64,
+    is_said: bool,
+}
+
+/// Milliseconds after which a cause that may pass is taken to stay.
 const BORNE_MS: u64 = 5_000;
 
 impl ExitCodes {
@@ -655,30 +666,29 @@ impl ExitCodes {
     }
 
     /// Takes an error whose cause may pass for a file that is to be read later, for some seconds: a container that has ended well must not be taken for one
-    /// that left no code. One container after the other, where several fail.
+    /// that left no code.
     ///
     /// # Errors
-    /// Those that stay.
+    /// Those that stay, again and again.
     pub(crate) fn bear(&mut self, container: &[u8], reading: Result<Reading, Error>) -> Result<Reading, Error> {
-        let since = match &self.failing {
-            Some((failing, since)) if failing == container => Some(*since),
-            _ => None,
+        let error = match reading {
+            Ok(reading) => {
+                self.failing.retain(|failing| failing.container != container);
+                return Ok(reading);
+            }
+            Err(error) => error,
         };
         let now_ms = console::monotonic_ms();
-        match reading {
-            Err(error)
-                if error.errno.is_some_and(files::is_passing) && since.is_none_or(|since| now_ms < since.saturating_add(BORNE_MS)) =>
-            {
-                self.failing.get_or_insert_with(|| (container.to_vec(), now_ms));
-                Ok(Reading::LaterBy(RETRY_MS))
-            }
-            other => {
-                if since.is_some() {
-                    self.failing = None;
-                }
-                other
-            }
-        }
+        let since_ms = self.failing(container).map(|failing| failing.since_ms).unwrap_or_else(|| {
+            self.failing.push(Failing { container: container.to_vec(), since_ms: now_ms, is_said: false });
+            now_ms
+        });
+        let may_pass = error.errno.is_some_and(files::is_passing);
+        if may_pass && now_ms < since_ms.saturating_add(BORNE_MS) { Ok(Reading::LaterBy(RETRY_MS)) } else { Err(error) }
+    }
+
+    fn failing(&mut self, container: &[u8]) -> Option<&mut Failing> {
+        self.failing.iter_mut().find(|failing| failing.container == container)
     }
 
     /// Reads the exit code in a container's folder. `watch` is the number of the watch on it, where nothing of it goes unseen.

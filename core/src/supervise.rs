@@ -411,6 +411,9 @@ impl Machine {
             Phase::Running | Phase::Draining | Phase::Saving | Phase::Done | Phase::Waiting(Gate::After) => {}
             // What an attempt before has left is saved.
             Phase::Starting if self.has_run => {
+                for signal in self.pending.take() {
+                    self.is_ending |= signal.is_request_to_end();
+                }
                 self.code = code;
                 self.after_last_attempt();
             }
@@ -620,6 +623,14 @@ mod tests {
         then(&[(6, E::Signal(Signal::TERM), &[A::Save]), (7, E::Saved { all: true }, &[A::Finish(143)])]);
         // An attempt that cannot be started discards nothing of the one before.
         then(&[(105, E::Tick, &[A::Spawn]), (105, E::Failed(64), &[A::Save]), (106, E::Saved { all: true }, &[A::Finish(64)])]);
+        // Nor does it forget that the end was asked for: nobody is waited for then.
+        let pausing = Setup { pauses_after: true, ..Setup::default() };
+        let rows = start.iter().copied().chain([
+            (105, E::Tick, &[A::Spawn] as &[Action]),
+            (105, E::Signal(Signal::TERM), &[]),
+            (105, E::Failed(64), &[A::Save]),
+        ]);
+        play(pausing, &rows.collect::<Vec<_>>());
         then(&[
             (105, E::Tick, &[A::Spawn]),
             (105, E::Spawned, &[]),

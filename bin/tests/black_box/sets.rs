@@ -2,8 +2,9 @@
 
 use core::time::Duration;
 use std::io::Write as _;
+use std::process::Command;
 
-use crate::pod::{Pod, until};
+use crate::pod::{Pod, has_program, until};
 
 const SET: &str =
     r#"{"containerSet":{"containers":[{"name":"a"},{"name":"b","dependencies":["a"]},{"name":"c","dependencies":["a","b"]}]}}"#;
@@ -197,4 +198,38 @@ fn a_sidecar_ends_although_main_left_rubbish() {
     let pod = sidecar();
     pod.put("ctr/main/exitcode", "oops");
     assert_eq!(pod.sh("exec sleep 600").status, 143);
+}
+
+#[test]
+fn a_sidecar_ends_although_no_mains_code_can_be_read_and_says_so_once_each() {
+    if !has_program("prlimit") {
+        return;
+    }
+    let template = r#"{"sidecars":[{"name":"side"}],"containerSet":{"containers":[{"name":"a"},{"name":"b"}]}}"#;
+    let pod = Pod::named("side").template(template).env("ARGO_TERMINATION_GRACE_PERIOD_SECONDS", "1");
+    let running = pod.start_ready("touch $W/ready; exec sleep 600");
+    // From here on it has no descriptor to read with, which might pass.
+    let pid = running.child.id().to_string();
+    assert!(Command::new("prlimit").args(["--nofile=3:64", "--pid", &pid]).status().unwrap().success());
+    pod.put("ctr/a/exitcode", "0");
+    pod.put("ctr/b/exitcode", "0");
+    let outcome = running.finish();
+    assert_eq!(outcome.status, 143, "{outcome:?}");
+    for name in ["ctr/a", "ctr/b"] {
+        assert_eq!(outcome.stderr.lines().filter(|line| line.contains(name)).count(), 1, "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_code_that_is_none_is_said_once_however_often_it_is_looked_at() {
+    let template = r#"{"sidecars":[{"name":"side"}],"containerSet":{"containers":[{"name":"a"},{"name":"b"}]}}"#;
+    let pod = Pod::named("side").template(template);
+    let running = pod.start_ready("trap 'exit 3' TERM; touch $W/ready; while :; do sleep 0.02; done");
+    pod.put("ctr/a/exitcode", "rubbish");
+    for _ in 0..10 {
+        pod.until_it_has_looked();
+    }
+    pod.put("ctr/b/exitcode", "0");
+    let outcome = running.finish();
+    assert_eq!((outcome.status, outcome.stderr.matches("ctr/a/exitcode").count()), (3, 1), "{outcome:?}");
 }
