@@ -9,7 +9,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use emissary_core::buf::Writer;
-use emissary_core::escalate::{Escalation, Step};
+use emissary_core::escalate::{self, Escalation, Step};
 use emissary_core::exit::{self, Reading};
 use emissary_core::json::Str;
 use emissary_core::layout::{self, File, Kind};
@@ -128,7 +128,8 @@ fn wait_and_report(common: &Common<'_>, flags: &Wait) -> Result<u8, Error> {
     let mut escalation = Escalation::new(deadline_ms, grace_ms);
     let mut exit_codes = ExitCodes::default();
     let mut given_up = false;
-    let mut logs_until_ms = None;
+    // Once all is over: until when the logs are copied, where there is a deadline.
+    let mut logs_until_ms: Option<Option<u64>> = None;
     loop {
         let now_ms = console::monotonic_ms();
         let mut look_at_ms = watch.look_at_ms(now_ms);
@@ -158,15 +159,14 @@ fn wait_and_report(common: &Common<'_>, flags: &Wait) -> Result<u8, Error> {
         if is_over && logs_until_ms.is_none() {
             // What the logs hold by now is still copied, and for that, too, there is a time.
             mains.iter_mut().for_each(Main::end_logs);
-            let left_ms = deadline_ms.map(|_| grace_ms.max(LEAST_LAST_WAIT_MS));
-            logs_until_ms = Some(left_ms.map_or(u64::MAX, |left_ms| now_ms.saturating_add(left_ms)));
+            logs_until_ms = Some(deadline_ms.map(|_| now_ms.saturating_add(escalate::last_wait_ms(grace_ms))));
         }
         let progress = follower.follow(&mut mains, given_up);
         match progress {
             Progress::Idle if is_over => break,
             // Nobody answers, and nobody reads.
             Progress::Blocked(_) if given_up => break,
-            _ if logs_until_ms.is_some_and(|until_ms| now_ms >= until_ms) => {
+            _ if logs_until_ms.flatten().is_some_and(|until_ms| now_ms >= until_ms) => {
                 console.warn(&[b"the logs are cut: there was no time to copy all of them"]);
                 break;
             }
@@ -179,8 +179,12 @@ fn wait_and_report(common: &Common<'_>, flags: &Wait) -> Result<u8, Error> {
         if let Progress::Blocked(outlet) = progress {
             set.push(follower.outlets[outlet].as_fd(), PollFlags::OUT);
         }
-        let until_ms =
-            [look_at_ms, logs_until_ms, escalation.next_ms().filter(|_| !is_over), (progress == Progress::More).then_some(now_ms)];
+        let until_ms = [
+            look_at_ms,
+            logs_until_ms.flatten(),
+            escalation.next_ms().filter(|_| !is_over),
+            (progress == Progress::More).then_some(now_ms),
+        ];
         set.wait(now_ms, until_ms.into_iter().flatten().min());
         while let Some(signal) = signals.next() {
             if signal.is_request_to_end() && is_over {
@@ -272,9 +276,6 @@ enum Progress {
     /// This outlet takes no more now.
     Blocked(usize),
 }
-
-/// The least milliseconds for the logs' last copying where there is a deadline.
-const LEAST_LAST_WAIT_MS: u64 = 10_000;
 
 /// Pieces that are copied before signals, deadline and exit codes are looked at again.
 const PIECES_A_TURN: usize = 64;

@@ -21,8 +21,14 @@ enum Stage {
     GivenUp,
 }
 
-/// The least milliseconds that a container has after SIGKILL to save its outputs and write its exit code.
+/// The least milliseconds of a last wait: a container has them after SIGKILL to save its outputs and write its exit code.
 const LEAST_LAST_WAIT_MS: u64 = 10_000;
+
+/// Milliseconds of the last wait for what is still to come: another grace period, ten seconds at least.
+#[must_use]
+pub fn last_wait_ms(grace_ms: u64) -> u64 {
+    grace_ms.max(LEAST_LAST_WAIT_MS)
+}
 
 /// A deadline, and how far it has led.
 #[derive(Debug)]
@@ -59,7 +65,7 @@ impl Escalation {
         }
         let (stage, step, wait_ms) = match self.stage {
             Stage::Patient => (Stage::Terminated, Step::Leave(Signal::TERM), Some(self.grace_ms)),
-            Stage::Terminated => (Stage::Killed, Step::Leave(Signal::KILL), Some(self.grace_ms.max(LEAST_LAST_WAIT_MS))),
+            Stage::Terminated => (Stage::Killed, Step::Leave(Signal::KILL), Some(last_wait_ms(self.grace_ms))),
             Stage::Killed => (Stage::GivenUp, Step::GiveUp, None),
             Stage::GivenUp => return None,
         };
