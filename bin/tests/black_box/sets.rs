@@ -18,6 +18,11 @@ fn sidecar() -> Pod {
     Pod::named("side").template(r#"{"sidecars":[{"name":"side"}]}"#)
 }
 
+/// A sidecar of a set of two.
+fn sidecar_of_two() -> Pod {
+    Pod::named("side").template(r#"{"sidecars":[{"name":"side"}],"containerSet":{"containers":[{"name":"a"},{"name":"b"}]}}"#)
+}
+
 /// Starts `echo ran` and waits until it waits: its container's folder and its dependency's are there.
 fn waiting(pod: &Pod) -> crate::pod::Running {
     let running = pod.start(&["--", "echo", "ran"]);
@@ -135,8 +140,7 @@ fn a_sidecar_ends_with_main() {
 
 #[test]
 fn a_sidecar_of_a_set_waits_for_all_mains() {
-    let template = r#"{"sidecars":[{"name":"side"}],"containerSet":{"containers":[{"name":"a"},{"name":"b"}]}}"#;
-    let pod = Pod::named("side").template(template);
+    let pod = sidecar_of_two();
     let running = pod.start_ready("trap 'echo term; exit 3' TERM; touch $W/ready; while :; do sleep 0.02; done");
     pod.put("ctr/a/exitcode", "0");
     pod.until_it_has_looked();
@@ -205,8 +209,7 @@ fn a_sidecar_ends_although_no_mains_code_can_be_read_and_says_so_once_each() {
     if !has_program("prlimit") {
         return;
     }
-    let template = r#"{"sidecars":[{"name":"side"}],"containerSet":{"containers":[{"name":"a"},{"name":"b"}]}}"#;
-    let pod = Pod::named("side").template(template).env("ARGO_TERMINATION_GRACE_PERIOD_SECONDS", "1");
+    let pod = sidecar_of_two().env("ARGO_TERMINATION_GRACE_PERIOD_SECONDS", "1");
     let running = pod.start_ready("touch $W/ready; exec sleep 600");
     // From here on it has no descriptor to read with, which might pass.
     let pid = running.child.id().to_string();
@@ -222,8 +225,7 @@ fn a_sidecar_ends_although_no_mains_code_can_be_read_and_says_so_once_each() {
 
 #[test]
 fn a_code_that_is_none_is_said_once_however_often_it_is_looked_at() {
-    let template = r#"{"sidecars":[{"name":"side"}],"containerSet":{"containers":[{"name":"a"},{"name":"b"}]}}"#;
-    let pod = Pod::named("side").template(template);
+    let pod = sidecar_of_two();
     let running = pod.start_ready("trap 'exit 3' TERM; touch $W/ready; while :; do sleep 0.02; done");
     pod.put("ctr/a/exitcode", "rubbish");
     for _ in 0..10 {
