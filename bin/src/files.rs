@@ -525,7 +525,7 @@ pub(crate) enum CopyError {
 const LEAST_COPIED: u64 = 64 << 20;
 
 /// Copies one file to another: in the kernel where the two file systems allow it, which may even share the blocks, else through us. One that grows meanwhile
-/// is cut at `size_bytes`, so that there is an end.
+/// is cut at `size_bytes`, or at [`LEAST_COPIED`] where that is more, so that there is an end.
 ///
 /// # Errors
 /// What the system says, and of which side.

@@ -56,7 +56,7 @@ fn link_one(template: &Template<'_>, name: Str<'_>, path: Str<'_>, cwd: Option<&
     }
     let mut room = [0; PATH_BYTES];
     let path = outputs::decode(path, &mut room)?.to_bytes();
-    let absolute = outputs::absolute(path, cwd);
+    let absolute = absolute(path, cwd);
     let refuse =
         |why: &[u8], mount: &[u8]| Err(Error::text(&[b"input artifact ", source.to_bytes(), b" is not linked at ", path, why, mount]));
     let target = resolve_parent(&absolute)?;
@@ -137,6 +137,14 @@ fn resolve_parent(path: &[u8]) -> Result<Vec<u8>, Error> {
         return Err(Error::text(&[b"path '", path, b"' names no file"]));
     }
     Ok(resolved)
+}
+
+/// A path from the root. A relative one is the command's, whose working directory is ours.
+fn absolute(path: &[u8], cwd: Option<&CStr>) -> Vec<u8> {
+    match (path.first(), cwd) {
+        (Some(b'/'), _) | (_, None) => path.to_vec(),
+        (_, Some(cwd)) => [cwd.to_bytes(), b"/", path].concat(),
+    }
 }
 
 fn split(path: &[u8]) -> Vec<Vec<u8>> {

@@ -34,14 +34,6 @@ pub(crate) fn decode<'b>(path: Str<'_>, room: &'b mut Room) -> Result<&'b CStr, 
     CStr::from_bytes_with_nul(&bytes[..=end]).map_err(|_| Error::text(&[b"path in the template: has a NUL character"]))
 }
 
-/// A path from the root. A relative one is the command's, whose working directory is ours.
-pub(crate) fn absolute(path: &[u8], cwd: Option<&CStr>) -> Vec<u8> {
-    match (path.first(), cwd) {
-        (Some(b'/'), _) | (_, None) => path.to_vec(),
-        (_, Some(cwd)) => [cwd.to_bytes(), b"/", path].concat(),
-    }
-}
-
 /// Saves all outputs; says whether every one that is there was saved.
 #[inline(never)]
 pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_>) -> bool {

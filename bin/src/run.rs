@@ -37,7 +37,7 @@ use crate::terminal::Terminal;
 /// waits for a grace period of its own), which a command that is done by then need not pay for.
 const UNWATCHED_MS: u64 = 20;
 
-/// Milliseconds after which a signal file that could not be read is tried again.
+/// Milliseconds after which a signal or an exit code that could not be read is tried again.
 const RETRY_MS: u64 = 100;
 
 /// Seconds between a SIGTERM and the SIGKILL after it where nothing else is said: Kubernetes' default.
