@@ -1,44 +1,32 @@
 //! `emissary`: runs a container's command as its child and leaves exit code, logs, outputs as files on a shared volume.
 //!
-//! Arguments in, exit status out; the roles are in files of their own.
+//! Arguments in, exit status out; the roles are in a folder of their own.
 #![cfg_attr(not(test), no_main)]
 #![cfg_attr(test, allow(dead_code, reason = "the C entry, from which everything is reached, is not built for unit tests"))]
 
-mod args;
-mod console;
-mod error;
-mod help;
+mod command_line;
 
-mod init;
-mod kill;
-mod run;
-mod wait;
+mod roles;
 
-mod arguments;
-mod child;
-mod events;
-mod inputs;
-mod outlet;
-mod tee;
-mod terminal;
+mod pod;
+mod process;
+mod save;
 
-mod artifact;
-mod compress;
-mod cpus;
-mod files;
-mod outputs;
+mod report;
 
-mod sys;
+mod os;
 
 use core::ffi::CStr;
 
 use emissary_core::log::{Format, Level};
 
-use crate::args::{Command, Common, Personality};
-use crate::console::Console;
+use crate::command_line::Command;
+use crate::pod::shared::Place;
+use crate::report::console::Console;
+use crate::roles::request::{Common, Personality};
+use crate::roles::{delegate, help, init, kill, run, signal, wait};
 
-/// Where the full executor is, unless `EMISSARY_DELEGATE` says otherwise.
-const DELEGATE: &CStr = c"/bin/argoexec-full";
+os::entry::c_main!(start);
 
 /// Plays the role that the arguments ask for; gives the exit status.
 fn start(args: &[&'static CStr]) -> u8 {
@@ -49,9 +37,8 @@ fn start(args: &[&'static CStr]) -> u8 {
         Personality::Emissary => Console { format: Format::Plain, level: Level::Warn },
         Personality::Argoexec => Console { format: Format::Text, level: Level::Info },
     };
-    let mut common = Common { personality, console, name: None, kind: None, dir: None, is_run: false };
-    let delegate = sys::env(c"EMISSARY_DELEGATE").unwrap_or(DELEGATE);
-    let command = args::parse(args.get(1..).unwrap_or_default(), &mut common, || rustix::fs::stat(delegate).is_ok());
+    let mut common = Common { personality, console, place: Place::default(), is_run: false };
+    let command = command_line::parse(args.get(1..).unwrap_or_default(), &mut common, delegate::exists);
     let console = common.console;
     match command {
         Err(error) if common.is_run => run::refuse(&common, &error),
@@ -59,21 +46,11 @@ fn start(args: &[&'static CStr]) -> u8 {
         Ok(Command::Run { command }) => run::run(&common, command, run::Role::Main),
         Ok(Command::PluginSidecar { command }) => run::run(&common, command, run::Role::PluginSidecar),
         Ok(Command::Init { template }) => init::init(&common, template),
-        Ok(Command::Wait(flags)) => wait::wait(&common, &flags),
-        Ok(Command::Signal { signal, container }) => kill::signal(&common, signal, container),
+        Ok(Command::Wait(options)) => wait::wait(&common, &options),
+        Ok(Command::Signal { signal, container }) => signal::signal(&common, signal, container),
         Ok(Command::Kill { signal, pid }) => kill::kill(&common, signal, pid),
-        Ok(Command::Delegate) => hand_over(console, delegate, args),
+        Ok(Command::Delegate) => delegate::hand_over(console, args),
         Ok(Command::Version) => help::version(),
         Ok(Command::Help(topic)) => help::help(topic),
     }
-}
-
-/// Becomes the full executor.
-fn hand_over(console: Console, delegate: &CStr, args: &[&CStr]) -> u8 {
-    let mut argv = sys::Argv::with_capacity(args.len());
-    for arg in args {
-        argv.push(arg);
-    }
-    let errno = sys::execute(delegate, &argv);
-    console.fatal(&error::Error::new("hand over to the full executor", delegate.to_bytes(), errno))
 }

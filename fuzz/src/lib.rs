@@ -23,40 +23,66 @@ use emissary_deflate::crc::{self, Crc};
 use emissary_deflate::{CHUNK_BYTES, Deflater, END, INPUT_BYTES, Input, OUT_BYTES, STORED_BYTES, WINDOW_BYTES, stored_header};
 use serde_json::Value;
 
+use crate::command_line::Command;
+use crate::roles::request;
+
 /// The binary's own parser of its command line, with what it needs of the binary.
-#[path = "../../bin/src/args.rs"]
+#[path = "../../bin/src/command_line.rs"]
 #[allow(dead_code, reason = "the binary's roles read more of it")]
-mod args;
+mod command_line;
 
-mod console {
-    use emissary_core::log::{Format, Level};
+#[path = "../../bin/src/roles"]
+mod roles {
+    #[allow(dead_code, reason = "the binary's roles read more of it")]
+    pub(crate) mod request;
+}
 
-    #[derive(Clone, Copy)]
-    pub(crate) struct Console {
-        pub(crate) format: Format,
-        pub(crate) level: Level,
+mod pod {
+    pub(crate) mod shared {
+        use core::ffi::CStr;
+
+        use emissary_core::layout::Kind;
+
+        #[derive(Clone, Copy, Default)]
+        pub(crate) struct Place<'a> {
+            pub(crate) name: Option<&'a CStr>,
+            pub(crate) kind: Option<Kind>,
+            pub(crate) dir: Option<&'a CStr>,
+        }
     }
 }
 
-mod error {
-    use emissary_core::buf::Writer;
+mod report {
+    pub(crate) mod console {
+        use emissary_core::log::{Format, Level};
 
-    #[derive(Debug)]
-    pub(crate) struct Error {
-        pub(crate) text: Vec<u8>,
-        pub(crate) status: u8,
+        #[derive(Clone, Copy)]
+        pub(crate) struct Console {
+            pub(crate) format: Format,
+            pub(crate) level: Level,
+        }
     }
 
-    impl Error {
-        pub(crate) fn text(parts: &[&[u8]]) -> Self {
-            Self { text: parts.concat(), status: emissary_core::exit::FAILURE }
+    pub(crate) mod error {
+        use emissary_core::buf::Writer;
+
+        #[derive(Debug)]
+        pub(crate) struct Error {
+            pub(crate) text: Vec<u8>,
+            pub(crate) status: u8,
         }
 
-        pub(crate) fn because(subject: &[&[u8]], describe: &dyn Fn(&mut Writer<'_>)) -> Self {
-            let mut room = [0; 256];
-            let mut out = Writer::new(&mut room);
-            describe(&mut out);
-            Self::text(&[&subject.concat(), b": ", out.written()])
+        impl Error {
+            pub(crate) fn text(parts: &[&[u8]]) -> Self {
+                Self { text: parts.concat(), status: emissary_core::exit::FAILURE }
+            }
+
+            pub(crate) fn because(subject: &[&[u8]], describe: &dyn Fn(&mut Writer<'_>)) -> Self {
+                let mut room = [0; 256];
+                let mut out = Writer::new(&mut room);
+                describe(&mut out);
+                Self::text(&[&subject.concat(), b": ", out.written()])
+            }
         }
     }
 }
@@ -778,23 +804,21 @@ pub fn command_line(data: &[u8]) {
     let (personality, words) = data.split_first().unwrap_or((&0, &[]));
     let words: Vec<CString> = words.split(|&byte| byte == 0 || byte == b'\n').map(|word| CString::new(word).expect("no NUL")).collect();
     let words: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
-    let personality = if personality & 1 == 0 { args::Personality::Emissary } else { args::Personality::Argoexec };
-    let delegate_exists = personality == args::Personality::Argoexec && data[0] & 2 != 0;
-    let mut common = args::Common {
+    let personality = if personality & 1 == 0 { request::Personality::Emissary } else { request::Personality::Argoexec };
+    let delegate_exists = personality == request::Personality::Argoexec && data[0] & 2 != 0;
+    let mut common = request::Common {
         personality,
-        console: console::Console { format: Format::Plain, level: Level::Warn },
-        name: None,
-        kind: None,
-        dir: None,
+        console: report::console::Console { format: Format::Plain, level: Level::Warn },
+        place: pod::shared::Place::default(),
         is_run: false,
     };
-    let parsed = args::parse(&words, &mut common, || delegate_exists);
+    let parsed = command_line::parse(&words, &mut common, || delegate_exists);
     let first = words.iter().position(|word| *word == c"--");
     let behind = first.map(|at| &words[at + 1..]);
     // A flag may take `--` for its value.
     let is_value = first.is_some_and(|at| at > 0 && words[at - 1].to_bytes().starts_with(b"-"));
     match parsed {
-        Ok(args::Command::Run { command } | args::Command::PluginSidecar { command }) => {
+        Ok(Command::Run { command } | Command::PluginSidecar { command }) => {
             assert!(!command.is_empty(), "no command");
             assert!(words.ends_with(command), "the command is not what stands at the end");
             // A flag may take `--` for its value, and a command may have one among its arguments.
@@ -802,11 +826,11 @@ pub fn command_line(data: &[u8]) {
                 assert!(command.len() >= behind.len() || behind.contains(&c"--"), "words behind `--` were taken for flags");
             }
         }
-        Ok(args::Command::Delegate) => assert!(delegate_exists, "handed over to nobody"),
-        Ok(args::Command::Init { .. } | args::Command::Wait(_) | args::Command::Signal { .. } | args::Command::Kill { .. }) => {
+        Ok(Command::Delegate) => assert!(delegate_exists, "handed over to nobody"),
+        Ok(Command::Init { .. } | Command::Wait(_) | Command::Signal { .. } | Command::Kill { .. }) => {
             assert!(is_value || behind.is_none_or(<[_]>::is_empty), "words that mean nothing were taken");
         }
-        Ok(args::Command::Version | args::Command::Help(_)) => {}
+        Ok(Command::Version | Command::Help(_)) => {}
         Err(error) => {
             assert_eq!(error.status, exit::FAILURE);
             assert!(!error.text.is_empty(), "no word of why");

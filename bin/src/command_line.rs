@@ -1,0 +1,374 @@
+//! argv to [`Command`].
+//!
+//! Enters: the arguments and the name we were called by. Leaves: which role to play, with its flags. Refuses: an unknown flag, a flag
+//! without its value, a missing command; the message names the word.
+
+use core::ffi::CStr;
+
+use emissary_core::layout::Kind;
+use emissary_core::log::{Format, Level};
+use emissary_core::signal::Signal;
+use emissary_core::words::Words as Names;
+use emissary_core::{exit, time};
+
+use crate::report::error::Error;
+use crate::roles::request::{Common, Personality, Topic, WaitFlags};
+
+/// A role to play.
+pub(crate) enum Command<'a> {
+    /// Run the command in these arguments.
+    Run {
+        command: &'a [&'a CStr],
+    },
+    /// The same for an artifact plugin's server: no template, no outputs, SIGTERM is not passed on.
+    PluginSidecar {
+        command: &'a [&'a CStr],
+    },
+    /// Prepare the shared folder.
+    Init {
+        template: Option<&'a CStr>,
+    },
+    /// Wait for the main containers and report.
+    Wait(WaitFlags),
+    /// Write the signal file.
+    Signal {
+        signal: Signal,
+        container: Option<&'a CStr>,
+    },
+    /// Send a signal to a process.
+    Kill {
+        signal: Signal,
+        pid: i32,
+    },
+    /// Hand over to the full executor.
+    Delegate,
+    Version,
+    Help(Topic),
+}
+
+/// Flags of `argoexec` that mean nothing here (client-go's `clientcmd` and Argo's own): those that take a value, and those that take none.
+const ACCEPTED: Names = Names(
+    "--gloglevel --as --as-group --as-uid --cache-dir --certificate-authority --client-certificate --client-key --cluster --context --kubeconfig \
+     --namespace -n --password --proxy-url --request-timeout --server -s --tls-server-name --token --user --username",
+);
+const ACCEPTED_ALONE: Names = Names("--disable-compression --insecure-skip-tls-verify");
+
+/// Subcommands of `argoexec` that are not a main-level container's.
+const DELEGATED: Names = Names("init wait supervisor resource data agent artifact artifact-plugin-init");
+
+/// Ours, in the order in which `parse` looks at them.
+const SUBCOMMANDS: Names = Names("run emissary init wait signal kill artifact-plugin-sidecar version help");
+
+/// The words on the command line, taken one by one.
+struct Words<'a> {
+    args: &'a [&'a CStr],
+    /// What stood behind `=` in the word that was taken last.
+    attached: Option<&'a CStr>,
+}
+
+impl<'a> Words<'a> {
+    fn next(&mut self) -> Option<&'a CStr> {
+        let (first, rest) = self.args.split_first()?;
+        self.args = rest;
+        Some(first)
+    }
+
+    /// The name of a flag, without `=` and what follows.
+    fn flag_name(&mut self, word: &'a CStr) -> &'a [u8] {
+        let bytes = word.to_bytes();
+        self.attached = None;
+        if bytes.starts_with(b"--")
+            && let Some(at) = bytes.iter().position(|&byte| byte == b'=')
+        {
+            self.attached = word.to_bytes_with_nul().get(at + 1..).and_then(|value| CStr::from_bytes_with_nul(value).ok());
+            return &bytes[..at];
+        }
+        bytes
+    }
+
+    /// The value of the flag that was taken last.
+    fn value(&mut self, flag: &[u8]) -> Result<&'a CStr, Error> {
+        if let Some(value) = self.attached.take() {
+            return Ok(value);
+        }
+        self.next().ok_or_else(|| usage(&[b"flag ", flag, b" needs a value"]))
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn usage(parts: &[&[u8]]) -> Error {
+    let mut error = Error::text(parts);
+    error.text.extend_from_slice(b" (see `emissary help`)");
+    error
+}
+
+#[cold]
+#[inline(never)]
+fn bad_value(flag: &[u8], value: &CStr, want: &[u8]) -> Error {
+    usage(&[b"flag ", flag, b": '", value.to_bytes(), b"' is not ", want])
+}
+
+#[inline(never)]
+fn duration_ms(flag: &[u8], value: &CStr) -> Result<u64, Error> {
+    time::parse_duration(value.to_bytes())
+        .ok()
+        .and_then(|nanoseconds| u64::try_from(nanoseconds).ok())
+        .map(|nanoseconds| nanoseconds.div_ceil(1_000_000))
+        .ok_or_else(|| bad_value(flag, value, b"a duration such as 1m30s"))
+}
+
+fn signal(word: &CStr) -> Result<Signal, Error> {
+    Signal::parse(word.to_bytes()).map_err(|cause| Error::because(&[b"signal '", word.to_bytes(), b"'"], &|out| cause.describe(out)))
+}
+
+/// Which role a subcommand's name means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Run,
+    PluginSidecar,
+    Init,
+    Wait,
+    Signal,
+    Kill,
+}
+
+impl Role {
+    const fn topic(self) -> Topic {
+        match self {
+            Self::Run | Self::PluginSidecar => Topic::Run,
+            Self::Init => Topic::Init,
+            Self::Wait => Topic::Wait,
+            Self::Signal => Topic::Signal,
+            Self::Kill => Topic::Kill,
+        }
+    }
+}
+
+/// Reads the arguments after our own name. `delegate_exists` says whether the full executor is there to hand over to.
+///
+/// # Errors
+/// A word that is not understood, in words, status 64.
+pub(crate) fn parse<'a>(
+    args: &'a [&'a CStr],
+    common: &mut Common<'a>,
+    delegate_exists: impl FnOnce() -> bool,
+) -> Result<Command<'a>, Error> {
+    common.is_run = args.contains(&c"--");
+    let mut words = Words { args, attached: None };
+    let mut role = None;
+    let mut wait = WaitFlags::default();
+    let mut template = None;
+    let mut operands: [Option<&'a CStr>; 2] = [None; 2];
+    let mut delegate_exists = Some(delegate_exists);
+    let command: &'a [&'a CStr] = loop {
+        let before = words.args;
+        let Some(word) = words.next() else { break &[] };
+        let bytes = word.to_bytes();
+        if bytes == b"--" {
+            break words.args;
+        }
+        if !bytes.starts_with(b"-") || bytes == b"-" {
+            match role {
+                None => {
+                    let argoexec = common.personality == Personality::Argoexec;
+                    let delegated = DELEGATED.place(bytes).is_some();
+                    if argoexec && delegated && delegate_exists.take().is_some_and(|exists| exists()) {
+                        return Ok(Command::Delegate);
+                    }
+                    role = Some(match SUBCOMMANDS.place(bytes) {
+                        Some(0 | 1) => Role::Run,
+                        Some(2) => Role::Init,
+                        Some(3) => Role::Wait,
+                        Some(4) => Role::Signal,
+                        Some(5) => Role::Kill,
+                        Some(6) => Role::PluginSidecar,
+                        Some(7) => return Ok(Command::Version),
+                        Some(8) => {
+                            let topic = words.next().and_then(|word| SUBCOMMANDS.place(word.to_bytes()));
+                            return Ok(Command::Help(match topic {
+                                Some(0) => Topic::Run,
+                                Some(2) => Topic::Init,
+                                Some(3) => Topic::Wait,
+                                Some(4) => Topic::Signal,
+                                Some(5) => Topic::Kill,
+                                _ => Topic::All,
+                            }));
+                        }
+                        _ if delegated => {
+                            return Err(usage(&[
+                                b"subcommand '",
+                                bytes,
+                                b"' is the full executor's, and EMISSARY_DELEGATE names none that exists",
+                            ]));
+                        }
+                        _ => return Err(usage(&[b"unknown subcommand '", bytes, b"'; a command to run stands behind `--`"])),
+                    });
+                    common.is_run = matches!(role, Some(Role::Run | Role::PluginSidecar));
+                    continue;
+                }
+                // The command begins at the first word that is no flag.
+                Some(Role::Run | Role::PluginSidecar) => break before,
+                Some(Role::Signal | Role::Kill) => {
+                    let Some(slot) = operands.iter_mut().find(|slot| slot.is_none()) else {
+                        return Err(usage(&[b"unexpected argument '", bytes, b"'"]));
+                    };
+                    *slot = Some(word);
+                    continue;
+                }
+                Some(Role::Init | Role::Wait) => return Err(usage(&[b"unexpected argument '", bytes, b"'"])),
+            }
+        }
+        let flag = words.flag_name(word);
+        match (flag, role) {
+            (b"--help" | b"-h", role) => return Ok(Command::Help(role.map_or(Topic::All, Role::topic))),
+            (b"--version", None) => return Ok(Command::Version),
+            (b"--name", _) => common.place.name = Some(words.value(flag)?),
+            (b"--dir", _) => common.place.dir = Some(words.value(flag)?),
+            (b"--layout", _) => {
+                let value = words.value(flag)?;
+                common.place.kind = Some(Kind::parse(value.to_bytes()).ok_or_else(|| bad_value(flag, value, b"`flat` or `pod`"))?);
+            }
+            (b"--loglevel", _) => {
+                let value = words.value(flag)?;
+                common.console.level =
+                    Level::parse(value.to_bytes()).ok_or_else(|| bad_value(flag, value, b"`debug`, `info`, `warn` or `error`"))?;
+            }
+            (b"--log-format", _) => {
+                let value = words.value(flag)?;
+                common.console.format =
+                    Format::parse(value.to_bytes()).ok_or_else(|| bad_value(flag, value, b"`plain`, `text` or `json`"))?;
+            }
+            (b"--template", Some(Role::Init)) => template = Some(words.value(flag)?),
+            (b"--follow" | b"-f", Some(Role::Wait)) => wait.follow = true,
+            (b"--json", Some(Role::Wait)) => wait.json = true,
+            (b"--timeout", Some(Role::Wait)) => wait.timeout_ms = Some(duration_ms(flag, words.value(flag)?)?),
+            (b"--grace", Some(Role::Wait)) => wait.grace_ms = Some(duration_ms(flag, words.value(flag)?)?),
+            _ => {
+                let argoexec = common.personality == Personality::Argoexec;
+                if argoexec && ACCEPTED.place(flag).is_some() {
+                    words.value(flag)?;
+                } else if !(argoexec && ACCEPTED_ALONE.place(flag).is_some()) {
+                    return Err(usage(&[b"unknown flag '", bytes, b"'"]));
+                }
+            }
+        }
+        if words.attached.is_some() {
+            return Err(usage(&[b"flag ", flag, b" takes no value"]));
+        }
+    };
+    let operands_are = |want: &[u8]| usage(&[b"usage: emissary ", want]);
+    match role {
+        None | Some(Role::Run) if command.is_empty() => Err(usage(&[b"no command to run; it stands behind `--`"])),
+        None | Some(Role::Run) => Ok(Command::Run { command }),
+        Some(Role::PluginSidecar) if command.is_empty() => Err(usage(&[b"no command to run; it stands behind `--`"])),
+        Some(Role::PluginSidecar) => Ok(Command::PluginSidecar { command }),
+        Some(_) if !command.is_empty() => Err(usage(&[b"unexpected argument '", command[0].to_bytes(), b"'"])),
+        Some(Role::Init) => Ok(Command::Init { template }),
+        Some(Role::Wait) => Ok(Command::Wait(wait)),
+        Some(Role::Signal) => match operands {
+            [Some(word), container] => Ok(Command::Signal { signal: signal(word)?, container }),
+            [None, _] => Err(operands_are(b"signal SIGNAL [NAME]")),
+        },
+        Some(Role::Kill) => match operands {
+            [Some(word), Some(pid)] => {
+                let number = exit::parse_decimal(pid.to_bytes()).and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0);
+                let pid = number.ok_or_else(|| usage(&[b"process id '", pid.to_bytes(), b"' is not a positive number"]))?;
+                Ok(Command::Kill { signal: signal(word)?, pid })
+            }
+            _ => Err(operands_are(b"kill SIGNAL PID")),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pod::shared::Place;
+    use crate::report::console::Console;
+
+    fn parsed(
+        personality: Personality,
+        words: &'static [&'static CStr],
+        delegate: bool,
+        look: impl Fn(Result<Command<'_>, Error>, &Common<'_>),
+    ) {
+        let console = Console { format: Format::Plain, level: Level::Warn };
+        let mut common = Common { personality, console, place: Place::default(), is_run: false };
+        let result = parse(words, &mut common, || delegate);
+        look(result, &common);
+    }
+
+    #[test]
+    fn commands() {
+        let run = |words: &'static [&'static CStr], want: &'static [&'static CStr]| {
+            parsed(Personality::Emissary, words, false, |command, _| match command {
+                Ok(Command::Run { command }) => assert_eq!(command, want),
+                _ => panic!("{words:?}"),
+            });
+        };
+        run(&[c"--", c"sh", c"-c", c"x"], &[c"sh", c"-c", c"x"]);
+        run(&[c"run", c"--", c"--", c"-x"], &[c"--", c"-x"]);
+        run(&[c"run", c"--name", c"a", c"sh", c"--name"], &[c"sh", c"--name"]);
+        run(&[c"emissary", c"--loglevel=debug", c"--", c"true"], &[c"true"]);
+    }
+
+    #[test]
+    fn flags_reach_their_place() {
+        parsed(
+            Personality::Emissary,
+            &[c"--dir=/d", c"wait", c"--layout", c"pod", c"--timeout", c"1.5s", c"--json", c"-f", c"--log-format=json"],
+            false,
+            |command, common| {
+                let Ok(Command::Wait(wait)) = command else { panic!("no wait") };
+                assert!(wait.json && wait.follow && wait.timeout_ms == Some(1_500) && wait.grace_ms.is_none());
+                assert_eq!(common.place.kind, Some(Kind::Pod));
+                assert_eq!(common.place.dir, Some(c"/d"));
+                assert_eq!(common.console.format, Format::Json);
+            },
+        );
+    }
+
+    #[test]
+    fn errors_name_the_word() {
+        let rows: [(&'static [&'static CStr], &str); 14] = [
+            (&[c"run"], "no command to run; it stands behind `--`"),
+            (&[c"run", c"--"], "no command to run; it stands behind `--`"),
+            (&[c"--frob", c"--", c"x"], "unknown flag '--frob'"),
+            (&[c"run", c"--json", c"--", c"x"], "unknown flag '--json'"),
+            (&[c"frob"], "unknown subcommand 'frob'; a command to run stands behind `--`"),
+            (&[c"run", c"--name"], "flag --name needs a value"),
+            (&[c"wait", c"--json=1"], "flag --json takes no value"),
+            (&[c"wait", c"--timeout", c"soon"], "flag --timeout: 'soon' is not a duration such as 1m30s"),
+            (&[c"--layout", c"round", c"--", c"x"], "flag --layout: 'round' is not `flat` or `pod`"),
+            (&[c"init", c"x"], "unexpected argument 'x'"),
+            (&[c"init", c"--", c"x"], "unexpected argument 'x'"),
+            (&[c"kill", c"9"], "usage: emissary kill SIGNAL PID"),
+            (&[c"kill", c"9", c"0"], "process id '0' is not a positive number"),
+            (&[c"supervisor"], "subcommand 'supervisor' is the full executor's, and EMISSARY_DELEGATE names none that exists"),
+        ];
+        for (words, want) in rows {
+            parsed(Personality::Emissary, words, false, |command, _| {
+                let error = command.err().expect("an error");
+                assert_eq!(String::from_utf8_lossy(&error.text), format!("{want} (see `emissary help`)"));
+                assert_eq!(error.status, 64);
+            });
+        }
+        parsed(Personality::Emissary, &[c"kill", c"frob", c"7"], false, |command, _| {
+            assert_eq!(String::from_utf8_lossy(&command.err().unwrap().text), "signal 'frob': is neither a signal's number nor its name");
+        });
+    }
+
+    #[test]
+    fn as_argoexec() {
+        parsed(Personality::Argoexec, &[c"--gloglevel", c"0", c"-n", c"argo", c"wait"], true, |command, _| {
+            assert!(matches!(command, Ok(Command::Delegate)));
+        });
+        parsed(Personality::Argoexec, &[c"wait", c"--json"], false, |command, _| assert!(matches!(command, Ok(Command::Wait(_)))));
+        parsed(Personality::Emissary, &[c"wait"], true, |command, _| assert!(matches!(command, Ok(Command::Wait(_)))));
+        parsed(Personality::Emissary, &[c"--gloglevel", c"0", c"--", c"x"], false, |command, _| assert!(command.is_err()));
+        parsed(Personality::Argoexec, &[c"kill", c"SIGTERM", c"7"], true, |command, _| {
+            assert!(matches!(command, Ok(Command::Kill { signal: Signal::TERM, pid: 7 })));
+        });
+    }
+}

@@ -1,0 +1,262 @@
+//! Files and folders by descriptor: opening below a folder, reading, writing, copying (openat(2), copy_file_range(2)).
+//!
+//! Enters: a folder's descriptor, names, bytes. Leaves: descriptors, bytes, the system's error number. Refuses: a link where a file or folder of another
+//! container's making is opened, and whatever is no regular file where one is read.
+
+use core::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use emissary_core::buf::Writer;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{CWD, Mode, OFlags, RawMode};
+use rustix::io::Errno;
+
+use super::clock;
+
+/// A file name for the kernel, which wants it NUL-terminated. One that is longer than any name can be does not fit.
+pub(crate) struct Name([u8; 256]);
+
+impl Name {
+    /// Copies a name that has no NUL.
+    ///
+    /// # Errors
+    /// `ENAMETOOLONG` past `NAME_MAX` (limits.h).
+    pub(crate) fn new(name: &[u8]) -> Result<Self, Errno> {
+        let mut room = [0; 256];
+        room[..255].get_mut(..name.len()).ok_or(Errno::NAMETOOLONG)?.copy_from_slice(name);
+        Ok(Self(room))
+    }
+
+    /// The name.
+    pub(crate) fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.0).unwrap_or_default()
+    }
+}
+
+/// openat(2), close-on-exec; one that is interrupted is done again, which slow file systems ask for.
+///
+/// # Errors
+/// What the system says otherwise.
+#[inline(never)]
+pub(crate) fn open_at(folder: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: RawMode) -> Result<OwnedFd, Errno> {
+    loop {
+        match rustix::fs::openat(folder, path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(mode)) {
+            Err(Errno::INTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Opens folders one below the other, each relative to the one before, following no link; makes those that are missing.
+pub(crate) fn descend(from: BorrowedFd<'_>, parts: &mut dyn Iterator<Item = &[u8]>, mode: RawMode) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let mut at = open_at(from, c".", flags, 0)?;
+    for part in parts {
+        let name = Name::new(part)?;
+        let name = name.as_c_str();
+        at = match open_at(at.as_fd(), name, flags, 0) {
+            Err(Errno::NOENT) => {
+                match rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(mode)) {
+                    // Another container was first.
+                    Ok(()) | Err(Errno::EXIST) => {}
+                    Err(errno) => return Err(errno),
+                }
+                open_at(at.as_fd(), name, flags, 0)?
+            }
+            other => other?,
+        };
+    }
+    Ok(at)
+}
+
+/// Whether a later attempt may go better: the cause lies in the machine's state, not in the file.
+pub(crate) const fn is_passing(errno: Errno) -> bool {
+    matches!(errno, Errno::INTR | Errno::AGAIN | Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO | Errno::NOSPC)
+}
+
+/// A name that nobody else uses or foresees: containers that share a folder may have the same process id, the clock tells them apart.
+pub(crate) fn unique_name(next: u64) -> Name {
+    let serial = clock::clock(clock::Clock::Monotonic).1.unsigned_abs().wrapping_add(next);
+    let mut name = Name([0; 256]);
+    let pid = rustix::process::getpid().as_raw_nonzero().get().unsigned_abs();
+    Writer::new(&mut name.0).text(".emissary-").decimal(pid.into()).byte(b'-').decimal(serial);
+    name
+}
+
+pub(crate) fn is_regular(stat: &rustix::fs::Stat) -> bool {
+    rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file()
+}
+
+pub(crate) fn age_ms(stat: &rustix::fs::Stat) -> i64 {
+    #[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
+    let written = (stat.st_mtime as i64).saturating_mul(1_000).saturating_add(stat.st_mtime_nsec as i64 / 1_000_000);
+    clock::unix_ms().saturating_sub(written)
+}
+
+/// Opens a regular file for reading; a pipe does not block, and neither it nor anything else that is no file is read.
+pub(crate) fn open_regular(folder: BorrowedFd<'_>, name: &CStr, more: OFlags) -> Result<(OwnedFd, rustix::fs::Stat), Errno> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | more;
+    let file = open_at(folder, name, flags, 0)?;
+    let stat = rustix::fs::fstat(&file)?;
+    let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
+    match kind {
+        rustix::fs::FileType::RegularFile => Ok((file, stat)),
+        rustix::fs::FileType::Directory => Err(Errno::ISDIR),
+        _ => Err(Errno::INVAL),
+    }
+}
+
+/// Fills `room` as far as the file goes.
+pub(crate) fn read_some<'b>(file: &OwnedFd, room: &'b mut [u8]) -> Result<&'b [u8], Errno> {
+    let mut filled = 0;
+    while filled < room.len() {
+        match rustix::io::read(file, &mut room[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(&room[..filled])
+}
+
+/// A whole file below a folder, reached through no link.
+///
+/// # Errors
+/// What the system says; `ELOOP` or `ENOTDIR` for a link, `EFBIG` past `limit`.
+pub(crate) fn read_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>, limit: usize) -> Result<Vec<u8>, Errno> {
+    let (file, _) = open_below(folder, parts)?;
+    read_to_end(file.as_fd(), limit)
+}
+
+/// Opens a regular file below a folder, reached through no link.
+///
+/// # Errors
+/// As [`read_below`].
+pub(crate) fn open_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>) -> Result<(OwnedFd, rustix::fs::Stat), Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let mut at = open_at(CWD, folder, flags, 0)?;
+    let mut last = parts.next().ok_or(Errno::ISDIR)?;
+    for next in parts {
+        let name = Name::new(last)?;
+        let name = name.as_c_str();
+        at = match open_at(at.as_fd(), name, flags | OFlags::NOFOLLOW, 0) {
+            // A link is no folder; it is no missing one either.
+            Err(Errno::NOTDIR) if rustix::fs::readlinkat(&at, name, Vec::new()).is_ok() => return Err(Errno::LOOP),
+            other => other?,
+        };
+        last = next;
+    }
+    open_regular(at.as_fd(), Name::new(last)?.as_c_str(), OFlags::NOFOLLOW)
+}
+
+/// Reads up to the end. What a file says of its size is not believed: it may be sparse.
+///
+/// # Errors
+/// What the system says; `EFBIG` past `limit`.
+pub(crate) fn read_to_end(file: BorrowedFd<'_>, limit: usize) -> Result<Vec<u8>, Errno> {
+    let mut bytes = vec![0; 4096];
+    let mut filled = 0;
+    loop {
+        if filled == bytes.len() {
+            bytes.resize(bytes.len().saturating_mul(2), 0);
+        }
+        match rustix::io::read(file, &mut bytes[filled..]) {
+            Ok(0) => {
+                bytes.truncate(filled);
+                return Ok(bytes);
+            }
+            Ok(read) => filled += read,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+        if filled > limit {
+            return Err(Errno::FBIG);
+        }
+    }
+}
+
+/// Which side of a copy failed.
+pub(crate) enum CopyError {
+    Read(Errno),
+    Write(Errno),
+}
+
+/// Bytes of a file that are copied at least, whatever its size is said to be: one of /proc has none.
+const LEAST_COPIED: u64 = 64 << 20;
+
+/// Copies one file to another: in the kernel where the two file systems allow it, which may even share the blocks, else through us. One that grows meanwhile
+/// is cut at `size_bytes`, or at [`LEAST_COPIED`] where that is more, so that there is an end.
+///
+/// # Errors
+/// What the system says, and of which side.
+pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size_bytes: u64) -> Result<(), CopyError> {
+    /// Bytes that are asked for at once.
+    const MOST: usize = 1 << 30;
+    // A refusal has many numbers, and a file of /proc says it has nothing: whatever ends this, the loop below goes on where it stood, and meets a
+    // real error itself.
+    let mut left = size_bytes.max(LEAST_COPIED);
+    let most = |left: u64, room: usize| usize::try_from(left).unwrap_or(room).min(room);
+    loop {
+        match rustix::fs::copy_file_range(from, None, to, None, most(left, MOST)) {
+            Ok(copied @ 1..) => left = left.saturating_sub(copied as u64),
+            Err(Errno::INTR) => {}
+            _ => break,
+        }
+    }
+    let mut room = [0; 16_384];
+    while left > 0 {
+        match rustix::io::read(from, &mut room[..most(left, 16_384)]) {
+            Ok(0) => break,
+            Ok(read) => {
+                write_all(to, &room[..read]).map_err(CopyError::Write)?;
+                left = left.saturating_sub(read as u64);
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(CopyError::Read(errno)),
+        }
+    }
+    Ok(())
+}
+
+/// Writes everything, or gives the first error.
+pub(crate) fn write_all(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
+    let mut left = bytes;
+    while !left.is_empty() {
+        match rustix::io::write(fd, left) {
+            Ok(0) => return Err(Errno::IO),
+            Ok(written) => left = left.get(written..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno),
+        }
+    }
+    Ok(())
+}
+
+/// Makes sure that descriptors 0 to 2 are taken, so that nothing we open gets one of them. What fills a gap closes at execve: the
+/// command finds closed what we found closed.
+pub(crate) fn occupy_standard_descriptors() {
+    let mut fds = [
+        PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::empty()),
+        PollFd::from_borrowed_fd(rustix::stdio::stdout(), PollFlags::empty()),
+        PollFd::from_borrowed_fd(rustix::stdio::stderr(), PollFlags::empty()),
+    ];
+    let _ = rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    for fd in &fds {
+        if fd.revents().contains(PollFlags::NVAL)
+            // The lowest free number is this one. A path descriptor needs no device, and fails at every read and write.
+            && let Ok(filler) = open_at(CWD, c"/", OFlags::PATH, 0)
+        {
+            core::mem::forget(filler);
+        }
+    }
+}
+
+/// A whole file by a path of ours, not of another container's.
+///
+/// # Errors
+/// What the system says; `EFBIG` past `limit`.
+pub(crate) fn read_file(path: &CStr, limit: usize) -> Result<Vec<u8>, Errno> {
+    let (file, _) = open_regular(CWD, path, OFlags::empty())?;
+    read_to_end(file.as_fd(), limit)
+}

@@ -1,0 +1,99 @@
+//! Signals: the mask, the descriptor that reads them, sending them (signal(7), signalfd(2), kill(2)).
+#![allow(unsafe_code, reason = "the edge to the kernel and the C library")]
+
+use core::ffi::{c_int, c_long};
+use core::ptr;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use emissary_core::signal::{Origin, Signal};
+use rustix::io::Errno;
+
+use super::errno::last_errno;
+
+/// A signal mask as the kernel has it: bit N-1 for signal N, the real-time signals of the C library included.
+#[derive(Clone, Copy)]
+pub(crate) struct Mask(u64);
+
+/// Replaces the signal mask of this thread, and gives the mask from before.
+pub(super) fn set_mask(mask: Mask) -> Mask {
+    let mut old = 0_u64;
+    // SAFETY: both pointers are to eight bytes, as the size says; the kernel's set is a 64-bit word on every Linux we build for.
+    unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK as c_long, ptr::from_ref(&mask.0), ptr::from_mut(&mut old), 8 as c_long)
+    };
+    Mask(old)
+}
+
+/// Blocks every signal that can be blocked, and gives the mask from before.
+pub(crate) fn block_all_signals() -> Mask {
+    set_mask(Mask(u64::MAX))
+}
+
+/// A descriptor that reads the signals which are sent to us, all of which are blocked.
+fn signal_descriptor() -> Result<OwnedFd, Errno> {
+    let mask = u64::MAX;
+    let flags = libc::SFD_NONBLOCK | libc::SFD_CLOEXEC;
+    // SAFETY: the pointer is to eight bytes, as the size says.
+    let fd = unsafe { libc::syscall(libc::SYS_signalfd4, -1 as c_long, ptr::from_ref(&mask), 8 as c_long, flags as c_long) };
+    let fd = RawFd::try_from(fd).map_err(|_| Errno::BADF)?;
+    if fd < 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: the kernel has just opened it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets SIGCHLD to its default action, without which ended children vanish unseen; says whether it was ignored.
+pub(crate) fn take_sigchld() -> bool {
+    // SAFETY: the default action runs no code of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) == libc::SIG_IGN }
+}
+
+/// Sends a signal; a negative `pid` means the process group, as in kill(2).
+pub(crate) fn kill(pid: i32, signal: u8) -> Result<(), Errno> {
+    // SAFETY: kill touches no memory.
+    if unsafe { libc::kill(pid, c_int::from(signal)) } == 0 { Ok(()) } else { Err(last_errno()) }
+}
+
+/// Signals that were sent to us.
+pub(crate) struct Signals {
+    fd: OwnedFd,
+    own_pid: u32,
+}
+
+impl Signals {
+    /// Starts to receive them; they are all blocked already.
+    ///
+    /// # Errors
+    /// What signalfd(2) says.
+    pub(crate) fn new() -> Result<Self, Errno> {
+        let fd = signal_descriptor()?;
+        Ok(Self { fd, own_pid: rustix::process::getpid().as_raw_nonzero().get().unsigned_abs() })
+    }
+
+    /// The next one that is waiting and is either to be forwarded or SIGCHLD.
+    pub(crate) fn next(&self) -> Option<Signal> {
+        // struct signalfd_siginfo, signalfd(2): 128 bytes; ssi_signo at 0, ssi_code at 8, ssi_pid at 12.
+        let mut record = [0; 128];
+        loop {
+            match rustix::io::read(&self.fd, &mut record) {
+                Ok(128) => {}
+                Err(Errno::INTR) => continue,
+                _ => return None,
+            }
+            let word = |at: usize| u32::from_ne_bytes([record[at], record[at + 1], record[at + 2], record[at + 3]]);
+            let origin = Origin::new(word(8).cast_signed(), word(12), self.own_pid);
+            if let Some(signal) = Signal::new(u64::from(word(0)))
+                && (signal == Signal::CHLD || signal.is_forwarded(origin))
+            {
+                return Some(signal);
+            }
+        }
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}

@@ -1,0 +1,57 @@
+//! The init role: this binary and the template into the shared folder.
+
+use core::ffi::CStr;
+use std::os::fd::AsFd;
+
+use emissary_core::layout::{self, File};
+use rustix::fs::{CWD, Mode, OFlags};
+
+use super::request::{Common, Personality};
+use crate::os::env;
+use crate::os::fs::{self, CopyError};
+use crate::pod::folder::Folder;
+use crate::pod::shared::Shared;
+use crate::pod::template;
+use crate::report::error::Error;
+
+/// Prepares the shared folder; gives the status to exit with.
+pub(crate) fn init(common: &Common<'_>, document: Option<&CStr>) -> u8 {
+    rustix::process::umask(Mode::empty());
+    match prepare(common, document) {
+        Ok(()) => 0,
+        Err(error) => common.console.fatal(&error),
+    }
+}
+
+#[inline(never)]
+fn prepare(common: &Common<'_>, document: Option<&CStr>) -> Result<(), Error> {
+    // First what can be refused, so that nothing is left behind.
+    let document = match document {
+        Some(path) if path == c"-" => {
+            fs::read_to_end(rustix::stdio::stdin(), template::DOCUMENT_BYTES).map_err(|errno| Error::new("read", b"stdin", errno))?
+        }
+        Some(path) => template::read_file(path)?,
+        None => template::from_env()?.ok_or_else(|| Error::text(&[b"no template: neither --template nor ARGO_TEMPLATE is given"]))?,
+    };
+    template::parse(&document)?;
+    let shared = Shared::open(&common.place)?;
+    let folder = shared.top()?;
+    copy_self(&folder, layout::base_name(File::Binary { argoexec: common.personality == Personality::Argoexec }))?;
+    folder.write(layout::base_name(File::Template), &document, 0o444)
+}
+
+/// Copies this executable.
+#[inline(never)]
+fn copy_self(folder: &Folder, name: &CStr) -> Result<(), Error> {
+    let own = fs::open_at(CWD, c"/proc/self/exe", OFlags::RDONLY, 0)
+        // Without /proc, the path that the kernel was given.
+        .or_else(|errno| env::executable_path().ok_or(errno).and_then(|path| fs::open_at(CWD, path, OFlags::RDONLY, 0)))
+        .map_err(|errno| Error::new("read", b"this executable", errno))?;
+    let draft = folder.draft(name, 0o555)?;
+    let size_bytes = rustix::fs::fstat(&own).map_or(u64::MAX, |stat| stat.st_size.unsigned_abs());
+    fs::copy(own.as_fd(), draft.file.as_fd(), size_bytes).map_err(|failed| match failed {
+        CopyError::Read(errno) => Error::new("read", b"this executable", errno),
+        CopyError::Write(errno) => Error::new("write", &folder.path_of(name), errno),
+    })?;
+    draft.commit(name)
+}

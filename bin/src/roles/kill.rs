@@ -1,0 +1,38 @@
+//! The kill role: a signal to a process.
+
+use emissary_core::exit;
+use emissary_core::signal::Signal;
+use rustix::fs::Mode;
+
+use super::request::Common;
+use crate::os::signals;
+use crate::pod::shared::Shared;
+use crate::pod::signal_file;
+use crate::report::error::Error;
+
+/// Sends a signal to a process. PID 1 takes only what it asks for, and never SIGKILL or SIGSTOP from inside its namespace
+/// (pid_namespaces(7)); what it does not take goes to its command, through the signal file.
+#[inline(never)]
+pub(crate) fn kill(common: &Common<'_>, signal: Signal, pid: i32) -> u8 {
+    let is_protected = pid == 1 && matches!(signal, Signal::KILL | Signal::STOP);
+    // Folders that are made on the way are everybody's.
+    rustix::process::umask(Mode::empty());
+    let result = match signals::kill(pid, signal.number()) {
+        Ok(()) if !is_protected => Ok(()),
+        Err(errno) if pid != 1 => {
+            let mut digits = [0; 10];
+            let mut out = emissary_core::buf::Writer::new(&mut digits);
+            out.decimal(u64::from(pid.unsigned_abs()));
+            Err(Error::new("signal process", out.written(), errno))
+        }
+        // Taken from PID 1 itself, or refused because it runs as another user.
+        Ok(()) | Err(_) => Shared::open(&common.place).and_then(|shared| signal_file::leave(&shared.own()?, signal)),
+    };
+    match result {
+        Ok(()) => 0,
+        Err(error) => {
+            common.console.error(&error);
+            exit::FAILURE
+        }
+    }
+}

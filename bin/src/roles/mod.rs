@@ -1,0 +1,10 @@
+//! What the binary can be asked to do, one story a file. No role uses another.
+
+pub(crate) mod delegate;
+pub(crate) mod help;
+pub(crate) mod init;
+pub(crate) mod kill;
+pub(crate) mod request;
+pub(crate) mod run;
+pub(crate) mod signal;
+pub(crate) mod wait;

@@ -1,0 +1,451 @@
+//! An artifact: walk, tar, deflate, gzip, file.
+//!
+//! Enters: a path and a folder to put the archive in. Leaves: a gzip-compressed tar that appears complete or not at all. Refuses: what is
+//! neither file nor folder, and what cannot be read, by its path.
+//!
+//! The walk goes from folder to folder by descriptor and never follows a link below the artifact's own path, so that what moves meanwhile
+//! cannot lead it elsewhere. Entries are sorted: the same tree gives the same bytes.
+
+use core::ffi::CStr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use emissary_core::buf::Writer;
+use emissary_core::layout;
+use emissary_core::progress::{self, Progress};
+use emissary_core::tar::{self, Entry, Kind};
+use rustix::fs::{AtFlags, CWD, FileType, OFlags, RawDir, SeekFrom, Stat};
+use rustix::io::Errno;
+
+use super::compressor::{Compressor, To};
+use crate::os::clock;
+use crate::os::fs::{self, CopyError};
+use crate::pod::folder::Folder;
+use crate::report::console::Console;
+use crate::report::error::Error;
+use crate::report::output::Outlet;
+
+/// Why an archive was not made.
+pub(crate) enum Failure {
+    /// There is nothing at the path.
+    Missing,
+    /// Anything else.
+    Error(Error),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// Archives `path` as `name` in `folder`.
+///
+/// # Errors
+/// [`Failure::Missing`] where nothing is there; otherwise what the system said, by its path. No partial archive is left.
+#[inline(never)]
+pub(crate) fn save(
+    console: Console,
+    compressor: &mut Compressor,
+    path: &CStr,
+    folder: &Folder,
+    name: &CStr,
+    level: u8,
+) -> Result<(), Failure> {
+    let bytes = path.to_bytes();
+    let stat = match rustix::fs::stat(path) {
+        // A link to nothing is as good as nothing.
+        Err(Errno::NOENT | Errno::NOTDIR) => return Err(Failure::Missing),
+        other => other.map_err(|errno| Error::new("read", bytes, errno))?,
+    };
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if !kind.is_file() && !kind.is_dir() {
+        return Err(Failure::Error(Error::text(&[b"cannot archive ", bytes, b": it is neither a file nor a folder"])));
+    }
+    let base = layout::last_component(bytes);
+    let draft = folder.draft(name, 0o666)?;
+    let target = folder.path_of(name);
+    compressor.begin(level);
+    let is_terminal = rustix::termios::isatty(rustix::stdio::stderr());
+    // Of a folder it would take a walk of its own to know.
+    let total = kind.is_file().then_some(stat.st_size.unsigned_abs());
+    let mut walk = Walk {
+        console,
+        sink: Sink {
+            console,
+            compressor,
+            to: To { file: &draft.file, path: &target },
+            progress: Progress::new(clock::monotonic_ms(), total, is_terminal),
+            is_terminal,
+            has_bar: false,
+        },
+        name: base.to_vec(),
+        source: bytes.to_vec(),
+        source_base: base.len(),
+        header: vec![0; 4 * tar::BLOCK_BYTES],
+    };
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = fs::open_at(CWD, path, flags, 0).map_err(|errno| Error::new("read", bytes, errno))?;
+    // What was opened counts, should the name have changed hands in between.
+    let stat = rustix::fs::fstat(&file).map_err(|errno| Error::new("read", bytes, errno))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => walk.folder(file, &stat)?,
+        FileType::RegularFile => walk.file(file.as_fd(), &stat)?,
+        _ => return Err(Failure::Error(Error::text(&[b"cannot archive ", bytes, b": it is neither a file nor a folder"]))),
+    }
+    walk.sink.finish()?;
+    drop(walk);
+    draft.commit(name)?;
+    Ok(())
+}
+
+/// Tar bytes in, gzip bytes to a file, and now and then a word about how far it is.
+struct Sink<'a> {
+    console: Console,
+    compressor: &'a mut Compressor,
+    to: To<'a>,
+    progress: Progress,
+    is_terminal: bool,
+    /// Whether a bar stands on the terminal's line.
+    has_bar: bool,
+}
+
+impl Sink<'_> {
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.compressor.write(&self.to, bytes)
+    }
+
+    fn zeros(&mut self, mut count: u64) -> Result<(), Error> {
+        /// Bytes between two looks at the clock.
+        const SLICE: u64 = 1 << 36;
+        while count > 0 {
+            let now = count.min(SLICE);
+            self.compressor.zeros(&self.to, now)?;
+            count -= now;
+            self.report();
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), Error> {
+        self.write(&tar::TRAILER)?;
+        self.compressor.finish(&self.to)
+    }
+
+    /// Says how far it is, where it is time to.
+    fn report(&mut self) {
+        let now = clock::monotonic_ms();
+        if !self.progress.is_due(now) {
+            return;
+        }
+        let (read, written) = (self.compressor.read_bytes, self.compressor.written_bytes);
+        let mut room = [0; 512];
+        let mut out = Writer::new(&mut room);
+        if self.is_terminal {
+            self.progress.bar(layout::last_component(self.to.path), now, read, written, &mut out);
+            // A terminal that is stopped stops nothing here.
+            let _ = Outlet::new(rustix::stdio::stderr()).write_soon(out.written());
+            self.has_bar = true;
+        } else {
+            self.progress.describe(now, read, written, &mut out);
+            self.console.progress(&[self.to.path, b": ", out.written()]);
+        }
+    }
+
+    fn take_bar_away(&mut self) {
+        if core::mem::take(&mut self.has_bar) {
+            let _ = Outlet::new(rustix::stdio::stderr()).write_soon(progress::NO_BAR);
+        }
+    }
+}
+
+impl Drop for Sink<'_> {
+    fn drop(&mut self) {
+        self.take_bar_away();
+    }
+}
+
+/// Folders that are open at once, however deep the walk is: few, since a container may have few descriptors.
+const OPEN_FOLDERS: usize = 4;
+
+#[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
+fn identity(stat: &Stat) -> (u64, u64) {
+    (stat.st_dev as u64, stat.st_ino as u64)
+}
+
+/// A folder on the way down: the names in it, sorted, and how far they are done.
+struct Frame {
+    /// `None` while the walk is deep below it; opened again through `..` on the way back.
+    fd: Option<OwnedFd>,
+    /// Device and inode, so that what `..` leads to is known to be the same.
+    identity: (u64, u64),
+    /// NUL-terminated names, one behind the other.
+    names: Vec<u8>,
+    /// Where each begins, in order of the names.
+    order: Vec<u32>,
+    next: usize,
+    /// Length of the entry name of the folder itself.
+    name_len: usize,
+}
+
+struct Walk<'a> {
+    console: Console,
+    sink: Sink<'a>,
+    /// Name of the present entry in the archive; it begins with the artifact's base name.
+    name: Vec<u8>,
+    /// The artifact's own path, for messages.
+    source: Vec<u8>,
+    /// How much of `name` stands for `source`.
+    source_base: usize,
+    /// Room for header blocks.
+    header: Vec<u8>,
+}
+
+impl Walk<'_> {
+    /// The path of the present entry, for a message.
+    fn path(&self) -> Vec<u8> {
+        [&self.source, &self.name[self.source_base..]].concat()
+    }
+
+    fn error(&self, operation: &str, errno: Errno) -> Error {
+        Error::new(operation, &self.path(), errno)
+    }
+
+    fn warn(&self, what: &[u8]) {
+        self.console.warn(&[&self.path(), what]);
+    }
+
+    fn header(&mut self, kind: Kind<'_>, stat: &Stat) -> Result<(), Error> {
+        #[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
+        let entry = Entry {
+            name: &self.name,
+            kind,
+            mode: stat.st_mode as u32 & 0o7777,
+            uid: stat.st_uid as u32,
+            gid: stat.st_gid as u32,
+            mtime_s: stat.st_mtime as i64,
+        };
+        loop {
+            match entry.write_header(&mut self.header) {
+                Ok(blocks) => return self.sink.write(blocks),
+                Err(full) => self.header.resize(full.needed, 0),
+            }
+        }
+    }
+
+    /// A folder and all below it.
+    fn folder(&mut self, fd: OwnedFd, stat: &Stat) -> Result<(), Error> {
+        let mut frames = vec![self.enter(fd, stat)?];
+        while let Some(frame) = frames.last_mut() {
+            self.name.truncate(frame.name_len);
+            let Some(start) = frame.order.get(frame.next) else {
+                let done = frames.pop();
+                if let Some(parent) = frames.last_mut() {
+                    self.reopen(parent, done.and_then(|done| done.fd))?;
+                }
+                continue;
+            };
+            let Some(folder) = frame.fd.as_ref() else { return Err(self.error("return to", Errno::BADF)) };
+            frame.next += 1;
+            let name = CStr::from_bytes_until_nul(&frame.names[*start as usize..]).unwrap_or_default();
+            self.name.push(b'/');
+            self.name.extend_from_slice(name.to_bytes());
+            let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => {
+                    self.warn(b" vanished while it was archived");
+                    continue;
+                }
+                other => other.map_err(|errno| self.error("read", errno))?,
+            };
+            if FileType::from_raw_mode(stat.st_mode).is_dir() {
+                if let Some((fd, stat)) = self.open(folder, name, OFlags::DIRECTORY)? {
+                    let frame = self.enter(fd, &stat)?;
+                    frames.push(frame);
+                    if let Some(far) = frames.len().checked_sub(OPEN_FOLDERS + 1) {
+                        frames[far].fd = None;
+                    }
+                }
+            } else {
+                self.leaf(folder, name, &stat)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens an entry without following a link; `None`, with a warning, where it is gone or has become something else.
+    fn open(&self, parent: &OwnedFd, name: &CStr, more: OFlags) -> Result<Option<(OwnedFd, Stat)>, Error> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | more;
+        match fs::open_at(parent.as_fd(), name, flags, 0) {
+            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => {
+                self.warn(b" vanished while it was archived");
+                Ok(None)
+            }
+            Err(errno) => Err(self.error("read", errno)),
+            Ok(fd) => {
+                let stat = rustix::fs::fstat(&fd).map_err(|errno| self.error("read", errno))?;
+                Ok(Some((fd, stat)))
+            }
+        }
+    }
+
+    /// Writes a folder's entry and reads its names.
+    fn enter(&mut self, fd: OwnedFd, stat: &Stat) -> Result<Frame, Error> {
+        self.header(Kind::Directory, stat)?;
+        let mut names = Vec::new();
+        let mut order = Vec::new();
+        let mut room: Vec<u8> = Vec::with_capacity(32 * 1024);
+        let mut entries = RawDir::new(&fd, room.spare_capacity_mut());
+        while let Some(entry) = entries.next() {
+            let entry = entry.map_err(|errno| self.error("list", errno))?;
+            let name = entry.file_name();
+            if name != c"." && name != c".." {
+                order.push(u32::try_from(names.len()).map_err(|_| self.error("list", Errno::NOMEM))?);
+                names.extend_from_slice(name.to_bytes_with_nul());
+            }
+        }
+        drop(room);
+        let name_at = |at: &u32| CStr::from_bytes_until_nul(&names[*at as usize..]).unwrap_or_default().to_bytes();
+        order.sort_unstable_by(|a, b| name_at(a).cmp(name_at(b)));
+        Ok(Frame { fd: Some(fd), identity: identity(stat), names, order, next: 0, name_len: self.name.len() })
+    }
+
+    /// Opens a folder again from one that lies in it.
+    fn reopen(&self, folder: &mut Frame, below: Option<OwnedFd>) -> Result<(), Error> {
+        if folder.fd.is_some() {
+            return Ok(());
+        }
+        let below = below.ok_or_else(|| self.error("return from", Errno::BADF))?;
+        let fd =
+            fs::open_at(below.as_fd(), c"..", OFlags::RDONLY | OFlags::DIRECTORY, 0).map_err(|errno| self.error("return from", errno))?;
+        let stat = rustix::fs::fstat(&fd).map_err(|errno| self.error("return from", errno))?;
+        if identity(&stat) != folder.identity {
+            return Err(Error::text(&[b"cannot archive ", &self.path(), b": it was moved meanwhile"]));
+        }
+        folder.fd = Some(fd);
+        Ok(())
+    }
+
+    /// Anything but a folder.
+    fn leaf(&mut self, parent: &OwnedFd, name: &CStr, stat: &Stat) -> Result<(), Error> {
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => match self.open(parent, name, OFlags::empty())? {
+                Some((file, stat)) if FileType::from_raw_mode(stat.st_mode).is_file() => self.file(file.as_fd(), &stat),
+                Some(_) => {
+                    self.warn(b" vanished while it was archived");
+                    Ok(())
+                }
+                None => Ok(()),
+            },
+            FileType::Symlink => match rustix::fs::readlinkat(parent, name, Vec::new()) {
+                Err(Errno::NOENT | Errno::INVAL) => {
+                    self.warn(b" vanished while it was archived");
+                    Ok(())
+                }
+                Err(errno) => Err(self.error("read", errno)),
+                Ok(target) => self.header(Kind::Symlink { target: target.to_bytes() }, stat),
+            },
+            FileType::Fifo => self.header(Kind::Fifo, stat),
+            kind @ (FileType::CharacterDevice | FileType::BlockDevice) => {
+                let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+                let device =
+                    if kind == FileType::BlockDevice { Kind::BlockDevice { major, minor } } else { Kind::CharacterDevice { major, minor } };
+                self.header(device, stat)
+            }
+            FileType::Socket => {
+                self.warn(b" is a socket, which an archive cannot hold: skipped");
+                Ok(())
+            }
+            _ => {
+                self.warn(b" is of an unknown type: skipped");
+                Ok(())
+            }
+        }
+    }
+
+    /// A regular file: its header, exactly as many bytes as the header says, padding. Where it has holes they are not read.
+    fn file(&mut self, file: BorrowedFd<'_>, stat: &Stat) -> Result<(), Error> {
+        let size_bytes = stat.st_size.unsigned_abs();
+        self.header(Kind::Regular { size_bytes }, stat)?;
+        #[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
+        let is_sparse = (stat.st_blocks as u64).saturating_mul(512) < size_bytes;
+        let mut tells_holes = is_sparse;
+        // Where we are, and up to where there is data.
+        let (mut at, mut until) = (0, 0);
+        while at < size_bytes {
+            if at == until {
+                let begin;
+                let stretch = if tells_holes { data_behind(file, at, size_bytes).ok() } else { None };
+                // Some file systems do not tell.
+                tells_holes = stretch.is_some();
+                (begin, until) = stretch.unwrap_or((at, size_bytes));
+                self.sink.zeros(begin - at)?;
+                at = begin;
+                continue;
+            }
+            self.sink.report();
+            let room = self.sink.compressor.room(&self.sink.to)?;
+            let now = usize::try_from(until - at).unwrap_or(usize::MAX).min(room.len());
+            let read = match rustix::io::pread(file, &mut room[..now], at) {
+                Err(Errno::INTR) => continue,
+                other => other.map_err(|errno| self.error("read", errno))?,
+            };
+            if read == 0 {
+                break;
+            }
+            self.sink.compressor.filled(read);
+            at += read as u64;
+        }
+        let now_bytes = rustix::fs::fstat(file).map_or(size_bytes, |stat| stat.st_size.unsigned_abs());
+        // A hole up to the end may stand for what was cut off.
+        if at < size_bytes || is_sparse && now_bytes < size_bytes {
+            self.warn(b" became shorter while it was archived: filled up with zeros");
+            self.sink.zeros(size_bytes - at)?;
+        } else if now_bytes > size_bytes {
+            self.warn(b" became longer while it was archived: cut at its first size");
+        }
+        self.sink.zeros(tar::padding(size_bytes) as u64)
+    }
+}
+
+/// The next stretch of data in a file (SEEK_DATA and SEEK_HOLE of lseek(2)). Both ends are `size_bytes`
+/// where only a hole is left.
+fn data_behind(file: BorrowedFd<'_>, at: u64, size_bytes: u64) -> Result<(u64, u64), Errno> {
+    let begin = match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        // Nothing but a hole, if anything.
+        Err(Errno::NXIO) => return Ok((size_bytes, size_bytes)),
+        other => other?.clamp(at, size_bytes),
+    };
+    let end = rustix::fs::seek(file, SeekFrom::Hole(begin)).unwrap_or(size_bytes).clamp(begin, size_bytes);
+    if end == begin && begin < size_bytes {
+        // Data of no length: the file system does not know what it says.
+        return Err(Errno::INVAL);
+    }
+    Ok((begin, end))
+}
+
+/// Copies an output parameter's file, byte for byte.
+///
+/// # Errors
+/// [`Failure::Missing`] where nothing is there; otherwise what the system said. No partial copy is left.
+#[inline(never)]
+pub(crate) fn copy(path: &CStr, folder: &Folder, name: &CStr) -> Result<(), Failure> {
+    let bytes = path.to_bytes();
+    let error = |errno| Failure::Error(Error::new("read", bytes, errno));
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = match fs::open_at(CWD, path, flags, 0) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Err(Failure::Missing),
+        other => other.map_err(error)?,
+    };
+    let stat = rustix::fs::fstat(&file).map_err(error)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => {}
+        FileType::Directory => return Err(error(Errno::ISDIR)),
+        _ => return Err(Failure::Error(Error::text(&[b"cannot read ", bytes, b": it is no regular file"]))),
+    }
+    let draft = folder.draft(name, 0o666)?;
+    fs::copy(file.as_fd(), draft.file.as_fd(), stat.st_size.unsigned_abs()).map_err(|failed| match failed {
+        CopyError::Read(errno) => error(errno),
+        CopyError::Write(errno) => Failure::Error(Error::new("write", &folder.path_of(name), errno)),
+    })?;
+    draft.commit(name)?;
+    Ok(())
+}

@@ -1,0 +1,431 @@
+//! A gzip stream: chunks in, deflated on as many threads as the container has CPUs, in order to a file.
+//!
+//! Enters: bytes, read straight into a chunk, and runs of zeros that are nowhere. Leaves: one gzip member. The bytes of the stream depend on its
+//! contents and the level alone, not on the number of threads. Refuses nothing but what the file refuses.
+//!
+//! The calling thread fills chunks and writes them, the others deflate. They are started when a stream turns out to be longer than one chunk, and
+//! stay for the next; with one CPU there are none. A chunk carries everything that its deflating needs, the window before it included.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use emissary_core::gzip;
+use emissary_deflate::crc::{self, Crc};
+use emissary_deflate::{CHUNK_BYTES, Deflater, END, INPUT_BYTES, Input, OUT_BYTES, STORED_BYTES, WINDOW_BYTES, stored_header};
+
+use super::cpus;
+use crate::os::{cpu, fs, threads};
+use crate::report::error::Error;
+
+/// Threads at most: one thread reads for all of them, and each takes 0.6 MB.
+const MAX_WORKERS: usize = 16;
+/// Chunks under way at most: one for each thread, and one that waits for a thread. Another is filled meanwhile.
+const SLOTS: usize = MAX_WORKERS + 1;
+
+/// Zeros that are longer than this are not read, deflated and checked but counted.
+const ZEROS_BYTES: u64 = 8 * CHUNK_BYTES as u64;
+
+/// Small pieces of output are written together.
+const GATHER_BYTES: usize = 65_536;
+
+/// What a checksum is multiplied with when a whole chunk follows.
+const CHUNK_SHIFT: u32 = crc::shift(CHUNK_BYTES as u64);
+
+/// A piece of the stream with the window before it, and what became of it.
+struct Chunk {
+    input: Box<Input>,
+    start: usize,
+    end: usize,
+    level: u8,
+    out: Box<[u8]>,
+    /// Bytes in `out`; `None` where the chunk is stored.
+    made: Option<usize>,
+    crc: u32,
+}
+
+impl Chunk {
+    fn new() -> Self {
+        Self { input: boxed(), start: 0, end: 0, level: 0, out: vec![0; OUT_BYTES].into_boxed_slice(), made: None, crc: 0 }
+    }
+
+    fn deflate(&mut self, worker: &mut Worker) {
+        self.crc = cpu::crc(&worker.crc, &self.input[self.start..self.end]);
+        self.made = worker.deflater.compress(self.level, &self.input, self.start, self.end, &mut self.out);
+    }
+
+    /// Hands out its blocks, piece by piece: what was deflated, or the contents with a header before each stored block.
+    fn each_piece(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        if let Some(made) = self.made {
+            return each(&self.out[..made]);
+        }
+        for piece in self.input[self.start..self.end].chunks(STORED_BYTES) {
+            each(&stored_header(piece.len() as u16))?;
+            each(piece)?;
+        }
+        Ok(())
+    }
+}
+
+/// Zeros, which the allocator need not write.
+fn boxed() -> Box<Input> {
+    vec![0; INPUT_BYTES].into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!())
+}
+
+/// What a thread needs to deflate.
+struct Worker {
+    deflater: Box<Deflater>,
+    crc: Box<Crc>,
+}
+
+impl Worker {
+    fn new() -> Self {
+        Self { deflater: cpu::deflater(), crc: Box::new(Crc::new()) }
+    }
+}
+
+/// Where a chunk is on its way.
+enum Slot {
+    Empty,
+    Filled(Chunk),
+    Busy,
+    Done(Chunk),
+}
+
+/// A ring of chunks: filled in order, taken in order, done in any order, written in order.
+struct Ring {
+    slots: [Slot; SLOTS],
+    /// The next that a worker takes.
+    next: usize,
+}
+
+static RING: Mutex<Ring> = Mutex::new(Ring { slots: [const { Slot::Empty }; SLOTS], next: 0 });
+static FILLED: Condvar = Condvar::new();
+static DONE: Condvar = Condvar::new();
+
+fn ring() -> MutexGuard<'static, Ring> {
+    RING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wait<'a>(for_what: &Condvar, ring: MutexGuard<'a, Ring>) -> MutexGuard<'a, Ring> {
+    for_what.wait(ring).unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A thread's work, without an end.
+fn work() {
+    let mut worker = Worker::new();
+    let mut guard = ring();
+    loop {
+        let at = guard.next;
+        match core::mem::replace(&mut guard.slots[at], Slot::Busy) {
+            Slot::Filled(mut chunk) => {
+                guard.next = (at + 1) % SLOTS;
+                drop(guard);
+                chunk.deflate(&mut worker);
+                guard = ring();
+                guard.slots[at] = Slot::Done(chunk);
+                DONE.notify_one();
+            }
+            other => {
+                guard.slots[at] = other;
+                guard = wait(&FILLED, guard);
+            }
+        }
+    }
+}
+
+/// Compresses streams, one after the other.
+pub(crate) struct Compressor {
+    level: u8,
+    /// `None` until it is known how many are of use.
+    workers: Option<usize>,
+    /// The calling thread's own.
+    own: Option<Worker>,
+    /// The chunk that is filled.
+    chunk: Chunk,
+    /// Chunks that are not in use, and how many there are in all.
+    spare: Vec<Chunk>,
+    chunks: usize,
+    /// The ring's slot for the next chunk, and chunks in the ring.
+    head: usize,
+    in_flight: usize,
+    /// A whole chunk of zeros after a window of zeros: its blocks and its checksum.
+    zeros: Option<(u8, Vec<u8>, u32)>,
+    crc: u32,
+    /// Bytes of the contents, and of the stream that have been written.
+    pub(crate) read_bytes: u64,
+    pub(crate) written_bytes: u64,
+    gathered: Vec<u8>,
+}
+
+impl Compressor {
+    /// One that has started no thread.
+    pub(crate) fn new() -> Self {
+        Self {
+            level: 0,
+            workers: None,
+            own: None,
+            chunk: Chunk::new(),
+            spare: Vec::new(),
+            chunks: 1,
+            head: 0,
+            in_flight: 0,
+            zeros: None,
+            crc: 0,
+            read_bytes: 0,
+            written_bytes: 0,
+            gathered: Vec::new(),
+        }
+    }
+
+    /// Begins a stream; what is left of one that failed is thrown away.
+    pub(crate) fn begin(&mut self, level: u8) {
+        while self.in_flight > 0 {
+            let chunk = self.take_oldest();
+            self.spare.push(chunk);
+        }
+        self.level = level;
+        (self.crc, self.read_bytes, self.written_bytes) = (0, 0, 0);
+        (self.chunk.start, self.chunk.end) = (0, 0);
+        self.gathered.clear();
+        self.gathered.extend_from_slice(&gzip::HEADER);
+    }
+
+    /// The room of the present chunk, never empty. What is put there counts with [`Compressor::filled`].
+    ///
+    /// # Errors
+    /// What write(2) says: a chunk that is full is passed on first.
+    pub(crate) fn room(&mut self, to: &To<'_>) -> Result<&mut [u8], Error> {
+        if self.chunk.end - self.chunk.start == CHUNK_BYTES {
+            self.pass_on(to)?;
+        }
+        let chunk = &mut self.chunk;
+        Ok(&mut chunk.input[chunk.end..chunk.start + CHUNK_BYTES])
+    }
+
+    /// Counts bytes that were put in the room.
+    pub(crate) fn filled(&mut self, bytes: usize) {
+        self.chunk.end += bytes;
+        self.read_bytes += bytes as u64;
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// As [`Compressor::room`].
+    pub(crate) fn write(&mut self, to: &To<'_>, mut bytes: &[u8]) -> Result<(), Error> {
+        while !bytes.is_empty() {
+            let room = self.room(to)?;
+            let now = room.len().min(bytes.len());
+            room[..now].copy_from_slice(&bytes[..now]);
+            bytes = &bytes[now..];
+            self.filled(now);
+        }
+        Ok(())
+    }
+
+    /// Adds zeros; many of them cost next to nothing.
+    ///
+    /// # Errors
+    /// As [`Compressor::room`].
+    pub(crate) fn zeros(&mut self, to: &To<'_>, mut count: u64) -> Result<(), Error> {
+        while count > 0 {
+            // Full chunks are gone after this.
+            self.room(to)?;
+            if count >= ZEROS_BYTES && self.is_after_zeros() {
+                while self.in_flight > 0 {
+                    self.write_oldest(to)?;
+                }
+                while count >= CHUNK_BYTES as u64 {
+                    self.put_zeros(to)?;
+                    count -= CHUNK_BYTES as u64;
+                }
+                continue;
+            }
+            let room = self.room(to)?;
+            let now = room.len().min(usize::try_from(count).unwrap_or(usize::MAX));
+            room[..now].fill(0);
+            count -= now as u64;
+            self.filled(now);
+        }
+        Ok(())
+    }
+
+    /// Whether a chunk begins here, behind a whole window of zeros.
+    fn is_after_zeros(&self) -> bool {
+        let chunk = &self.chunk;
+        chunk.end == chunk.start && chunk.start == WINDOW_BYTES && chunk.input[..WINDOW_BYTES].iter().all(|&byte| byte == 0)
+    }
+
+    /// A chunk of zeros behind zeros; the window stays what it is.
+    fn put_zeros(&mut self, to: &To<'_>) -> Result<(), Error> {
+        if self.zeros.as_ref().is_none_or(|(level, ..)| *level != self.level) {
+            let chunk = &mut self.chunk;
+            chunk.input[chunk.start..chunk.start + CHUNK_BYTES].fill(0);
+            (chunk.end, chunk.level) = (chunk.start + CHUNK_BYTES, self.level);
+            chunk.deflate(self.own.get_or_insert_with(Worker::new));
+            let mut blocks = Vec::new();
+            chunk.each_piece(&mut |piece| {
+                blocks.extend_from_slice(piece);
+                Ok(())
+            })?;
+            self.zeros = Some((self.level, blocks, chunk.crc));
+            chunk.end = chunk.start;
+        }
+        if let Some((_, blocks, crc)) = &self.zeros {
+            self.crc = crc::join(self.crc, *crc, CHUNK_SHIFT);
+            self.read_bytes += CHUNK_BYTES as u64;
+            put(&mut self.gathered, &mut self.written_bytes, to, blocks)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the stream: what is in no chunk yet, the last block, the trailer.
+    ///
+    /// # Errors
+    /// What write(2) says.
+    pub(crate) fn finish(&mut self, to: &To<'_>) -> Result<(), Error> {
+        if self.in_flight == 0 {
+            self.deflate_here(to)?;
+        } else {
+            let next = self.spare(to, self.workers.unwrap_or(0))?;
+            self.submit(next);
+            while self.in_flight > 0 {
+                self.write_oldest(to)?;
+            }
+        }
+        put(&mut self.gathered, &mut self.written_bytes, to, &END)?;
+        put(&mut self.gathered, &mut self.written_bytes, to, &gzip::trailer(self.crc, self.read_bytes))?;
+        flush(&mut self.gathered, &mut self.written_bytes, to)
+    }
+
+    /// Hands on a chunk that is full, and goes on with an empty one that has its end for a window.
+    fn pass_on(&mut self, to: &To<'_>) -> Result<(), Error> {
+        let workers = match self.workers {
+            Some(workers) => workers,
+            None => *self.workers.insert(start_workers()),
+        };
+        let before = self.chunk.end - WINDOW_BYTES..self.chunk.end;
+        if workers == 0 {
+            self.deflate_here(to)?;
+            self.chunk.input.copy_within(before, 0);
+        } else {
+            let mut next = self.spare(to, workers)?;
+            next.input[..WINDOW_BYTES].copy_from_slice(&self.chunk.input[before]);
+            self.submit(next);
+        }
+        (self.chunk.start, self.chunk.end) = (WINDOW_BYTES, WINDOW_BYTES);
+        Ok(())
+    }
+
+    fn deflate_here(&mut self, to: &To<'_>) -> Result<(), Error> {
+        self.chunk.level = self.level;
+        self.chunk.deflate(self.own.get_or_insert_with(Worker::new));
+        emit(&self.chunk, &mut self.crc, &mut self.gathered, &mut self.written_bytes, to)
+    }
+
+    /// A chunk that is not in use: a new one while there may be more, else the oldest once it is written.
+    fn spare(&mut self, to: &To<'_>, workers: usize) -> Result<Chunk, Error> {
+        loop {
+            if let Some(spare) = self.spare.pop() {
+                return Ok(spare);
+            }
+            if self.chunks < workers + 2 {
+                self.chunks += 1;
+                return Ok(Chunk::new());
+            }
+            self.write_oldest(to)?;
+        }
+    }
+
+    /// Puts the present chunk in the ring, and another in its place.
+    fn submit(&mut self, next: Chunk) {
+        let mut chunk = core::mem::replace(&mut self.chunk, next);
+        chunk.level = self.level;
+        ring().slots[self.head] = Slot::Filled(chunk);
+        FILLED.notify_one();
+        self.head = (self.head + 1) % SLOTS;
+        self.in_flight += 1;
+    }
+
+    fn take_oldest(&mut self) -> Chunk {
+        let at = (self.head + SLOTS - self.in_flight) % SLOTS;
+        let mut guard = ring();
+        loop {
+            match core::mem::replace(&mut guard.slots[at], Slot::Empty) {
+                Slot::Done(chunk) => {
+                    self.in_flight -= 1;
+                    return chunk;
+                }
+                other => {
+                    guard.slots[at] = other;
+                    guard = wait(&DONE, guard);
+                }
+            }
+        }
+    }
+
+    fn write_oldest(&mut self, to: &To<'_>) -> Result<(), Error> {
+        let chunk = self.take_oldest();
+        let result = emit(&chunk, &mut self.crc, &mut self.gathered, &mut self.written_bytes, to);
+        self.spare.push(chunk);
+        result
+    }
+}
+
+/// Where a stream goes.
+pub(crate) struct To<'a> {
+    pub(crate) file: &'a OwnedFd,
+    /// For messages.
+    pub(crate) path: &'a [u8],
+}
+
+impl To<'_> {
+    fn write(&self, bytes: &[u8], written: &mut u64) -> Result<(), Error> {
+        *written += bytes.len() as u64;
+        fs::write_all(self.file.as_fd(), bytes).map_err(|errno| Error::new("write", self.path, errno))
+    }
+}
+
+/// Writes a chunk that is done.
+fn emit(chunk: &Chunk, crc: &mut u32, gathered: &mut Vec<u8>, written: &mut u64, to: &To<'_>) -> Result<(), Error> {
+    let contents = &chunk.input[chunk.start..chunk.end];
+    let shift = if contents.len() == CHUNK_BYTES { CHUNK_SHIFT } else { crc::shift(contents.len() as u64) };
+    *crc = crc::join(*crc, chunk.crc, shift);
+    chunk.each_piece(&mut |piece| put(gathered, written, to, piece))
+}
+
+/// Writes a piece, or keeps it until there is more where it is small.
+fn put(gathered: &mut Vec<u8>, written: &mut u64, to: &To<'_>, bytes: &[u8]) -> Result<(), Error> {
+    if gathered.len() + bytes.len() > GATHER_BYTES {
+        flush(gathered, written, to)?;
+    }
+    if bytes.len() > GATHER_BYTES / 4 {
+        flush(gathered, written, to)?;
+        return to.write(bytes, written);
+    }
+    gathered.extend_from_slice(bytes);
+    Ok(())
+}
+
+fn flush(gathered: &mut Vec<u8>, written: &mut u64, to: &To<'_>) -> Result<(), Error> {
+    if gathered.is_empty() {
+        return Ok(());
+    }
+    let result = to.write(gathered, written);
+    gathered.clear();
+    result
+}
+
+/// Starts as many threads as are of use; gives their number, 0 where the calling thread does best alone.
+fn start_workers() -> usize {
+    let wanted = match cpus::available() {
+        0 | 1 => return 0,
+        cpus => cpus.min(MAX_WORKERS),
+    };
+    // Fewer where the system gives no more: a limit on processes.
+    let mut started = 0;
+    while started < wanted && threads::start_thread(work).is_ok() {
+        started += 1;
+    }
+    started
+}

@@ -1,0 +1,200 @@
+//! Input artifacts of pods without an init container: a link at each one's path.
+//!
+//! Enters: the template, `/argo/inputs/artifacts/NAME`. Leaves: symbolic links. Refuses, with status 65: a path that lies on a volume mount
+//! once links are resolved, or that has one below it; what cannot be removed.
+
+use core::ffi::CStr;
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use emissary_core::buf::Writer;
+use emissary_core::exit;
+use emissary_core::json::Str;
+use emissary_core::layout;
+use emissary_core::limits::PATH_BYTES;
+use emissary_core::template::Template;
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
+use rustix::io::Errno;
+
+use crate::os::fs::{self, Name};
+use crate::pod::template as pod_template;
+use crate::report::error::Error;
+
+/// Where the supervisor leaves them.
+const SOURCE: &[u8] = b"/argo/inputs/artifacts/";
+
+/// Links every input artifact that is there.
+///
+/// # Errors
+/// The first that is refused or fails, with status 65.
+pub(crate) fn link(template: &Template<'_>) -> Result<(), Error> {
+    let cwd = rustix::process::getcwd(Vec::new()).ok();
+    // It may lie in what is replaced.
+    let _ = rustix::process::chdir(c"/");
+    let result = template.input_artifacts().try_for_each(|artifact| link_one(template, artifact.name, artifact.path, cwd.as_deref()));
+    if let Some(cwd) = &cwd {
+        rustix::process::chdir(cwd.as_c_str())
+            .map_err(|errno| Error::new("return to the working directory", cwd.to_bytes(), errno).with_status(exit::NOT_READY))?;
+    }
+    result.map_err(|error| error.with_status(exit::NOT_READY))
+}
+
+#[inline(never)]
+fn link_one(template: &Template<'_>, name: Str<'_>, path: Str<'_>, cwd: Option<&CStr>) -> Result<(), Error> {
+    let mut source_room = [0; PATH_BYTES];
+    let mut out = Writer::new(&mut source_room);
+    out.bytes(SOURCE);
+    name.write(&mut out);
+    out.byte(0);
+    let source = out.finish().ok().and_then(|bytes| CStr::from_bytes_with_nul(bytes).ok());
+    let source = source.filter(|source| {
+        !layout::last_component(source.to_bytes()).is_empty() && source.to_bytes()[SOURCE.len()..].iter().all(|&byte| byte != b'/')
+    });
+    let Some(source) = source else { return Err(Error::text(&[b"input artifact: its name is no file name"])) };
+    if rustix::fs::lstat(source).is_err() {
+        return Ok(());
+    }
+    let mut room = [0; PATH_BYTES];
+    let path = pod_template::path(path, &mut room)?.to_bytes();
+    let absolute = absolute(path, cwd);
+    let refuse =
+        |why: &[u8], mount: &[u8]| Err(Error::text(&[b"input artifact ", source.to_bytes(), b" is not linked at ", path, why, mount]));
+    let target = resolve_parent(&absolute)?;
+    for mount in template.mount_paths() {
+        let mut room = [0; PATH_BYTES];
+        let mount = pod_template::path(mount, &mut room)?.to_bytes();
+        // As it is written, as it is once links on the way are resolved, and where it leads if it is a link itself.
+        let (real, target_of_link) = (resolve_parent(mount)?, resolve(mount)?);
+        for mount in [mount, &real, &target_of_link] {
+            if layout::is_inside(&target, mount) || layout::is_inside(&absolute, mount) {
+                return refuse(b": that lies on the volume mount ", mount);
+            }
+            if layout::is_inside(mount, &target) {
+                return refuse(b": that would remove the volume mount ", mount);
+            }
+        }
+    }
+    let fail = |operation: &str, errno| Error::new(operation, &target, errno);
+    let slash = target.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+    let parent = make_folders(&target[..slash]).map_err(|errno| fail("make the folder of", errno))?;
+    let base = Name::new(&target[slash + 1..]).map_err(|errno| fail("link", errno))?;
+    let base = base.as_c_str();
+    if rustix::fs::readlinkat(&parent, base, Vec::new()).is_ok_and(|now| now.as_c_str() == source) {
+        return Ok(());
+    }
+    match rustix::fs::statat(&parent, base, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => {}
+        Err(errno) => return Err(fail("replace", errno)),
+        Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => {
+            // First the whole look, then the first removal.
+            each_below(&parent, base, stat.st_dev, false).map_err(|errno| fail("replace", errno))?;
+            each_below(&parent, base, stat.st_dev, true).map_err(|errno| fail("replace", errno))?;
+        }
+        Ok(_) => rustix::fs::unlinkat(&parent, base, AtFlags::empty()).map_err(|errno| fail("replace", errno))?,
+    }
+    rustix::fs::symlinkat(source, &parent, base).map_err(|errno| fail("link", errno))
+}
+
+/// The path with every link resolved as far as it exists.
+fn resolve(path: &[u8]) -> Result<Vec<u8>, Error> {
+    // With one more component, what was the last is part of the parent.
+    let mut resolved = resolve_parent(&[path, b"/x"].concat())?;
+    resolved.truncate(resolved.len() - b"/x".len());
+    Ok(if resolved.is_empty() { b"/".to_vec() } else { resolved })
+}
+
+/// The path with every link in its parent resolved as far as it exists; the last component is kept as it is.
+#[inline(never)]
+fn resolve_parent(path: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut resolved: Vec<u8> = Vec::new();
+    // Components still to come, the next one last.
+    let mut left: Vec<Vec<u8>> = split(path);
+    let mut links = 0;
+    while let Some(part) = left.pop() {
+        if part == b".." {
+            let end = resolved.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            resolved.truncate(end);
+            continue;
+        }
+        let before = resolved.len();
+        resolved.push(b'/');
+        resolved.extend_from_slice(&part);
+        if left.is_empty() {
+            break;
+        }
+        let link = CString::new(&resolved[..]).ok().and_then(|at| rustix::fs::readlinkat(CWD, at.as_c_str(), Vec::new()).ok());
+        if let Some(target) = link {
+            links += 1;
+            if links > 40 {
+                return Err(Error::new("resolve", path, Errno::LOOP));
+            }
+            let target = target.to_bytes();
+            resolved.truncate(if target.starts_with(b"/") { 0 } else { before });
+            left.extend(split(target));
+        }
+    }
+    if resolved.is_empty() {
+        return Err(Error::text(&[b"path '", path, b"' names no file"]));
+    }
+    Ok(resolved)
+}
+
+/// A path from the root. A relative one is the command's, whose working directory is ours.
+fn absolute(path: &[u8], cwd: Option<&CStr>) -> Vec<u8> {
+    match (path.first(), cwd) {
+        (Some(b'/'), _) | (_, None) => path.to_vec(),
+        (_, Some(cwd)) => [cwd.to_bytes(), b"/", path].concat(),
+    }
+}
+
+fn split(path: &[u8]) -> Vec<Vec<u8>> {
+    let mut parts: Vec<Vec<u8>> =
+        path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec).collect();
+    parts.reverse();
+    parts
+}
+
+/// Opens a folder by its absolute, resolved path, making what is missing.
+#[inline(never)]
+fn make_folders(path: &[u8]) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
+    let mut at = fs::open_at(CWD, c"/", flags, 0)?;
+    for part in path.split(|&byte| byte == b'/').filter(|part| !part.is_empty()) {
+        let name = Name::new(part)?;
+        match rustix::fs::mkdirat(&at, name.as_c_str(), Mode::from_raw_mode(0o755)) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            // It may be there on a file system that is read-only.
+            Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => {}
+            Err(errno) => return Err(errno),
+        }
+        at = fs::open_at(at.as_fd(), name.as_c_str(), flags, 0)?;
+    }
+    Ok(at)
+}
+
+/// Looks at, or removes, a folder and all below it. Another file system below is refused: a mount that nobody declared is kept too.
+fn each_below(parent: &OwnedFd, name: &CStr, device: u64, remove: bool) -> Result<(), Errno> {
+    let folder = fs::open_at(parent.as_fd(), name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, 0)?;
+    if rustix::fs::fstat(&folder)?.st_dev != device {
+        return Err(Errno::XDEV);
+    }
+    let mut room: Vec<u8> = Vec::with_capacity(4096);
+    let mut entries = RawDir::new(&folder, room.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let child = entry.file_name();
+        if child == c"." || child == c".." {
+            continue;
+        }
+        let stat = rustix::fs::statat(&folder, child, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode).is_dir() {
+            each_below(&folder, child, device, remove)?;
+        } else if remove {
+            rustix::fs::unlinkat(&folder, child, AtFlags::empty())?;
+        }
+    }
+    if remove {
+        rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?;
+    }
+    Ok(())
+}
