@@ -8,6 +8,7 @@ use core::ffi::CStr;
 use emissary_core::layout::Kind;
 use emissary_core::log::{Format, Level};
 use emissary_core::signal::Signal;
+use emissary_core::timers::Duration;
 use emissary_core::words::Words as Names;
 use emissary_core::{exit, time};
 
@@ -110,11 +111,11 @@ fn bad_value(flag: &[u8], value: &CStr, want: &[u8]) -> Error {
 }
 
 #[inline(never)]
-fn duration_ms(flag: &[u8], value: &CStr) -> Result<u64, Error> {
+fn duration(flag: &[u8], value: &CStr) -> Result<Duration, Error> {
     time::parse_duration(value.to_bytes())
         .ok()
         .and_then(|nanoseconds| u64::try_from(nanoseconds).ok())
-        .map(|nanoseconds| nanoseconds.div_ceil(1_000_000))
+        .map(|nanoseconds| Duration::from_ms(nanoseconds.div_ceil(1_000_000)))
         .ok_or_else(|| bad_value(flag, value, b"a duration such as 1m30s"))
 }
 
@@ -242,8 +243,8 @@ pub(crate) fn parse<'a>(
             (b"--template", Some(Role::Init)) => template = Some(words.value(flag)?),
             (b"--follow" | b"-f", Some(Role::Wait)) => wait.follow = true,
             (b"--json", Some(Role::Wait)) => wait.json = true,
-            (b"--timeout", Some(Role::Wait)) => wait.timeout_ms = Some(duration_ms(flag, words.value(flag)?)?),
-            (b"--grace", Some(Role::Wait)) => wait.grace_ms = Some(duration_ms(flag, words.value(flag)?)?),
+            (b"--timeout", Some(Role::Wait)) => wait.timeout = Some(duration(flag, words.value(flag)?)?),
+            (b"--grace", Some(Role::Wait)) => wait.grace = Some(duration(flag, words.value(flag)?)?),
             _ => {
                 let argoexec = common.personality == Personality::Argoexec;
                 if argoexec && ACCEPTED.place(flag).is_some() {
@@ -321,7 +322,7 @@ mod tests {
             false,
             |command, common| {
                 let Ok(Command::Wait(wait)) = command else { panic!("no wait") };
-                assert!(wait.json && wait.follow && wait.timeout_ms == Some(1_500) && wait.grace_ms.is_none());
+                assert!(wait.json && wait.follow && wait.timeout == Some(Duration::from_ms(1_500)) && wait.grace.is_none());
                 assert_eq!(common.place.kind, Some(Kind::Pod));
                 assert_eq!(common.place.dir, Some(c"/d"));
                 assert_eq!(common.console.format, Format::Json);

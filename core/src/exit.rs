@@ -5,7 +5,6 @@
 
 use crate::buf::{Writer, display_by_describe};
 use crate::signal::Signal;
-use crate::trust::{Trust, When};
 
 /// Our own exit status: bad input, or an output that could not be saved.
 pub const FAILURE: u8 = 64;
@@ -86,35 +85,6 @@ pub fn parse(bytes: &[u8]) -> Result<u8, ExitCodeError> {
     parse_decimal(digits).and_then(|code| u8::try_from(code).ok()).ok_or(ExitCodeError::Malformed)
 }
 
-/// What an exit-code file says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reading {
-    /// A container's exit code.
-    Code(u8),
-    /// Not there yet; look again at a change.
-    Later,
-    /// Look again in so many milliseconds, too.
-    LaterBy(u64),
-}
-
-/// Reads an exit-code file that may still be written to. A time in the future says nothing, and would go on saying it: it counts as settled.
-///
-/// # Errors
-/// [`ExitCodeError::Malformed`] for a complete file that holds no exit code.
-pub fn read(bytes: &[u8], trust: Trust) -> Result<Reading, ExitCodeError> {
-    match trust.when() {
-        When::Later => return Ok(Reading::Later),
-        When::LaterBy(milliseconds) => return Ok(Reading::LaterBy(milliseconds)),
-        When::Now => {}
-    }
-    match parse(bytes) {
-        Ok(code) => Ok(Reading::Code(code)),
-        // Made and not written yet.
-        Err(ExitCodeError::Empty) => Ok(Reading::Later),
-        Err(ExitCodeError::Malformed) => Err(ExitCodeError::Malformed),
-    }
-}
-
 /// The code that stands for several containers: the first that is not 0. One that left none counts as [`FAILURE`].
 #[must_use]
 pub fn first_failure(codes: impl Iterator<Item = Option<u8>>) -> u8 {
@@ -159,23 +129,6 @@ mod tests {
         ] {
             assert_eq!(Outcome::from_wait_status(status), outcome);
             assert_eq!(outcome.exit_code(), code);
-        }
-    }
-
-    #[test]
-    fn files_that_may_still_be_written() {
-        for (bytes, trust, want) in [
-            (&b"1"[..], Trust::Closed, Ok(Reading::Code(1))),
-            (b"1", Trust::Open, Ok(Reading::Later)),
-            (b"1", Trust::Age(99), Ok(Reading::LaterBy(1))),
-            (b"1", Trust::Age(0), Ok(Reading::LaterBy(100))),
-            (b"1", Trust::Age(100), Ok(Reading::Code(1))),
-            (b"1", Trust::Age(-3_600_000), Ok(Reading::Code(1))),
-            (b"", Trust::Closed, Ok(Reading::Later)),
-            (b"x", Trust::Age(0), Ok(Reading::LaterBy(100))),
-            (b"x", Trust::Closed, Err(ExitCodeError::Malformed)),
-        ] {
-            assert_eq!(read(bytes, trust), want);
         }
     }
 

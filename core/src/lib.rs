@@ -18,6 +18,7 @@
 //! | room | in | out |
 //! |---|---|---|
 //! | [`limits`] | – | every capacity, with its reason |
+//! | [`timers`] | milliseconds of a clock | points and lengths of time, every fixed length, when to come back |
 //! | [`words`] | a word | its place in a list |
 //! | [`buf`] | pieces of text | a filled part of a caller's buffer, or [`buf::Full`] |
 //! | [`layout`] | layout, container name, output path | path of a protocol file |
@@ -25,7 +26,9 @@
 //! | [`ready`] | the readiness marker | go on, wait, give up |
 //! | [`supervise`] | events and the time | actions |
 //! | [`escalate`] | the time, a request to end | SIGTERM, SIGKILL, giving up |
-//! | [`signal`], [`exit`], [`trust`] | signal-file bytes, wait statuses, what was seen of a file's writer | signals, exit codes, digits, when to read |
+//! | [`waiting`] | exit codes seen, logs copied, the time | what the wait side does next |
+//! | [`signal`], [`exit`] | signal-file bytes, wait statuses | signals, exit codes, digits |
+//! | [`settled`], [`signal_file`], [`exit_file`] | what was seen of a file and of its writer | when to read it, what it says |
 //! | [`tar`], [`gzip`] | facts about a file | header blocks, framing |
 //! | [`cpus`], [`progress`] | what a cgroup says; bytes and time | how many threads are of use; what a person is told |
 //! | [`time`], [`log`] | text, numbers | durations, time stamps, log lines |
@@ -57,6 +60,7 @@
 extern crate std;
 
 pub mod limits;
+pub mod timers;
 
 pub mod buf;
 pub mod words;
@@ -71,10 +75,13 @@ pub mod ready;
 pub mod supervise;
 
 pub mod escalate;
+pub mod waiting;
 
 pub mod exit;
+pub mod exit_file;
+pub mod settled;
 pub mod signal;
-pub mod trust;
+pub mod signal_file;
 
 pub mod gzip;
 pub mod tar;

@@ -4,21 +4,22 @@
 //! replaces.
 
 use crate::buf::Writer;
+use crate::timers::{Duration, Instant};
 
 /// A save shorter than this is not spoken of.
-const QUIET_MS: u64 = 2_000;
+const QUIET: Duration = Duration::from_ms(2_000);
 /// Between two log lines.
-const LOG_MS: u64 = 4_000;
+const LOG: Duration = Duration::from_ms(4_000);
 /// Between two states of a terminal's bar.
-const BAR_MS: u64 = 200;
+const BAR: Duration = Duration::from_ms(200);
 /// Characters of the bar.
 const BAR_WIDTH: u64 = 24;
 
 /// One save under way.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
-    began_ms: u64,
-    due_ms: u64,
+    began: Instant,
+    due: Instant,
     total_bytes: Option<u64>,
     is_terminal: bool,
 }
@@ -26,21 +27,21 @@ pub struct Progress {
 impl Progress {
     /// A save that begins now. `total_bytes` is how much there is to read, where that is known.
     #[must_use]
-    pub const fn new(now_ms: u64, total_bytes: Option<u64>, is_terminal: bool) -> Self {
-        Self { began_ms: now_ms, due_ms: now_ms.saturating_add(QUIET_MS), total_bytes, is_terminal }
+    pub const fn new(now: Instant, total_bytes: Option<u64>, is_terminal: bool) -> Self {
+        Self { began: now, due: now.after(QUIET), total_bytes, is_terminal }
     }
 
     /// Whether something is to be said now; counts it as said.
-    pub const fn is_due(&mut self, now_ms: u64) -> bool {
-        if now_ms < self.due_ms {
+    pub const fn is_due(&mut self, now: Instant) -> bool {
+        if now.as_ms() < self.due.as_ms() {
             return false;
         }
-        self.due_ms = now_ms.saturating_add(if self.is_terminal { BAR_MS } else { LOG_MS });
+        self.due = now.after(if self.is_terminal { BAR } else { LOG });
         true
     }
 
     /// `read 1.2 GB of 4.0 GB (30 %), wrote 400.1 MB, 120.0 MB/s`.
-    pub fn describe(&self, now_ms: u64, read_bytes: u64, written_bytes: u64, out: &mut Writer<'_>) {
+    pub fn describe(&self, now: Instant, read_bytes: u64, written_bytes: u64, out: &mut Writer<'_>) {
         out.text("read ");
         amount(read_bytes, out);
         if let Some(total) = self.total_bytes {
@@ -51,12 +52,12 @@ impl Progress {
         out.text(", wrote ");
         amount(written_bytes, out);
         out.text(", ");
-        amount(read_bytes.saturating_mul(1_000).checked_div(now_ms.saturating_sub(self.began_ms)).unwrap_or(0), out);
+        amount(read_bytes.saturating_mul(1_000).checked_div(now.since(self.began).as_ms()).unwrap_or(0), out);
         out.text("/s");
     }
 
     /// The same behind a bar, from the terminal line's first column; without a newline.
-    pub fn bar(&self, name: &[u8], now_ms: u64, read_bytes: u64, written_bytes: u64, out: &mut Writer<'_>) {
+    pub fn bar(&self, name: &[u8], now: Instant, read_bytes: u64, written_bytes: u64, out: &mut Writer<'_>) {
         out.text("\r\x1b[K").shown(name).byte(b' ');
         if let Some(total) = self.total_bytes {
             let full = share(read_bytes, total, BAR_WIDTH);
@@ -66,7 +67,7 @@ impl Progress {
             }
             out.text("] ");
         }
-        self.describe(now_ms, read_bytes, written_bytes, out);
+        self.describe(now, read_bytes, written_bytes, out);
     }
 }
 
@@ -100,6 +101,7 @@ fn amount(bytes: u64, out: &mut Writer<'_>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use Instant as I;
     use std::string::String;
     use std::vec::Vec;
 
@@ -128,26 +130,26 @@ mod tests {
 
     #[test]
     fn when_it_is_due() {
-        let mut log = Progress::new(10_000, None, false);
-        let due: Vec<u64> = (10_000..22_000).step_by(100).filter(|&now| log.is_due(now)).collect();
+        let mut log = Progress::new(I::from_ms(10_000), None, false);
+        let due: Vec<u64> = (10_000..22_000).step_by(100).filter(|&now| log.is_due(I::from_ms(now))).collect();
         assert_eq!(due, [12_000, 16_000, 20_000]);
-        let mut bar = Progress::new(0, None, true);
-        assert_eq!((0..3_000).step_by(50).filter(|&now| bar.is_due(now)).count(), 5);
+        let mut bar = Progress::new(I::from_ms(0), None, true);
+        assert_eq!((0..3_000).step_by(50).filter(|&now| bar.is_due(I::from_ms(now))).count(), 5);
     }
 
     #[test]
     fn words_and_bar() {
-        let known = Progress::new(0, Some(4_000_000_000), false);
+        let known = Progress::new(I::from_ms(0), Some(4_000_000_000), false);
         assert_eq!(
-            text(|out| known.describe(10_000, 1_200_000_000, 400_100_000, out)),
+            text(|out| known.describe(I::from_ms(10_000), 1_200_000_000, 400_100_000, out)),
             "read 1.2 GB of 4.0 GB (30 %), wrote 400.1 MB, 120.0 MB/s"
         );
-        let unknown = Progress::new(0, None, false);
-        assert_eq!(text(|out| unknown.describe(0, 5, 1, out)), "read 5 B, wrote 1 B, 0 B/s");
-        let empty = Progress::new(0, Some(0), false);
-        assert_eq!(text(|out| empty.describe(1, 9, 9, out)), "read 9 B of 0 B (100 %), wrote 9 B, 9.0 kB/s");
+        let unknown = Progress::new(I::from_ms(0), None, false);
+        assert_eq!(text(|out| unknown.describe(I::from_ms(0), 5, 1, out)), "read 5 B, wrote 1 B, 0 B/s");
+        let empty = Progress::new(I::from_ms(0), Some(0), false);
+        assert_eq!(text(|out| empty.describe(I::from_ms(1), 9, 9, out)), "read 9 B of 0 B (100 %), wrote 9 B, 9.0 kB/s");
         assert_eq!(
-            text(|out| known.bar(b"o\n", 10_000, 2_000_000_000, 1, out)),
+            text(|out| known.bar(b"o\n", I::from_ms(10_000), 2_000_000_000, 1, out)),
             "\r\x1b[Ko\\x0a [############............] read 2.0 GB of 4.0 GB (50 %), wrote 1 B, 200.0 MB/s"
         );
     }

@@ -16,6 +16,7 @@
 
 use crate::exit;
 use crate::signal::{Pending, Signal};
+use crate::timers::{ABANDON_AFTER, Duration, Instant, LOOK_EVERY, Timers, UNWATCHED};
 
 /// What is waited for. Each has its condition, which the caller looks at whenever the shared folder changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,10 +55,10 @@ pub struct Plan {
     pub saves_outputs: bool,
     /// Attempts in all, at least one.
     pub attempts: u32,
-    /// Milliseconds between two.
-    pub retry_pause_ms: u64,
-    /// Milliseconds between a sidecar's SIGTERM and its SIGKILL.
-    pub grace_ms: u64,
+    /// Time between two.
+    pub retry_pause: Duration,
+    /// Time between a sidecar's SIGTERM and its SIGKILL.
+    pub grace: Duration,
 }
 
 /// What happened.
@@ -90,6 +91,14 @@ pub enum Event {
     Signal(Signal),
     /// All main containers have ended (for a sidecar).
     MainsExited,
+    /// Something changed in a watched folder.
+    Changed,
+    /// Files are to be looked at again after this time although nothing changes.
+    LookAfter(Duration),
+    /// Our own folder is watched.
+    Watching,
+    /// A folder cannot be watched, so that changes go unseen.
+    CannotWatch,
     /// Time passed.
     Tick,
 }
@@ -99,6 +108,10 @@ pub enum Event {
 pub enum Action {
     /// Look at a gate's condition, now and at each change, until it holds.
     Await(Gate),
+    /// Look at the signal file, and at what the present gate waits for.
+    Look,
+    /// Begin to watch our own folder: [`Event::Watching`].
+    Watch,
     /// Read the template (and, after the readiness marker, link the input artifacts): [`Event::Planned`] or [`Event::Failed`].
     Plan,
     /// Find the command: [`Event::Found`] or [`Event::Failed`].
@@ -117,9 +130,12 @@ pub enum Action {
     Finish(u8),
 }
 
-/// Milliseconds that readers of our stdout and stderr have after the end of a command that was asked to end. Kubernetes kills everything 30 s
-/// after it has asked, and the exit code has to be written before.
-pub const ABANDON_AFTER_MS: u64 = 5_000;
+/// The timer of the present phase: the pause before the next attempt, a sidecar's grace period, the time of a reader of our output.
+const PHASE: usize = 0;
+/// When files are looked at again although nothing changed.
+const LOOK: usize = 1;
+/// When our own folder begins to be watched.
+const WATCH: usize = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -180,14 +196,24 @@ pub struct Machine {
     mains_exited: bool,
     copy_failed: bool,
     has_run: bool,
-    deadline_ms: Option<u64>,
+    is_watching: bool,
+    /// Folders are looked at every so often, since changes go unseen.
+    polls: bool,
+    timers: Timers<3>,
 }
 
 impl Machine {
     /// A run that has not begun.
     #[must_use]
     pub const fn new(setup: Setup) -> Self {
-        let plan = Plan { has_dependencies: false, is_sidecar: false, saves_outputs: false, attempts: 1, retry_pause_ms: 0, grace_ms: 0 };
+        let plan = Plan {
+            has_dependencies: false,
+            is_sidecar: false,
+            saves_outputs: false,
+            attempts: 1,
+            retry_pause: Duration::ZERO,
+            grace: Duration::ZERO,
+        };
         let queue = Queue { slots: [None; crate::limits::ACTIONS], first: 0, end: 0 };
         Self {
             setup,
@@ -201,7 +227,9 @@ impl Machine {
             mains_exited: false,
             copy_failed: false,
             has_run: false,
-            deadline_ms: None,
+            is_watching: false,
+            polls: false,
+            timers: Timers::NONE,
         }
     }
 
@@ -216,10 +244,10 @@ impl Machine {
         self.queue.slots.get(self.queue.first).is_some_and(Option::is_some)
     }
 
-    /// When to come back with [`Event::Tick`] at the latest, on the clock of `now_ms`.
+    /// When to come back with [`Event::Tick`] at the latest.
     #[must_use]
-    pub const fn deadline_ms(&self) -> Option<u64> {
-        self.deadline_ms
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next_deadline()
     }
 
     /// The gate that is waited at, if any.
@@ -231,8 +259,8 @@ impl Machine {
         }
     }
 
-    /// Takes in what happened at `now_ms` (milliseconds on any clock that does not go back).
-    pub fn handle(&mut self, now_ms: u64, event: Event) {
+    /// Takes in what happened at `now`.
+    pub fn handle(&mut self, now: Instant, event: Event) {
         match event {
             Event::Begin if self.phase == Phase::Idle => {
                 if self.setup.waits_for_ready {
@@ -258,17 +286,20 @@ impl Machine {
                     self.pass(Gate::Before);
                 }
             }
-            Event::Spawned if self.phase == Phase::Starting => self.run(now_ms),
+            Event::Spawned if self.phase == Phase::Starting => self.run(now),
             Event::Failed(code) => self.fail(code),
             Event::Exited(code) if self.phase == Phase::Running => {
                 self.code = code;
                 // Whoever asked for the end does not wait long for a reader of our stdout.
-                self.deadline_ms = self.is_ending.then(|| now_ms.saturating_add(ABANDON_AFTER_MS));
+                self.timers.clear(PHASE);
+                if self.is_ending {
+                    self.timers.set(PHASE, now.after(ABANDON_AFTER));
+                }
                 self.go(Phase::Draining, Action::Drain);
             }
             Event::Drained if self.phase == Phase::Draining => {
-                self.deadline_ms = None;
-                self.after_attempt(now_ms);
+                self.timers.clear(PHASE);
+                self.after_attempt(now);
             }
             Event::CopyFailed => self.copy_failed = true,
             Event::Saved { all } if self.phase == Phase::Saving => self.finish(all),
@@ -276,10 +307,20 @@ impl Machine {
             Event::MainsExited if self.plan.is_sidecar && !self.mains_exited => {
                 self.mains_exited = true;
                 if self.phase == Phase::Running {
-                    self.end_sidecar(now_ms);
+                    self.end_sidecar(now);
                 }
             }
-            Event::Tick => self.tick(now_ms),
+            Event::Changed => self.look(now),
+            Event::LookAfter(length) => self.timers.set_at_latest(LOOK, now.after(length)),
+            Event::Watching => {
+                self.is_watching = true;
+                self.timers.clear(WATCH);
+            }
+            Event::CannotWatch => {
+                self.polls = true;
+                self.timers.set_at_latest(LOOK, now.after(LOOK_EVERY));
+            }
+            Event::Tick => self.tick(now),
             _ => {}
         }
     }
@@ -303,21 +344,35 @@ impl Machine {
         }
     }
 
-    fn run(&mut self, now_ms: u64) {
+    fn run(&mut self, now: Instant) {
         self.phase = Phase::Running;
         self.has_run = true;
+        if !self.is_watching {
+            self.timers.set(WATCH, now.after(UNWATCHED));
+        }
         self.attempts_left = self.attempts_left.saturating_sub(1);
         for signal in self.pending.take() {
             self.forward(signal);
         }
         if self.mains_exited {
-            self.end_sidecar(now_ms);
+            self.end_sidecar(now);
         }
     }
 
-    fn end_sidecar(&mut self, now_ms: u64) {
+    fn look(&mut self, now: Instant) {
+        if self.phase == Phase::Done {
+            return;
+        }
+        self.timers.clear(LOOK);
+        if self.polls {
+            self.timers.set(LOOK, now.after(LOOK_EVERY));
+        }
+        self.queue.push(Action::Look);
+    }
+
+    fn end_sidecar(&mut self, now: Instant) {
         self.forward(Signal::TERM);
-        self.deadline_ms = Some(now_ms.saturating_add(self.plan.grace_ms));
+        self.timers.set(PHASE, now.after(self.plan.grace));
     }
 
     fn forward(&mut self, signal: Signal) {
@@ -357,11 +412,16 @@ impl Machine {
         }
     }
 
-    fn tick(&mut self, now_ms: u64) {
-        if self.deadline_ms.is_none_or(|deadline| now_ms < deadline) {
+    fn tick(&mut self, now: Instant) {
+        if self.timers.take_due(WATCH, now) && self.phase != Phase::Done {
+            self.queue.push(Action::Watch);
+        }
+        if self.timers.take_due(LOOK, now) {
+            self.look(now);
+        }
+        if !self.timers.take_due(PHASE, now) {
             return;
         }
-        self.deadline_ms = None;
         match self.phase {
             Phase::Waiting(Gate::Retry) => self.pass(Gate::Retry),
             Phase::Running => self.forward(Signal::KILL),
@@ -370,19 +430,19 @@ impl Machine {
         }
     }
 
-    fn after_attempt(&mut self, now_ms: u64) {
+    fn after_attempt(&mut self, now: Instant) {
         if self.code == 0 || self.attempts_left == 0 || self.is_ending {
             self.after_last_attempt();
-        } else if self.plan.retry_pause_ms == 0 {
+        } else if self.plan.retry_pause == Duration::ZERO {
             self.pass(Gate::Retry);
         } else {
-            self.deadline_ms = Some(now_ms.saturating_add(self.plan.retry_pause_ms));
+            self.timers.set(PHASE, now.after(self.plan.retry_pause));
             self.wait(Gate::Retry);
         }
     }
 
     fn after_last_attempt(&mut self) {
-        self.deadline_ms = None;
+        self.timers.clear(PHASE);
         if self.setup.pauses_after && !self.is_ending {
             self.wait(Gate::After);
         } else {
@@ -418,7 +478,7 @@ impl Machine {
                 self.after_last_attempt();
             }
             Phase::Idle | Phase::Planning | Phase::Finding | Phase::Starting | Phase::Waiting(_) => {
-                self.deadline_ms = None;
+                self.timers.clear(PHASE);
                 self.go(Phase::Done, Action::Finish(code));
             }
         }
@@ -430,15 +490,23 @@ mod tests {
     use super::*;
     use std::vec::Vec;
 
-    const PLAN: Plan =
-        Plan { has_dependencies: false, is_sidecar: false, saves_outputs: true, attempts: 1, retry_pause_ms: 0, grace_ms: 30_000 };
-    const SIDECAR: Plan = Plan { is_sidecar: true, saves_outputs: false, grace_ms: 1_000, ..PLAN };
+    const PLAN: Plan = Plan {
+        has_dependencies: false,
+        is_sidecar: false,
+        saves_outputs: true,
+        attempts: 1,
+        retry_pause: Duration::ZERO,
+        grace: Duration::from_s(30),
+    };
+    const SIDECAR: Plan = Plan { is_sidecar: true, saves_outputs: false, grace: Duration::from_s(1), ..PLAN };
 
     /// Feeds rows of time and event, and compares the actions of each.
     fn play(setup: Setup, rows: &[(u64, Event, &[Action])]) -> Machine {
         let mut machine = Machine::new(setup);
+        // The rows are about what comes after.
+        machine.handle(Instant::default(), E::Watching);
         for (at, (now_ms, event, want)) in rows.iter().enumerate() {
-            machine.handle(*now_ms, *event);
+            machine.handle(Instant::from_ms(*now_ms), *event);
             let actions: Vec<Action> = core::iter::from_fn(|| machine.poll_action()).collect();
             assert_eq!(actions, *want, "row {at}: {event:?}");
         }
@@ -502,9 +570,9 @@ mod tests {
         let mut machine =
             play(Setup::default(), &[(0, E::Begin, &[A::Plan]), (0, E::Planned(PLAN), &[A::Find]), (0, E::Found, &[A::Spawn])]);
         for number in 1..=64 {
-            machine.handle(0, E::Signal(Signal::new(number).unwrap()));
+            machine.handle(Instant::default(), E::Signal(Signal::new(number).unwrap()));
         }
-        machine.handle(0, E::Spawned);
+        machine.handle(Instant::default(), E::Spawned);
         assert_eq!(core::iter::from_fn(|| machine.poll_action()).count(), 64);
     }
 
@@ -517,10 +585,10 @@ mod tests {
             (0, E::Spawned, &[]),
             (1, E::Signal(Signal::TERM), &[A::Forward(Signal::TERM)]),
             (2, E::Exited(143), &[A::Drain]),
-            (ABANDON_AFTER_MS + 1, E::Tick, &[]),
-            (ABANDON_AFTER_MS + 2, E::Tick, &[A::Abandon]),
-            (ABANDON_AFTER_MS + 2, E::Tick, &[]),
-            (ABANDON_AFTER_MS + 2, E::Drained, &[A::Save]),
+            (ABANDON_AFTER.as_ms() + 1, E::Tick, &[]),
+            (ABANDON_AFTER.as_ms() + 2, E::Tick, &[A::Abandon]),
+            (ABANDON_AFTER.as_ms() + 2, E::Tick, &[]),
+            (ABANDON_AFTER.as_ms() + 2, E::Drained, &[A::Save]),
         ];
         play(Setup::default(), &rows);
     }
@@ -598,7 +666,7 @@ mod tests {
 
     #[test]
     fn retries_pause_and_stop_at_success_or_at_a_request_to_end() {
-        let plan = Plan { attempts: 3, retry_pause_ms: 100, ..PLAN };
+        let plan = Plan { attempts: 3, retry_pause: Duration::from_ms(100), ..PLAN };
         let start: [(u64, Event, &[Action]); 6] = [
             (0, E::Begin, &[A::Plan]),
             (0, E::Planned(plan), &[A::Find]),
@@ -693,7 +761,7 @@ mod tests {
             ])
             .collect();
         let machine = play(Setup::default(), &rows);
-        assert_eq!(machine.deadline_ms(), None);
+        assert_eq!(machine.next_deadline(), None);
         // The mains had ended before it began.
         play(
             Setup::default(),
@@ -710,6 +778,44 @@ mod tests {
     }
 
     #[test]
+    fn when_folders_are_watched_and_looked_at() {
+        let at = Instant::from_ms;
+        let mut machine = Machine::new(Setup::default());
+        let mut told = |now_ms, event| -> (Vec<Action>, Option<Instant>) {
+            machine.handle(at(now_ms), event);
+            (core::iter::from_fn(|| machine.poll_action()).collect(), machine.next_deadline())
+        };
+        for event in [E::Begin, E::Planned(PLAN), E::Found] {
+            assert_eq!(told(0, event).1, None, "nothing is watched before the command runs: {event:?}");
+        }
+        assert_eq!(told(5, E::Spawned), (Vec::new(), Some(at(25))));
+        assert_eq!(told(24, E::Tick), (Vec::new(), Some(at(25))));
+        assert_eq!(told(25, E::Tick), ([A::Watch].into(), None));
+        assert_eq!(told(26, E::Watching), (Vec::new(), None));
+        assert_eq!(told(30, E::Changed), ([A::Look].into(), None));
+        assert_eq!(told(40, E::LookAfter(Duration::from_ms(50))), (Vec::new(), Some(at(90))));
+        assert_eq!(told(45, E::LookAfter(Duration::from_ms(60))), (Vec::new(), Some(at(90))));
+        assert_eq!(told(90, E::Tick), ([A::Look].into(), None));
+        // From here on changes go unseen.
+        assert_eq!(told(100, E::CannotWatch), (Vec::new(), Some(at(200))));
+        assert_eq!(told(200, E::Tick), ([A::Look].into(), Some(at(300))));
+        assert_eq!(told(210, E::Changed), ([A::Look].into(), Some(at(310))));
+        assert_eq!(told(300, E::Exited(0)).0, [A::Drain]);
+        assert_eq!(told(310, E::Tick).0, [A::Look]);
+        assert_eq!((told(310, E::Drained).0, told(310, E::Saved { all: true }).0), ([A::Save].into(), [A::Finish(0)].into()));
+        assert_eq!(told(9_999, E::Tick).0, []);
+    }
+
+    #[test]
+    fn a_command_that_is_watched_before_its_start_has_no_timer() {
+        let mut machine = Machine::new(Setup { pauses_before: true, ..Setup::default() });
+        for event in [E::Begin, E::Planned(PLAN), E::Found, E::Watching, E::Opened(Gate::Before), E::Spawned] {
+            machine.handle(Instant::default(), event);
+        }
+        assert_eq!(machine.next_deadline(), None);
+    }
+
+    #[test]
     fn lost_output_is_64_unless_the_command_failed() {
         for (code, copy_failed, all, want) in [(0, false, false, 64), (0, true, true, 64), (7, true, false, 7), (0, false, true, 0)] {
             let mut machine = play(
@@ -717,10 +823,10 @@ mod tests {
                 &[(0, E::Begin, &[A::Plan]), (0, E::Planned(PLAN), &[A::Find]), (0, E::Found, &[A::Spawn]), (0, E::Spawned, &[])],
             );
             if copy_failed {
-                machine.handle(0, E::CopyFailed);
+                machine.handle(Instant::default(), E::CopyFailed);
             }
             for event in [E::Exited(code), E::Drained, E::Saved { all }] {
-                machine.handle(0, event);
+                machine.handle(Instant::default(), event);
             }
             assert_eq!(core::iter::from_fn(|| machine.poll_action()).last(), Some(A::Finish(want)));
         }

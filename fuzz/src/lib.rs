@@ -18,6 +18,7 @@ use emissary_core::report::{Artifact, Container, Parameter, Report};
 use emissary_core::signal::Signal;
 use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
 use emissary_core::template::{Packing, Template, TemplateError};
+use emissary_core::timers::{Duration, Instant, STALE_AFTER};
 use emissary_core::{exit, gzip as framing, json, tar as headers, time};
 use emissary_deflate::crc::{self, Crc};
 use emissary_deflate::{CHUNK_BYTES, Deflater, END, INPUT_BYTES, Input, OUT_BYTES, STORED_BYTES, WINDOW_BYTES, stored_header};
@@ -284,14 +285,14 @@ pub fn readiness(data: &[u8]) {
     let age_ms = bytes.word() % 60_000;
     let marker = bytes.0;
     let first = marker.split(|&byte| byte == b'\n').next().unwrap_or_default().trim_ascii();
-    match ready::parse(marker, age_ms) {
+    match ready::parse(marker, Duration::from_ms(age_ms)) {
         Readiness::Ready => assert_eq!(first, b"READY"),
         Readiness::Failed(reason) => {
             assert_eq!(first, b"FAILED");
             assert!(reason.is_empty() || marker.windows(reason.len()).any(|part| part == reason));
         }
-        Readiness::Wait { left_ms } => assert!(left_ms > 0 && left_ms + age_ms == ready::STALE_AFTER_MS),
-        Readiness::Dead => assert!(age_ms >= ready::STALE_AFTER_MS && first != b"READY" && first != b"FAILED"),
+        Readiness::Wait { left } => assert!(left > Duration::ZERO && left.as_ms() + age_ms == STALE_AFTER.as_ms()),
+        Readiness::Dead => assert!(age_ms >= STALE_AFTER.as_ms() && first != b"READY" && first != b"FAILED"),
     }
 }
 
@@ -861,6 +862,12 @@ pub fn supervisor(data: &[u8]) {
         let value = bytes.byte();
         let gate = [Gate::Ready, Gate::Dependencies, Gate::Before, Gate::Retry, Gate::After][usize::from(value % 5)];
         let event = match kind % 14 {
+            _ if kind >= 0xf0 => match kind & 3 {
+                0 => Event::Changed,
+                1 => Event::LookAfter(Duration::from_ms(value.into())),
+                2 => Event::Watching,
+                _ => Event::CannotWatch,
+            },
             0 => Event::Begin,
             1 => Event::Opened(gate),
             2 => {
@@ -869,8 +876,8 @@ pub fn supervisor(data: &[u8]) {
                     is_sidecar: value & 2 != 0,
                     saves_outputs: value & 4 != 0,
                     attempts: u32::from(value >> 5),
-                    retry_pause_ms: u64::from(value & 8) * 10,
-                    grace_ms: 50,
+                    retry_pause: Duration::from_ms(u64::from(value & 8) * 10),
+                    grace: Duration::from_ms(50),
                 };
                 Event::Planned(plan)
             }
@@ -920,7 +927,7 @@ pub fn supervisor(data: &[u8]) {
         if ended {
             runs = false;
         }
-        machine.handle(now_ms, event);
+        machine.handle(Instant::from_ms(now_ms), event);
         let mut actions = 0;
         while let Some(action) = machine.poll_action() {
             actions += 1;
@@ -939,7 +946,7 @@ pub fn supervisor(data: &[u8]) {
                     finished = true;
                 }
                 Action::Save | Action::Drain => assert!(!runs),
-                Action::Await(_) | Action::Plan | Action::Find | Action::Abandon => {}
+                Action::Look | Action::Watch | Action::Await(_) | Action::Plan | Action::Find | Action::Abandon => {}
             }
         }
         assert!(!ended || actions > 0, "silence after the command's end");
@@ -954,14 +961,21 @@ pub fn supervisor(data: &[u8]) {
         now_ms += 100_000;
         if core::mem::take(&mut starts) {
             runs = true;
-            machine.handle(now_ms, Event::Spawned);
+            machine.handle(Instant::from_ms(now_ms), Event::Spawned);
             while machine.poll_action().is_some() {}
         }
         if runs {
             runs = false;
-            machine.handle(now_ms, Event::Exited(1));
+            machine.handle(Instant::from_ms(now_ms), Event::Exited(1));
         }
-        let plan = Plan { has_dependencies: false, is_sidecar: false, saves_outputs: true, attempts: 1, retry_pause_ms: 0, grace_ms: 0 };
+        let plan = Plan {
+            has_dependencies: false,
+            is_sidecar: false,
+            saves_outputs: true,
+            attempts: 1,
+            retry_pause: Duration::ZERO,
+            grace: Duration::ZERO,
+        };
         for event in [
             Event::Begin,
             Event::Opened(Gate::Ready),
@@ -974,7 +988,7 @@ pub fn supervisor(data: &[u8]) {
             Event::Saved { all: true },
             Event::Tick,
         ] {
-            machine.handle(now_ms, event);
+            machine.handle(Instant::from_ms(now_ms), event);
             while let Some(action) = machine.poll_action() {
                 match action {
                     Action::Spawn => starts = true,

@@ -1,6 +1,8 @@
 //! The clocks (clock_gettime(2)).
 #![allow(unsafe_code, reason = "the edge to the kernel and the C library")]
 
+use emissary_core::timers::Instant;
+
 /// A clock of clock_gettime(2).
 #[derive(Clone, Copy)]
 pub(crate) enum Clock {
@@ -43,7 +45,7 @@ pub(crate) fn unix_ms() -> i64 {
     clock_ms(Clock::Realtime)
 }
 
-/// Milliseconds on a clock that does not go back.
-pub(crate) fn monotonic_ms() -> u64 {
-    clock_ms(Clock::Monotonic).unsigned_abs()
+/// Now, on a clock that does not go back.
+pub(crate) fn now() -> Instant {
+    Instant::from_ms(clock_ms(Clock::Monotonic).unsigned_abs())
 }

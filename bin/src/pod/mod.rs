@@ -1,7 +1,7 @@
 //! The shared folder: containers' folders, and the small files that containers leave for each other.
 
+pub(crate) mod container;
 pub(crate) mod environment;
-pub(crate) mod exit_codes;
 pub(crate) mod folder;
 pub(crate) mod shared;
 pub(crate) mod signal_file;

@@ -12,47 +12,17 @@ use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags};
 use crate::report::console::Console;
 use crate::report::error::Error;
 
-/// Milliseconds between two looks at a folder that cannot be watched.
-const LOOK_EVERY_MS: u64 = 100;
-
-/// The watched folders in which an exit-code file, or a signal file, was closed by its writer or renamed into place, and so is complete: a bit for each
-/// watch. Past the 64th nothing is known, and the file's age decides.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Closed {
-    exit_codes: u64,
-    signals: u64,
+/// Something that happened in a watched folder.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// The writer of an exit-code file has closed it or renamed it into place, in the folder of this watch.
+    ExitCode(i32),
+    /// The same for a signal file.
+    Signal(i32),
     /// More happened than the kernel keeps: some of it may be unseen.
-    pub(crate) is_partial: bool,
-}
-
-impl Closed {
-    fn bit(watch: i32) -> u64 {
-        u32::try_from(watch).ok().and_then(|at| 1_u64.checked_shl(at)).unwrap_or(0)
-    }
-
-    /// Adds what happened since.
-    pub(crate) fn add(&mut self, more: Self) {
-        self.exit_codes |= more.exit_codes;
-        self.signals |= more.signals;
-    }
-
-    /// Adds one folder's exit code.
-    pub(crate) fn insert(&mut self, watch: Option<i32>) {
-        self.exit_codes |= watch.map_or(0, Self::bit);
-    }
-
-    /// Whether it happened to the exit code in the folder of this watch.
-    pub(crate) fn has(self, watch: Option<i32>) -> bool {
-        watch.is_some_and(|watch| self.exit_codes & Self::bit(watch) != 0)
-    }
-
-    /// Whether it happened to the signal file there; counts it as told.
-    pub(crate) fn takes_signal(&mut self, watch: Option<i32>) -> bool {
-        let bit = watch.map_or(0, Self::bit);
-        let had = self.signals & bit != 0;
-        self.signals &= !bit;
-        had
-    }
+    Overflow,
+    /// Anything else.
+    Other,
 }
 
 /// Folders that are watched for files which appear complete: closed after writing, or renamed into place.
@@ -97,26 +67,21 @@ impl Watch {
         }
     }
 
-    /// Takes the events that are waiting; `None` where there is no reason to look.
-    pub(crate) fn take(&self) -> Option<Closed> {
-        let mut closed = self.must_look.then(Closed::default);
-        if let Some(fd) = &self.fd {
-            let mut room = [MaybeUninit::uninit(); 1024];
-            let mut reader = Reader::new(fd, &mut room);
-            while let Ok(event) = reader.next() {
-                let seen = closed.get_or_insert_default();
-                seen.is_partial |= event.events().contains(ReadFlags::QUEUE_OVERFLOW);
-                if event.events().contains(ReadFlags::MODIFY) {
-                    continue;
-                }
-                if event.file_name() == Some(layout::base_name(File::ExitCode)) {
-                    seen.exit_codes |= Closed::bit(event.wd());
-                } else if event.file_name() == Some(layout::base_name(File::Signal)) {
-                    seen.signals |= Closed::bit(event.wd());
-                }
-            }
+    /// Takes the events that are waiting.
+    pub(crate) fn take(&self, each: &mut dyn FnMut(Change)) {
+        let Some(fd) = &self.fd else { return };
+        let mut room = [MaybeUninit::uninit(); 1024];
+        let mut reader = Reader::new(fd, &mut room);
+        while let Ok(event) = reader.next() {
+            let name = event.file_name();
+            each(match event.events() {
+                events if events.contains(ReadFlags::QUEUE_OVERFLOW) => Change::Overflow,
+                events if events.contains(ReadFlags::MODIFY) => Change::Other,
+                _ if name == Some(layout::base_name(File::ExitCode)) => Change::ExitCode(event.wd()),
+                _ if name == Some(layout::base_name(File::Signal)) => Change::Signal(event.wd()),
+                _ => Change::Other,
+            });
         }
-        closed
     }
 
     /// The descriptor to poll, where there is one.
@@ -127,10 +92,5 @@ impl Watch {
     /// Whether changes may go unseen.
     pub(crate) fn must_look(&self) -> bool {
         self.must_look
-    }
-
-    /// When to look again although nothing happened.
-    pub(crate) fn look_at_ms(&self, now_ms: u64) -> Option<u64> {
-        self.must_look.then(|| now_ms.saturating_add(LOOK_EVERY_MS))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use emissary_core::timers::Instant;
 use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::os::signals::Signals;
@@ -31,9 +32,9 @@ impl<'f> PollSet<'f> {
     }
 
     /// Waits until a descriptor is ready or a time has come.
-    pub(crate) fn wait(mut self, now_ms: u64, until_ms: Option<u64>) {
-        let timeout = until_ms.map(|until| {
-            let left_ms = until.saturating_sub(now_ms);
+    pub(crate) fn wait(mut self, now: Instant, until: Option<Instant>) {
+        let timeout = until.map(|until| {
+            let left_ms = until.since(now).as_ms();
             Timespec { tv_sec: i64::try_from(left_ms / 1_000).unwrap_or(i64::MAX), tv_nsec: ((left_ms % 1_000) * 1_000_000) as _ }
         });
         // EINTR cannot be: every signal is blocked. After any other error the next round shows what is ready, a moment later: it may last.

@@ -1,5 +1,7 @@
 //! What the command line asks a role for: plain data.
 
+use emissary_core::timers::Duration;
+
 use crate::pod::shared::Place;
 use crate::report::console::Console;
 
@@ -26,8 +28,8 @@ pub(crate) struct Common<'a> {
 pub(crate) struct WaitFlags {
     pub(crate) follow: bool,
     pub(crate) json: bool,
-    pub(crate) timeout_ms: Option<u64>,
-    pub(crate) grace_ms: Option<u64>,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) grace: Option<Duration>,
 }
 
 /// A page of help.

@@ -6,30 +6,31 @@ use core::cell::OnceCell;
 use core::ffi::CStr;
 use std::ffi::CString;
 
-use emissary_core::exit::{self, Reading};
+use emissary_core::exit;
+use emissary_core::exit_file::Reading;
 use emissary_core::json::Str;
 use emissary_core::layout::{self, File, Kind};
 use emissary_core::limits::{CONTAINER_NAME_BYTES, PATH_BYTES, SIGNAL_FILE_BYTES};
 use emissary_core::ready::{self, Readiness};
 use emissary_core::signal::Signal;
+use emissary_core::signal_file::{Look, Next, Outcome, SignalFile, Taken};
 use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
 use emissary_core::template::Template;
-use emissary_core::trust::{Trust, When};
+use emissary_core::timers::{Duration, Instant};
 use rustix::event::PollFlags;
 use rustix::fs::Mode;
-use rustix::io::Errno;
 use rustix::process::Pid;
 
 use super::request::{Common, Personality};
 use crate::os::signals::{self, Signals};
 use crate::os::spawn::Argv;
 use crate::os::{clock, fs, memory};
-use crate::pod::environment::{grace_ms, is_true};
-use crate::pod::exit_codes::{ExitCodes, RETRY_MS};
+use crate::pod::container::Container;
+use crate::pod::environment::{self, is_true};
 use crate::pod::folder::Folder;
 use crate::pod::shared::Shared;
 use crate::pod::template::{self, decoded, main_containers};
-use crate::pod::watch::Watch;
+use crate::pod::watch::{Change, Watch};
 use crate::process::argv;
 use crate::process::child::{self, Inherited};
 use crate::process::events::PollSet;
@@ -38,10 +39,6 @@ use crate::process::terminal::Terminal;
 use crate::report::console::Console;
 use crate::report::error::Error;
 use crate::save::{input_links, outputs};
-
-/// Milliseconds for which our own folder is not watched: to close an inotify descriptor that watches something takes the kernel up to ten milliseconds (it
-/// waits for a grace period of its own), which a command that is done by then need not pay for.
-const UNWATCHED_MS: u64 = 20;
 
 /// What kind of container this is.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -121,7 +118,6 @@ fn supervise(
     let added = argv::read(folder, command.len())?;
     let argv = added.vector(command);
     let document = OnceCell::new();
-    let began_ms = clock::monotonic_ms();
     let mut found = CString::default();
     let mut run = Run {
         console,
@@ -142,19 +138,20 @@ fn supervise(
         child: None,
         is_draining: false,
         reap_is_due: false,
-        began_ms,
-        unread: None,
-        signal_at_ms: 0,
+        began: clock::now(),
+        signal_file: SignalFile::default(),
         own_watch: None,
-        watch_at_ms: Some(began_ms.saturating_add(UNWATCHED_MS)),
-        look_at_ms: None,
-        exit_codes: ExitCodes::default(),
+        is_watching: false,
+        dependencies: Vec::new(),
+        mains: Vec::new(),
     };
     run.tell(Event::Begin);
     loop {
         while let Some(action) = run.machine.poll_action() {
             match action {
                 Action::Await(gate) => run.begin_to_wait(gate),
+                Action::Look => run.look(),
+                Action::Watch => run.watch_own(),
                 Action::Plan => match run.plan(&document) {
                     Ok(plan) => run.tell(Event::Planned(plan)),
                     Err(error) => run.fail(&error),
@@ -205,22 +202,21 @@ struct Run<'a> {
     child: Option<Pid>,
     is_draining: bool,
     reap_is_due: bool,
-    began_ms: u64,
-    /// Why the signal file could not be read, where it was tried last.
-    unread: Option<Errno>,
-    /// When to look for it again, where it could not be read.
-    signal_at_ms: u64,
+    began: Instant,
+    signal_file: SignalFile,
+    /// The number of the watch on our own folder.
     own_watch: Option<i32>,
-    /// When to begin to watch our own folder, where that is still to come.
-    watch_at_ms: Option<u64>,
-    /// When to look at files again although nothing changed.
-    look_at_ms: Option<u64>,
-    exit_codes: ExitCodes,
+    /// The watch on our own folder was begun, or it was tried.
+    is_watching: bool,
+    /// Containers that must end well before our command starts.
+    dependencies: Vec<Container>,
+    /// For a sidecar, the containers after whose end it ends.
+    mains: Vec<Container>,
 }
 
 impl<'a> Run<'a> {
     fn tell(&mut self, event: Event) {
-        self.machine.handle(clock::monotonic_ms(), event);
+        self.machine.handle(clock::now(), event);
     }
 
     /// Says why the command cannot run, and ends.
@@ -229,37 +225,49 @@ impl<'a> Run<'a> {
         self.tell(Event::Failed(code));
     }
 
-    /// Watches a container's folder, which is there; the number of the watch.
-    fn watch(&mut self, container: &[u8]) -> Option<i32> {
-        let mut room = [0; PATH_BYTES];
-        let path = self.shared.layout_of(container).path(File::Container, &mut room).ok()?;
-        self.watch.add(path, false)
-    }
-
     /// Begins to watch our own folder, unless that was done.
     fn watch_own(&mut self) {
-        if self.watch_at_ms.take().is_some() {
-            self.own_watch = self.watch(self.shared.layout.container);
-            self.look_again_in(0);
+        if core::mem::replace(&mut self.is_watching, true) {
+            return;
+        }
+        let mut room = [0; PATH_BYTES];
+        let path = self.shared.layout.path(File::Container, &mut room).ok();
+        self.own_watch = path.and_then(|path| self.watch.add(path, false));
+        self.tell(Event::Watching);
+        self.tell_what_goes_unseen();
+        // What came before.
+        self.tell(Event::Changed);
+    }
+
+    fn tell_what_goes_unseen(&mut self) {
+        if self.watch.must_look() {
+            self.tell(Event::CannotWatch);
         }
     }
 
-    /// Makes the folders of other containers, where they are missing, and watches them.
-    fn watch_others(&mut self, mut names: impl Iterator<Item = Str<'a>>) -> Result<(), Error> {
-        names.try_for_each(|name| {
-            let mut room = [0; CONTAINER_NAME_BYTES];
-            let name = decoded(name, &mut room);
-            self.shared.container(name)?;
-            self.watch(name);
-            Ok(())
-        })
+    /// Opens and watches other containers.
+    fn open_containers(&mut self, names: impl Iterator<Item = Str<'a>>) -> Result<Vec<Container>, Error> {
+        let opened = names
+            .map(|name| {
+                let mut room = [0; CONTAINER_NAME_BYTES];
+                Container::open(self.shared, decoded(name, &mut room), &mut self.watch, false)
+            })
+            .collect();
+        self.tell_what_goes_unseen();
+        opened
     }
 
     /// Reads the template; what it asks for.
     #[inline(never)]
     fn plan(&mut self, document: &'a OnceCell<Vec<u8>>) -> Result<Plan, Error> {
-        let mut plan =
-            Plan { has_dependencies: false, is_sidecar: false, saves_outputs: false, attempts: 1, retry_pause_ms: 0, grace_ms: grace_ms() };
+        let mut plan = Plan {
+            has_dependencies: false,
+            is_sidecar: false,
+            saves_outputs: false,
+            attempts: 1,
+            retry_pause: Duration::ZERO,
+            grace: environment::grace(),
+        };
         if self.role == Role::PluginSidecar {
             return Ok(plan);
         }
@@ -282,10 +290,10 @@ impl<'a> Run<'a> {
         let retry = template.retry();
         plan.saves_outputs = is_main;
         plan.attempts = retry.attempts;
-        plan.retry_pause_ms = retry.pause_ms;
+        plan.retry_pause = Duration::from_ms(retry.pause_ms);
         if plan.is_sidecar {
             plan.attempts = 1;
-            self.watch_others(main_containers(&template))?;
+            self.mains = self.open_containers(main_containers(&template))?;
         }
         self.template = Some(template);
         Ok(plan)
@@ -303,10 +311,11 @@ impl<'a> Run<'a> {
                 b"waiting until the supervisor is ready"
             }
             Gate::Dependencies => {
-                if let Some(template) = self.template
-                    && let Err(error) = self.watch_others(template.dependencies(self.shared.layout.container))
-                {
-                    return self.fail(&error);
+                if let Some(template) = self.template {
+                    match self.open_containers(template.dependencies(self.shared.layout.container)) {
+                        Ok(dependencies) => self.dependencies = dependencies,
+                        Err(error) => return self.fail(&error),
+                    }
                 }
                 b"waiting for dependencies"
             }
@@ -407,8 +416,6 @@ impl<'a> Run<'a> {
     /// Waits for the next event of any kind and takes it in.
     #[inline(never)]
     fn wait(&mut self) {
-        let now_ms = clock::monotonic_ms();
-        let times = [self.machine.deadline_ms(), self.look_at_ms, self.watch.look_at_ms(now_ms), self.watch_at_ms];
         let mut set = PollSet::new(self.signals);
         if let Some(fd) = self.watch.as_fd() {
             set.push(fd, PollFlags::IN);
@@ -419,7 +426,7 @@ impl<'a> Run<'a> {
         if let Some(terminal) = &self.terminal {
             terminal.poll_for(&mut set);
         }
-        set.wait(now_ms, times.into_iter().flatten().min());
+        set.wait(clock::now(), self.machine.next_deadline());
         // The machine's queue is bounded, the kernel keeps the rest.
         while !self.machine.has_action()
             && let Some(signal) = self.signals.next()
@@ -431,78 +438,77 @@ impl<'a> Run<'a> {
             }
         }
         self.tell(Event::Tick);
-        if self.watch_at_ms.is_some_and(|at| at <= clock::monotonic_ms()) {
-            self.watch_own();
-        }
-        let change = self.watch.take();
-        if change.is_some() || self.look_at_ms.is_some_and(|at| at <= clock::monotonic_ms()) {
-            self.exit_codes.note(change.unwrap_or_default());
-            self.look();
+        let mut has_changed = false;
+        self.watch.take(&mut |change| {
+            has_changed = true;
+            match change {
+                Change::Signal(watch) if Some(watch) == self.own_watch => self.signal_file.note_closed(),
+                change => self.dependencies.iter_mut().chain(&mut self.mains).for_each(|container| container.note(change)),
+            }
+        });
+        if has_changed {
+            self.tell(Event::Changed);
         }
     }
 
-    /// Whether a signal file is there and complete.
-    fn has_signal(&mut self) -> bool {
-        // To put back one that could not be read is a change, too.
-        let left_ms = self.signal_at_ms.saturating_sub(clock::monotonic_ms());
-        if left_ms > 0 {
-            self.look_again_in(left_ms);
-            return false;
-        }
-        if self.exit_codes.closed.takes_signal(self.own_watch) {
-            return true;
-        }
-        match self.folder.age_ms(layout::base_name(File::Signal)) {
-            Ok(None) => self.unread = None,
-            Ok(Some((age_ms, is_empty))) => match Trust::Age(age_ms).when_written(is_empty) {
-                When::Now => return true,
-                When::Later => {}
-                When::LaterBy(milliseconds) => self.look_again_in(milliseconds),
-            },
-            Err(error) => {
-                // Not even looked at: whatever the cause, it is still there.
-                self.look_again_in(RETRY_MS);
-                self.cannot_read_signal(&error, error.errno);
+    /// Looks at the signal file, and takes it if it is complete.
+    fn look_for_signal(&mut self) {
+        let outcome = match self.signal_file.next(clock::now()) {
+            Next::LaterBy(length) => Outcome { again_after: Some(length), ..Outcome::default() },
+            Next::Take => Outcome { takes: true, ..Outcome::default() },
+            Next::Look => {
+                let (look, error) = match self.folder.age_ms(layout::base_name(File::Signal)) {
+                    Ok(None) => (Look::Absent, None),
+                    Ok(Some((age_ms, is_empty))) => (Look::Present { age_ms, is_empty }, None),
+                    Err(error) => (Look::Failed(cause(&error)), Some(error)),
+                };
+                let outcome = self.signal_file.looked(look);
+                self.follow_up(outcome, error.as_ref());
+                outcome
             }
+        };
+        if let Some(length) = outcome.again_after {
+            self.tell(Event::LookAfter(length));
         }
-        false
+        if outcome.takes {
+            self.take_signal();
+        }
     }
 
     /// Takes the signal file, which is complete.
     fn take_signal(&mut self) {
         let mut room = [0; SIGNAL_FILE_BYTES];
-        match self.folder.take(layout::base_name(File::Signal), &mut room) {
-            Ok(None) => self.unread = None,
-            Ok(Some(bytes)) => match Signal::parse(bytes) {
-                Ok(signal) => self.signal(signal, true),
-                Err(cause) => {
-                    self.console.warn(&[&Error::because(&[b"signal file ignored: '", bytes, b"'"], &|out| cause.describe(out)).text])
+        let (taken, error) = match self.folder.take(layout::base_name(File::Signal), &mut room) {
+            Ok(None) => (Taken::Absent, None),
+            Ok(Some(bytes)) => {
+                match Signal::parse(bytes) {
+                    Ok(signal) => self.signal(signal, true),
+                    Err(cause) => {
+                        let text = Error::because(&[b"signal file ignored: '", bytes, b"'"], &|out| cause.describe(out));
+                        self.console.warn(&[&text.text]);
+                    }
                 }
-            },
-            Err(error) => {
-                let lasting = error.errno.filter(|&errno| fs::is_passing(errno));
-                if lasting.is_some() {
-                    self.signal_at_ms = clock::monotonic_ms().saturating_add(RETRY_MS);
-                    self.look_again_in(RETRY_MS);
-                }
-                self.cannot_read_signal(&error, lasting);
+                (Taken::Contents, None)
             }
-        }
+            Err(error) if error.errno.is_some_and(fs::is_passing) => (Taken::Failed(cause(&error)), Some(error)),
+            Err(error) => (Taken::Lost, Some(error)),
+        };
+        let outcome = self.signal_file.taken(clock::now(), taken);
+        self.follow_up(outcome, error.as_ref());
     }
 
-    /// Says why: once for as long as it lasts. What does not last was taken away, and the next is another.
-    fn cannot_read_signal(&mut self, error: &Error, lasting: Option<Errno>) {
-        if lasting.is_none() || core::mem::replace(&mut self.unread, lasting) != lasting {
+    fn follow_up(&mut self, outcome: Outcome, error: Option<&Error>) {
+        if let Some(length) = outcome.again_after {
+            self.tell(Event::LookAfter(length));
+        }
+        if let Some(error) = error.filter(|_| outcome.warns) {
             self.console.warn(&[&error.text]);
         }
     }
 
     /// Looks at the files that matter in this phase.
     fn look(&mut self) {
-        self.look_at_ms = None;
-        if self.has_signal() {
-            self.take_signal();
-        }
+        self.look_for_signal();
         match self.machine.gate() {
             Some(Gate::Ready) => self.look_for_readiness(),
             Some(Gate::Dependencies) => self.look_for_dependencies(),
@@ -514,93 +520,82 @@ impl<'a> Run<'a> {
             }
             Some(Gate::Retry) | None => {}
         }
-        if let Some(template) = self.template
-            && self.shared.layout.kind == Kind::Pod
-            && template.is_sidecar(self.shared.layout.container)
-            && main_containers(&template).all(|name| self.has_ended(name))
-        {
+        if !self.mains.is_empty() && self.have_mains_ended() {
             self.tell(Event::MainsExited);
         }
     }
 
     fn look_for_readiness(&mut self) {
         let mut room = [0; ready::MARKER_BYTES];
-        let waited_ms = clock::monotonic_ms().saturating_sub(self.began_ms);
+        let waited = clock::now().since(self.began);
         let marker = self.shared.top().and_then(|top| top.read(layout::base_name(File::Status), &mut room));
-        let (bytes, age_ms) = match marker {
-            Ok(Some((bytes, age_ms))) => (bytes, u64::try_from(age_ms).unwrap_or(0)),
-            Ok(None) => (&[][..], waited_ms),
+        let (bytes, age) = match marker {
+            Ok(Some((bytes, age_ms))) => (bytes, Duration::from_ms(u64::try_from(age_ms).unwrap_or(0))),
+            Ok(None) => (&[][..], waited),
             Err(error) => {
                 self.console.warn(&[&error.text]);
-                (&[][..], waited_ms)
+                (&[][..], waited)
             }
         };
-        match ready::parse(bytes, age_ms) {
+        match ready::parse(bytes, age) {
             Readiness::Ready => self.tell(Event::Opened(Gate::Ready)),
             Readiness::Failed(reason) => {
                 self.fail(&Error::text(&[b"the supervisor failed: ", reason]).with_status(exit::NOT_READY));
             }
             Readiness::Dead => self.fail(&Error::text(&[b"the supervisor is dead: no sign of life for 30 s"]).with_status(exit::NOT_READY)),
-            Readiness::Wait { left_ms } => self.look_again_in(left_ms),
+            Readiness::Wait { left } => self.tell(Event::LookAfter(left)),
         }
     }
 
     fn look_for_dependencies(&mut self) {
-        let Some(template) = self.template else { return };
+        let mut dependencies = core::mem::take(&mut self.dependencies);
         let mut all = true;
-        for name in template.dependencies(self.shared.layout.container) {
-            match self.exit_code_of(name) {
-                Ok(Some(0)) => {}
-                Ok(None) => all = false,
-                Ok(Some(code)) => {
-                    let (mut room, mut digits) = ([0; CONTAINER_NAME_BYTES], [0; 3]);
-                    let name = decoded(name, &mut room);
-                    let text = [b"dependency '", name, b"' failed, exit code ", exit::digits(code, &mut digits)];
+        for dependency in &mut dependencies {
+            match dependency.look(clock::now(), &self.watch) {
+                Ok(Reading::Code(0)) => continue,
+                Ok(Reading::Code(code)) => {
+                    let mut digits = [0; 3];
+                    let text = [b"dependency '", &dependency.name[..], b"' failed, exit code ", exit::digits(code, &mut digits)];
                     return self.fail(&Error::text(&text).with_status(code));
                 }
+                Ok(Reading::LaterBy(length)) => self.tell(Event::LookAfter(length)),
+                Ok(_) => {}
                 Err(error) => return self.fail(&error),
             }
+            all = false;
         }
+        self.dependencies = dependencies;
         if all {
             self.tell(Event::Opened(Gate::Dependencies));
         }
     }
 
-    /// A container's exit code; `None` while there is none that is complete.
-    fn exit_code_of(&mut self, name: Str<'_>) -> Result<Option<u8>, Error> {
-        let mut room = [0; CONTAINER_NAME_BYTES];
-        let name = decoded(name, &mut room);
-        let shared = self.shared;
-        let reading = shared.container(name).and_then(|folder| {
-            // The watch that is there already, by its number.
-            let watched = self.watch(name).filter(|_| !self.watch.must_look());
-            self.exit_codes.read(&folder, watched)
-        });
-        match self.exit_codes.bear(name, reading)? {
-            Reading::Code(code) => return Ok(Some(code)),
-            Reading::LaterBy(milliseconds) => self.look_again_in(milliseconds),
-            Reading::Later => {}
-        }
-        Ok(None)
-    }
-
-    /// Whether a main container has ended. What holds no exit code has ended all the same, as for the wait side.
-    fn has_ended(&mut self, name: Str<'_>) -> bool {
-        match self.exit_code_of(name) {
-            Ok(code) => code.is_some(),
-            Err(error) => {
-                let mut room = [0; CONTAINER_NAME_BYTES];
-                let failing = self.exit_codes.failing(decoded(name, &mut room));
-                if failing.is_some_and(|failing| !core::mem::replace(&mut failing.is_said, true)) {
-                    self.console.warn(&[&error.text]);
+    /// Whether every main container has ended. One that holds no exit code has ended all the same, as for the wait side.
+    fn have_mains_ended(&mut self) -> bool {
+        let mut mains = core::mem::take(&mut self.mains);
+        let mut all = true;
+        for main in &mut mains {
+            match main.look(clock::now(), &self.watch) {
+                Ok(Reading::Code(_)) => {}
+                Ok(reading) => {
+                    all = false;
+                    if let Reading::LaterBy(length) = reading {
+                        self.tell(Event::LookAfter(length));
+                    }
                 }
-                true
+                Err(error) => {
+                    if main.is_first_report() {
+                        self.console.warn(&[&error.text]);
+                    }
+                }
             }
         }
+        self.mains = mains;
+        all
     }
+}
 
-    fn look_again_in(&mut self, milliseconds: u64) {
-        let at = clock::monotonic_ms().saturating_add(milliseconds);
-        self.look_at_ms = Some(self.look_at_ms.map_or(at, |now| now.min(at)));
-    }
+/// The system's error number behind a failure; 0 where there is none.
+fn cause(error: &Error) -> i32 {
+    error.errno.map_or(0, rustix::io::Errno::raw_os_error)
 }

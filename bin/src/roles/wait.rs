@@ -9,8 +9,8 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use emissary_core::buf::Writer;
-use emissary_core::escalate::{self, Escalation, Step};
-use emissary_core::exit::{self, Reading};
+use emissary_core::exit;
+use emissary_core::exit_file::Reading;
 use emissary_core::json::Str;
 use emissary_core::layout::{self, File, Kind};
 use emissary_core::limits::{CONTAINER_NAME_BYTES, PATH_BYTES};
@@ -19,6 +19,8 @@ use emissary_core::report::{self, Artifact, Container, Parameter, Report};
 use emissary_core::signal::Signal;
 use emissary_core::template::Template;
 use emissary_core::time;
+use emissary_core::timers::{Duration, Instant};
+use emissary_core::waiting::{Action, Copied, Event, Machine};
 use rustix::event::PollFlags;
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -26,8 +28,8 @@ use rustix::io::Errno;
 use super::request::{Common, WaitFlags};
 use crate::os::signals::{self, Signals};
 use crate::os::{clock, env, fs};
+use crate::pod::container::Container as Neighbour;
 use crate::pod::environment;
-use crate::pod::exit_codes::ExitCodes;
 use crate::pod::folder::Folder;
 use crate::pod::shared::Shared;
 use crate::pod::watch::Watch;
@@ -54,27 +56,24 @@ pub(crate) fn wait(common: &Common<'_>, flags: &WaitFlags) -> u8 {
     }
 }
 
-/// Milliseconds on the monotonic clock at which the containers are to end, if ever.
+/// When the containers are to end, if ever.
 #[inline(never)]
-fn deadline_ms(flags: &WaitFlags) -> Result<Option<u64>, Error> {
-    let now_ms = clock::monotonic_ms();
-    let timeout = flags.timeout_ms.map(|timeout_ms| now_ms.saturating_add(timeout_ms));
+fn deadline(flags: &WaitFlags) -> Result<Option<Instant>, Error> {
+    let now = clock::now();
+    let timeout = flags.timeout.map(|timeout| now.after(timeout));
     let Some(text) = env::var(c"ARGO_DEADLINE").map(CStr::to_bytes).filter(|text| !text.is_empty()) else { return Ok(timeout) };
     let at_ms = time::parse_rfc3339(text).map_err(|cause| Error::because(&[b"ARGO_DEADLINE '", text, b"'"], &|out| cause.describe(out)))?;
     if at_ms <= NO_DEADLINE_MS {
         return Ok(timeout);
     }
     let left_ms = u64::try_from(at_ms.saturating_sub(clock::unix_ms())).unwrap_or(0);
-    let deadline = now_ms.saturating_add(left_ms);
+    let deadline = now.after(Duration::from_ms(left_ms));
     Ok(Some(timeout.map_or(deadline, |timeout| timeout.min(deadline))))
 }
 
 /// A main container as it is waited for.
 struct Main {
-    name: Vec<u8>,
-    folder: Folder,
-    watch: Option<i32>,
-    code: Option<u8>,
+    container: Neighbour,
     logs: Vec<Log>,
 }
 
@@ -82,7 +81,7 @@ impl Main {
     /// From now on its logs end where they end now.
     fn end_logs(&mut self) {
         for log in &mut self.logs {
-            log.end = self.folder.size(log.name).unwrap_or(u64::MAX);
+            log.end = self.container.folder.size(log.name).unwrap_or(u64::MAX);
         }
     }
 }
@@ -121,7 +120,7 @@ impl Log {
 #[inline(never)]
 fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> {
     let console = common.console;
-    let deadline_ms = deadline_ms(flags)?;
+    let deadline = deadline(flags)?;
     let shared = Shared::open(&common.place)?;
     let document = template::read(&shared)?;
     let template = template::parse(&document)?;
@@ -129,53 +128,21 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
     let mut watch = Watch::new(console);
     let mut mains = mains(&shared, &template, &mut watch, flags.follow)?;
     let mut follower = Follower::new(console, mains.len() > 1);
-    let grace_ms = flags.grace_ms.unwrap_or_else(environment::grace_ms);
-    let mut escalation = Escalation::new(deadline_ms, grace_ms);
-    let mut exit_codes = ExitCodes::default();
-    let mut given_up = false;
-    // Once all is over: until when the logs are copied, where there is a deadline.
-    let mut logs_until_ms: Option<Option<u64>> = None;
+    let mut machine = Machine::new(deadline, flags.grace.unwrap_or_else(environment::grace));
+    if watch.must_look() {
+        machine.handle(clock::now(), Event::CannotWatch);
+    }
     loop {
-        let now_ms = clock::monotonic_ms();
-        let mut look_at_ms = watch.look_at_ms(now_ms);
-        for main in mains.iter_mut().filter(|main| main.code.is_none()) {
-            let reading = exit_codes.read(&main.folder, main.watch.filter(|_| !watch.must_look()));
-            match exit_codes.bear(&main.name, reading) {
-                Ok(Reading::Code(code)) => main.code = Some(code),
-                Ok(Reading::LaterBy(milliseconds)) => {
-                    look_at_ms = [look_at_ms, Some(now_ms.saturating_add(milliseconds))].into_iter().flatten().min();
-                }
-                Ok(Reading::Later) => {}
-                Err(error) => {
-                    // It ended and left no code that can be read: not 0.
-                    console.error(&error);
-                    main.code = Some(exit::FAILURE);
-                }
-            }
+        let now = clock::now();
+        let looked = look(console, &mut mains, now, &watch);
+        machine.handle(now, looked);
+        if carry_out(console, &mut machine, &mut mains, &mut follower) {
+            break;
         }
-        if !given_up && mains.iter().any(|main| main.code.is_none()) {
-            match escalation.tick(now_ms) {
-                Some(Step::Leave(signal)) => leave(console, &mains, signal),
-                Some(Step::GiveUp) => given_up = true,
-                None => {}
-            }
-        }
-        let is_over = given_up || mains.iter().all(|main| main.code.is_some());
-        if is_over && logs_until_ms.is_none() {
-            // What the logs hold by now is still copied, and for that, too, there is a time.
-            mains.iter_mut().for_each(Main::end_logs);
-            logs_until_ms = Some(deadline_ms.map(|_| now_ms.saturating_add(escalate::last_wait_ms(grace_ms))));
-        }
-        let progress = follower.follow(&mut mains, given_up);
-        match progress {
-            Progress::Idle if is_over => break,
-            // Nobody answers, and nobody reads.
-            Progress::Blocked(_) if given_up => break,
-            _ if logs_until_ms.flatten().is_some_and(|until_ms| now_ms >= until_ms) => {
-                console.warn(&[b"the logs are cut: there was no time to copy all of them"]);
-                break;
-            }
-            _ => {}
+        let progress = follower.follow(&mut mains, machine.has_given_up());
+        machine.handle(now, Event::Copied(progress.copied()));
+        if carry_out(console, &mut machine, &mut mains, &mut follower) {
+            break;
         }
         let mut set = PollSet::new(&signals);
         if let Some(fd) = watch.as_fd() {
@@ -184,24 +151,16 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
         if let Progress::Blocked(outlet) = progress {
             set.push(follower.outlets[outlet].as_fd(), PollFlags::OUT);
         }
-        let until_ms = [
-            look_at_ms,
-            logs_until_ms.flatten(),
-            escalation.next_ms().filter(|_| !is_over),
-            (progress == Progress::More).then_some(now_ms),
-        ];
-        set.wait(now_ms, until_ms.into_iter().flatten().min());
+        set.wait(now, machine.next_deadline(now));
         while let Some(signal) = signals.next() {
-            if signal.is_request_to_end() && is_over {
-                // Only a reader of our output is waited for.
-                follower.broken = [true; 2];
-            } else if signal.is_request_to_end() {
-                escalation.request(clock::monotonic_ms());
+            if signal.is_request_to_end() {
+                machine.handle(clock::now(), Event::EndRequested);
             }
         }
-        exit_codes.note(watch.take().unwrap_or_default());
+        carry_out(console, &mut machine, &mut mains, &mut follower);
+        watch.take(&mut |change| mains.iter_mut().for_each(|main| main.container.note(change)));
     }
-    let code = exit::first_failure(mains.iter().map(|main| main.code));
+    let code = exit::first_failure(mains.iter().map(|main| main.container.code));
     let (text, is_whole) = report(console, &shared, &template, &mains, code, flags.json);
     let printed = print(&signals, &text).map_err(|error| console.fatal(&error));
     Ok(match printed {
@@ -212,22 +171,50 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
     })
 }
 
+/// Looks at the exit codes that are still missing.
+fn look(console: Console, mains: &mut [Main], now: Instant, watch: &Watch) -> Event {
+    let mut again_after = None;
+    for container in mains.iter_mut().map(|main| &mut main.container).filter(|container| container.code.is_none()) {
+        match container.look(now, watch) {
+            Ok(Reading::LaterBy(length)) => again_after = Some(again_after.map_or(length, |now: Duration| now.min(length))),
+            Ok(_) => {}
+            Err(error) => {
+                // It ended and left no code that can be read: not 0.
+                console.error(&error);
+                container.code = Some(exit::FAILURE);
+            }
+        }
+    }
+    Event::Looked { all_ended: mains.iter().all(|main| main.container.code.is_some()), again_after }
+}
+
+/// Does what the machine asks for; says whether the report is due.
+fn carry_out(console: Console, machine: &mut Machine, mains: &mut [Main], follower: &mut Follower) -> bool {
+    while let Some(action) = machine.poll_action() {
+        match action {
+            Action::Leave(signal) => leave(console, mains, signal),
+            Action::EndLogs => mains.iter_mut().for_each(Main::end_logs),
+            Action::DropReaders => follower.broken = [true; 2],
+            Action::SayCut => console.warn(&[b"the logs are cut: there was no time to copy all of them"]),
+            Action::Report => return true,
+        }
+    }
+    false
+}
+
 /// The containers to wait for, their folders made and watched.
 #[inline(never)]
 fn mains(shared: &Shared<'_>, document: &Template<'_>, watch: &mut Watch, follow: bool) -> Result<Vec<Main>, Error> {
     let mut mains = Vec::new();
     let mut add = |name: &[u8]| -> Result<(), Error> {
-        let folder = shared.container(name)?;
-        let mut room = [0; PATH_BYTES];
-        let path = shared.layout_of(name).path(File::Container, &mut room).ok();
-        let watch = path.and_then(|path| watch.add(path, follow));
+        let container = Neighbour::open(shared, name, watch, follow)?;
         let log = |file, outlet| Log { name: layout::base_name(file), outlet, file: None, offset: 0, end: u64::MAX, is_said: false };
         let logs = match (follow, shared.layout.kind) {
             (false, _) => vec![],
             (true, Kind::Flat) => vec![log(File::Stdout, 0), log(File::Stderr, 1)],
             (true, Kind::Pod) => vec![log(File::Combined, 0)],
         };
-        mains.push(Main { name: name.to_vec(), folder, watch, code: None, logs });
+        mains.push(Main { container, logs });
         Ok(())
     };
     if shared.layout.kind == Kind::Flat {
@@ -242,8 +229,8 @@ fn mains(shared: &Shared<'_>, document: &Template<'_>, watch: &mut Watch, follow
 }
 
 fn leave(console: Console, mains: &[Main], signal: Signal) {
-    for main in mains.iter().filter(|main| main.code.is_none()) {
-        if let Err(error) = signal_file::leave(&main.folder, signal) {
+    for container in mains.iter().map(|main| &main.container).filter(|container| container.code.is_none()) {
+        if let Err(error) = signal_file::leave(&container.folder, signal) {
             console.error(&error);
         }
     }
@@ -260,7 +247,7 @@ fn print(signals: &Signals, mut text: &[u8]) -> Result<(), Error> {
         if written == 0 {
             let mut set = PollSet::new(signals);
             set.push(outlet.as_fd(), PollFlags::OUT);
-            set.wait(0, None);
+            set.wait(Instant::default(), None);
             while let Some(signal) = signals.next() {
                 if signal.is_request_to_end() {
                     return Err(error(Errno::INTR));
@@ -280,6 +267,16 @@ enum Progress {
     More,
     /// This outlet takes no more now.
     Blocked(usize),
+}
+
+impl Progress {
+    const fn copied(self) -> Copied {
+        match self {
+            Self::Idle => Copied::All,
+            Self::More => Copied::More,
+            Self::Blocked(_) => Copied::Blocked,
+        }
+    }
 }
 
 /// Pieces that are copied before signals, deadline and exit codes are looked at again.
@@ -336,12 +333,12 @@ impl Follower {
                         continue;
                     }
                     let mut room = [0; PIECE_BYTES];
-                    let read = match log.read(&main.folder, &mut room) {
+                    let read = match log.read(&main.container.folder, &mut room) {
                         Ok(read) => read,
                         // It is tried again at the next turn.
                         Err(errno) => {
                             if !core::mem::replace(&mut log.is_said, true) {
-                                self.console.warn(&[&Error::new("read", &main.folder.path_of(log.name), errno).text]);
+                                self.console.warn(&[&Error::new("read", &main.container.folder.path_of(log.name), errno).text]);
                             }
                             0
                         }
@@ -349,8 +346,8 @@ impl Follower {
                     let bytes = &room[..read];
                     let unsent = &mut self.unsent;
                     let taken = if self.prefixed {
-                        let has_ended = given_up || main.code.is_some();
-                        let piece = Piece { at, name: &main.name, bytes, has_ended, is_full: read == room.len() };
+                        let has_ended = given_up || main.container.code.is_some();
+                        let piece = Piece { at, name: &main.container.name, bytes, has_ended, is_full: read == room.len() };
                         self.lines.take(piece, &mut |bytes| unsent.extend_from_slice(bytes))
                     } else {
                         unsent.extend_from_slice(bytes);
@@ -482,11 +479,11 @@ fn report(console: Console, shared: &Shared<'_>, template: &Template<'_>, mains:
     let containers: Vec<Container<'_>> = mains
         .iter()
         .map(|main| Container {
-            name: &main.name,
-            exit_code: main.code,
+            name: &main.container.name,
+            exit_code: main.container.code,
             logs: [File::Stdout, File::Stderr, File::Combined].map(|file| {
                 let name = layout::base_name(file);
-                main.folder.size(name).map(|size_bytes| (name.to_str().unwrap_or_default(), size_bytes))
+                main.container.folder.size(name).map(|size_bytes| (name.to_str().unwrap_or_default(), size_bytes))
             }),
         })
         .collect();

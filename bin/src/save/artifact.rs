@@ -74,7 +74,7 @@ pub(crate) fn save(
             console,
             compressor,
             to: To { file: &draft.file, path: &target },
-            progress: Progress::new(clock::monotonic_ms(), total, is_terminal),
+            progress: Progress::new(clock::now(), total, is_terminal),
             is_terminal,
             has_bar: false,
         },
@@ -133,7 +133,7 @@ impl Sink<'_> {
 
     /// Says how far it is, where it is time to.
     fn report(&mut self) {
-        let now = clock::monotonic_ms();
+        let now = clock::now();
         if !self.progress.is_due(now) {
             return;
         }

@@ -1,0 +1,163 @@
+//! An exit-code file that another container writes: when it is complete, and what to do while it cannot be read.
+//!
+//! Enters: what a look at the file gave, and what was seen of its writer. Leaves: the code, or when to look again. Refuses: a complete file that holds no exit
+//! code, and a file that stays unreadable. A cause that may pass is borne for [`UNREADABLE`]: a container that has ended well must not be taken for one that
+//! left no code.
+
+use crate::exit::{self, ExitCodeError};
+use crate::settled::{ReadWhen, Seen};
+use crate::timers::{Duration, Instant, RETRY, UNREADABLE};
+
+/// What a look at the file gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look<'a> {
+    /// There is no file.
+    Absent,
+    /// The start of the file, and milliseconds since the last write to it (negative for a time in the future).
+    Bytes(&'a [u8], i64),
+    /// The file cannot be read.
+    Unreadable {
+        /// The cause lies in the machine's state and not in the file, so that a later attempt may succeed.
+        may_pass: bool,
+    },
+}
+
+/// What follows from a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// The container's exit code.
+    Code(u8),
+    /// Not there yet: look again at a change.
+    Later,
+    /// Look again after this time, too.
+    LaterBy(Duration),
+    /// The file cannot be read, and the cause stays.
+    Unreadable,
+    /// The file is complete and holds no exit code.
+    Malformed,
+}
+
+/// One container's exit-code file, from the first look to the code.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ExitFile {
+    /// Its writer was seen to close it.
+    is_closed: bool,
+    /// It was not there at a look while its folder was watched: its writer's closing will be seen.
+    was_absent: bool,
+    unreadable_since: Option<Instant>,
+    is_reported: bool,
+}
+
+impl ExitFile {
+    /// Its writer has closed it, or renamed it into place.
+    pub const fn note_closed(&mut self) {
+        self.is_closed = true;
+    }
+
+    /// Events were lost: the writer's closing may be among them, so the file's age decides.
+    pub const fn note_overflow(&mut self) {
+        self.was_absent = false;
+    }
+
+    /// Takes in a look at `now`. `is_watched` says that no closing in the folder goes unseen.
+    pub fn handle(&mut self, now: Instant, is_watched: bool, look: Look<'_>) -> Reading {
+        let (bytes, age_ms) = match look {
+            Look::Unreadable { may_pass } => return self.bear(now, may_pass),
+            Look::Absent => {
+                self.unreadable_since = None;
+                self.was_absent |= is_watched;
+                return Reading::Later;
+            }
+            Look::Bytes(bytes, age_ms) => (bytes, age_ms),
+        };
+        let seen = match is_watched {
+            true if self.is_closed => Seen::Closed,
+            true if self.was_absent => Seen::Open,
+            _ => Seen::Age(age_ms),
+        };
+        let reading = match (seen.read_when(), exit::parse(bytes)) {
+            (ReadWhen::Closed, _) => Reading::Later,
+            (ReadWhen::After(length), _) => Reading::LaterBy(length),
+            (ReadWhen::Now, Ok(code)) => Reading::Code(code),
+            (ReadWhen::Now, Err(ExitCodeError::Empty)) => Reading::Later,
+            // It is read again as long as somebody asks, and is wrong each time.
+            (ReadWhen::Now, Err(ExitCodeError::Malformed)) => return Reading::Malformed,
+        };
+        self.unreadable_since = None;
+        reading
+    }
+
+    /// Returns whether this is the first report of what is wrong with the file.
+    pub const fn is_first_report(&mut self) -> bool {
+        !core::mem::replace(&mut self.is_reported, true)
+    }
+
+    fn bear(&mut self, now: Instant, may_pass: bool) -> Reading {
+        let since = *self.unreadable_since.get_or_insert(now);
+        if may_pass && now < since.after(UNREADABLE) { Reading::LaterBy(RETRY) } else { Reading::Unreadable }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(milliseconds: u64) -> Instant {
+        Instant::from_ms(milliseconds)
+    }
+
+    const fn by(milliseconds: u64) -> Reading {
+        Reading::LaterBy(Duration::from_ms(milliseconds))
+    }
+
+    /// Feeds rows of time, watched or not, and a look; compares what follows.
+    fn play(file: &mut ExitFile, rows: &[(u64, bool, Look<'_>, Reading)]) {
+        for (row, (now_ms, is_watched, look, want)) in rows.iter().enumerate() {
+            assert_eq!(file.handle(at(*now_ms), *is_watched, *look), *want, "row {row}: {look:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_was_there_before_settles() {
+        let rows = [
+            (0, true, Look::Bytes(b"1", 0), by(100)),
+            (1, true, Look::Bytes(b"1", 99), by(1)),
+            (2, true, Look::Bytes(b"", 100), Reading::Later),
+            (3, true, Look::Bytes(b"x", 0), by(100)),
+            (4, true, Look::Bytes(b"1", 100), Reading::Code(1)),
+            (5, true, Look::Bytes(b"1", -3_600_000), Reading::Code(1)),
+            (6, true, Look::Bytes(b"x", 100), Reading::Malformed),
+        ];
+        play(&mut ExitFile::default(), &rows);
+    }
+
+    #[test]
+    fn one_that_appears_is_complete_when_it_is_closed() {
+        let mut file = ExitFile::default();
+        play(&mut file, &[(0, true, Look::Absent, Reading::Later), (1, true, Look::Bytes(b"1", 500), Reading::Later)]);
+        // Nobody saw a closing where nothing is watched.
+        play(&mut file, &[(2, false, Look::Bytes(b"1", 0), by(100)), (2, false, Look::Bytes(b"1", 100), Reading::Code(1))]);
+        file.note_closed();
+        play(&mut file, &[(3, true, Look::Bytes(b"12", 0), Reading::Code(12)), (4, false, Look::Bytes(b"12", 0), by(100))]);
+        play(&mut file, &[(5, true, Look::Bytes(b"", 0), Reading::Later), (6, true, Look::Bytes(b"x", 0), Reading::Malformed)]);
+    }
+
+    #[test]
+    fn after_lost_events_the_age_decides() {
+        let mut file = ExitFile::default();
+        play(&mut file, &[(0, true, Look::Absent, Reading::Later)]);
+        file.note_overflow();
+        play(&mut file, &[(1, true, Look::Bytes(b"7", 10), by(90)), (2, true, Look::Bytes(b"7", 100), Reading::Code(7))]);
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_is_borne_for_a_while() {
+        let mut file = ExitFile::default();
+        let passing = Look::Unreadable { may_pass: true };
+        play(&mut file, &[(10, true, passing, by(100)), (5_009, true, passing, by(100)), (5_010, true, passing, Reading::Unreadable)]);
+        // A look that succeeds begins anew.
+        play(&mut file, &[(5_011, true, Look::Absent, Reading::Later), (5_012, true, passing, by(100))]);
+        play(&mut file, &[(5_013, true, Look::Unreadable { may_pass: false }, Reading::Unreadable)]);
+        assert!(file.is_first_report() && !file.is_first_report());
+    }
+}
