@@ -3,8 +3,7 @@
 //! Enters: a path and a folder to put the archive in. Leaves: a gzip-compressed tar that appears complete or not at all. Refuses: what is
 //! neither file nor folder, and what cannot be read, by its path.
 //!
-//! The walk goes from folder to folder by descriptor and never follows a link below the artifact's own path, so that what moves meanwhile
-//! cannot lead it elsewhere. Entries are sorted: the same tree gives the same bytes.
+//! Entries are sorted: the same tree gives the same bytes. The artifact's own path may be a link, and is followed; no other is.
 
 use core::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,30 +12,18 @@ use emissary_core::buf::Writer;
 use emissary_core::layout;
 use emissary_core::progress::{self, Progress};
 use emissary_core::tar::{self, Entry, Kind};
-use rustix::fs::{AtFlags, CWD, FileType, OFlags, RawDir, SeekFrom, Stat};
+use rustix::fs::{CWD, FileType, OFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 
+use super::Failure;
 use super::compressor::{Compressor, To};
+use super::walk::{Event, Fault, Walk};
 use crate::os::clock;
-use crate::os::fs::{self, CopyError};
+use crate::os::fs;
 use crate::pod::folder::Folder;
 use crate::report::console::Console;
 use crate::report::error::Error;
 use crate::report::output::Outlet;
-
-/// Why an archive was not made.
-pub(crate) enum Failure {
-    /// There is nothing at the path.
-    Missing,
-    /// Anything else.
-    Error(Error),
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Error(error)
-    }
-}
 
 /// Archives `path` as `name` in `folder`.
 ///
@@ -68,7 +55,7 @@ pub(crate) fn save(
     let is_terminal = rustix::termios::isatty(rustix::stdio::stderr());
     // Of a folder it would take a walk of its own to know.
     let total = kind.is_file().then_some(stat.st_size.unsigned_abs());
-    let mut walk = Walk {
+    let mut archive = Archive {
         console,
         sink: Sink {
             console,
@@ -88,12 +75,12 @@ pub(crate) fn save(
     // What was opened counts, should the name have changed hands in between.
     let stat = rustix::fs::fstat(&file).map_err(|errno| Error::new("read", bytes, errno))?;
     match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => walk.folder(file, &stat)?,
-        FileType::RegularFile => walk.file(file.as_fd(), &stat)?,
+        FileType::Directory => archive.folder(file, stat)?,
+        FileType::RegularFile => archive.file(file.as_fd(), &stat)?,
         _ => return Err(Failure::Error(Error::text(&[b"cannot archive ", bytes, b": it is neither a file nor a folder"]))),
     }
-    walk.sink.finish()?;
-    drop(walk);
+    archive.sink.finish()?;
+    drop(archive);
     draft.commit(name)?;
     Ok(())
 }
@@ -164,30 +151,8 @@ impl Drop for Sink<'_> {
     }
 }
 
-/// Folders that are open at once, however deep the walk is: few, since a container may have few descriptors.
-const OPEN_FOLDERS: usize = 4;
-
-#[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
-fn identity(stat: &Stat) -> (u64, u64) {
-    (stat.st_dev as u64, stat.st_ino as u64)
-}
-
-/// A folder on the way down: the names in it, sorted, and how far they are done.
-struct Frame {
-    /// `None` while the walk is deep below it; opened again through `..` on the way back.
-    fd: Option<OwnedFd>,
-    /// Device and inode, so that what `..` leads to is known to be the same.
-    identity: (u64, u64),
-    /// NUL-terminated names, one behind the other.
-    names: Vec<u8>,
-    /// Where each begins, in order of the names.
-    order: Vec<u32>,
-    next: usize,
-    /// Length of the entry name of the folder itself.
-    name_len: usize,
-}
-
-struct Walk<'a> {
+/// A tree on its way into an archive.
+struct Archive<'a> {
     console: Console,
     sink: Sink<'a>,
     /// Name of the present entry in the archive; it begins with the artifact's base name.
@@ -200,7 +165,7 @@ struct Walk<'a> {
     header: Vec<u8>,
 }
 
-impl Walk<'_> {
+impl Archive<'_> {
     /// The path of the present entry, for a message.
     fn path(&self) -> Vec<u8> {
         [&self.source, &self.name[self.source_base..]].concat()
@@ -233,108 +198,36 @@ impl Walk<'_> {
     }
 
     /// A folder and all below it.
-    fn folder(&mut self, fd: OwnedFd, stat: &Stat) -> Result<(), Error> {
-        let mut frames = vec![self.enter(fd, stat)?];
-        while let Some(frame) = frames.last_mut() {
-            self.name.truncate(frame.name_len);
-            let Some(start) = frame.order.get(frame.next) else {
-                let done = frames.pop();
-                if let Some(parent) = frames.last_mut() {
-                    self.reopen(parent, done.and_then(|done| done.fd))?;
-                }
-                continue;
-            };
-            let Some(folder) = frame.fd.as_ref() else { return Err(self.error("return to", Errno::BADF)) };
-            frame.next += 1;
-            let name = CStr::from_bytes_until_nul(&frame.names[*start as usize..]).unwrap_or_default();
-            self.name.push(b'/');
-            self.name.extend_from_slice(name.to_bytes());
-            let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
-                Err(Errno::NOENT) => {
-                    self.warn(b" vanished while it was archived");
-                    continue;
-                }
-                other => other.map_err(|errno| self.error("read", errno))?,
-            };
-            if FileType::from_raw_mode(stat.st_mode).is_dir() {
-                if let Some((fd, stat)) = self.open(folder, name, OFlags::DIRECTORY)? {
-                    let frame = self.enter(fd, &stat)?;
-                    frames.push(frame);
-                    if let Some(far) = frames.len().checked_sub(OPEN_FOLDERS + 1) {
-                        frames[far].fd = None;
+    fn folder(&mut self, root: OwnedFd, stat: Stat) -> Result<(), Error> {
+        let mut walk = Walk::new(root, stat, &self.name, true);
+        loop {
+            let event = walk.next();
+            self.name.clear();
+            self.name.extend_from_slice(walk.path());
+            match event {
+                Err(Fault::System(operation, errno)) => return Err(self.error(operation, errno)),
+                Err(Fault::Moved) => return Err(Error::text(&[b"cannot archive ", &self.path(), b": it was moved meanwhile"])),
+                Ok(None) => return Ok(()),
+                Ok(Some(Event::FolderEnd)) => {}
+                Ok(Some(Event::Vanished)) => self.warn(b" vanished while it was archived"),
+                Ok(Some(Event::Folder)) => self.header(Kind::Directory, walk.stat())?,
+                Ok(Some(Event::File)) => {
+                    if let Some(file) = walk.file() {
+                        self.file(file, walk.stat())?;
                     }
                 }
-            } else {
-                self.leaf(folder, name, &stat)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Opens an entry without following a link; `None`, with a warning, where it is gone or has become something else.
-    fn open(&self, parent: &OwnedFd, name: &CStr, more: OFlags) -> Result<Option<(OwnedFd, Stat)>, Error> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | more;
-        match fs::open_at(parent.as_fd(), name, flags, 0) {
-            Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => {
-                self.warn(b" vanished while it was archived");
-                Ok(None)
-            }
-            Err(errno) => Err(self.error("read", errno)),
-            Ok(fd) => {
-                let stat = rustix::fs::fstat(&fd).map_err(|errno| self.error("read", errno))?;
-                Ok(Some((fd, stat)))
-            }
-        }
-    }
-
-    /// Writes a folder's entry and reads its names.
-    fn enter(&mut self, fd: OwnedFd, stat: &Stat) -> Result<Frame, Error> {
-        self.header(Kind::Directory, stat)?;
-        let mut names = Vec::new();
-        let mut order = Vec::new();
-        let mut room: Vec<u8> = Vec::with_capacity(32 * 1024);
-        let mut entries = RawDir::new(&fd, room.spare_capacity_mut());
-        while let Some(entry) = entries.next() {
-            let entry = entry.map_err(|errno| self.error("list", errno))?;
-            let name = entry.file_name();
-            if name != c"." && name != c".." {
-                order.push(u32::try_from(names.len()).map_err(|_| self.error("list", Errno::NOMEM))?);
-                names.extend_from_slice(name.to_bytes_with_nul());
-            }
-        }
-        drop(room);
-        let name_at = |at: &u32| CStr::from_bytes_until_nul(&names[*at as usize..]).unwrap_or_default().to_bytes();
-        order.sort_unstable_by(|a, b| name_at(a).cmp(name_at(b)));
-        Ok(Frame { fd: Some(fd), identity: identity(stat), names, order, next: 0, name_len: self.name.len() })
-    }
-
-    /// Opens a folder again from one that lies in it.
-    fn reopen(&self, folder: &mut Frame, below: Option<OwnedFd>) -> Result<(), Error> {
-        if folder.fd.is_some() {
-            return Ok(());
-        }
-        let below = below.ok_or_else(|| self.error("return from", Errno::BADF))?;
-        let fd =
-            fs::open_at(below.as_fd(), c"..", OFlags::RDONLY | OFlags::DIRECTORY, 0).map_err(|errno| self.error("return from", errno))?;
-        let stat = rustix::fs::fstat(&fd).map_err(|errno| self.error("return from", errno))?;
-        if identity(&stat) != folder.identity {
-            return Err(Error::text(&[b"cannot archive ", &self.path(), b": it was moved meanwhile"]));
-        }
-        folder.fd = Some(fd);
-        Ok(())
-    }
-
-    /// Anything but a folder.
-    fn leaf(&mut self, parent: &OwnedFd, name: &CStr, stat: &Stat) -> Result<(), Error> {
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => match self.open(parent, name, OFlags::empty())? {
-                Some((file, stat)) if FileType::from_raw_mode(stat.st_mode).is_file() => self.file(file.as_fd(), &stat),
-                Some(_) => {
-                    self.warn(b" vanished while it was archived");
-                    Ok(())
+                Ok(Some(Event::Other)) => {
+                    if let Some((parent, name)) = walk.place() {
+                        self.other(parent, name, walk.stat())?;
+                    }
                 }
-                None => Ok(()),
-            },
+            }
+        }
+    }
+
+    /// Anything but a folder or a regular file.
+    fn other(&mut self, parent: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<(), Error> {
+        match FileType::from_raw_mode(stat.st_mode) {
             FileType::Symlink => match rustix::fs::readlinkat(parent, name, Vec::new()) {
                 Err(Errno::NOENT | Errno::INVAL) => {
                     self.warn(b" vanished while it was archived");
@@ -420,32 +313,4 @@ fn data_behind(file: BorrowedFd<'_>, at: u64, size_bytes: u64) -> Result<(u64, u
         return Err(Errno::INVAL);
     }
     Ok((begin, end))
-}
-
-/// Copies an output parameter's file, byte for byte.
-///
-/// # Errors
-/// [`Failure::Missing`] where nothing is there; otherwise what the system said. No partial copy is left.
-#[inline(never)]
-pub(crate) fn copy(path: &CStr, folder: &Folder, name: &CStr) -> Result<(), Failure> {
-    let bytes = path.to_bytes();
-    let error = |errno| Failure::Error(Error::new("read", bytes, errno));
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match fs::open_at(CWD, path, flags, 0) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Err(Failure::Missing),
-        other => other.map_err(error)?,
-    };
-    let stat = rustix::fs::fstat(&file).map_err(error)?;
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::RegularFile => {}
-        FileType::Directory => return Err(error(Errno::ISDIR)),
-        _ => return Err(Failure::Error(Error::text(&[b"cannot read ", bytes, b": it is no regular file"]))),
-    }
-    let draft = folder.draft(name, 0o666)?;
-    fs::copy(file.as_fd(), draft.file.as_fd(), stat.st_size.unsigned_abs()).map_err(|failed| match failed {
-        CopyError::Read(errno) => error(errno),
-        CopyError::Write(errno) => Failure::Error(Error::new("write", &folder.path_of(name), errno)),
-    })?;
-    draft.commit(name)?;
-    Ok(())
 }

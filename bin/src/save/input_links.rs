@@ -13,9 +13,10 @@ use emissary_core::json::Str;
 use emissary_core::layout;
 use emissary_core::limits::PATH_BYTES;
 use emissary_core::template::Template;
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::walk::{Event, Fault, Walk};
 use crate::os::fs::{self, Name};
 use crate::pod::template as pod_template;
 use crate::report::error::Error;
@@ -174,27 +175,26 @@ fn make_folders(path: &[u8]) -> Result<OwnedFd, Errno> {
 
 /// Looks at, or removes, a folder and all below it. Another file system below is refused: a mount that nobody declared is kept too.
 fn each_below(parent: &OwnedFd, name: &CStr, device: u64, remove: bool) -> Result<(), Errno> {
-    let folder = fs::open_at(parent.as_fd(), name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, 0)?;
-    if rustix::fs::fstat(&folder)?.st_dev != device {
-        return Err(Errno::XDEV);
-    }
-    let mut room: Vec<u8> = Vec::with_capacity(4096);
-    let mut entries = RawDir::new(&folder, room.spare_capacity_mut());
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        let child = entry.file_name();
-        if child == c"." || child == c".." {
-            continue;
+    let root = fs::open_at(parent.as_fd(), name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, 0)?;
+    let stat = rustix::fs::fstat(&root)?;
+    let mut walk = Walk::new(root, stat, b"", false);
+    while let Some(event) = walk.next().map_err(|fault| match fault {
+        Fault::System(_, errno) => errno,
+        Fault::Moved => Errno::BUSY,
+    })? {
+        match event {
+            Event::Folder if walk.stat().st_dev != device => return Err(Errno::XDEV),
+            Event::FolderEnd if remove => {
+                let (parent, name) = walk.place().unwrap_or((parent.as_fd(), name));
+                rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?;
+            }
+            Event::File | Event::Other if remove => {
+                if let Some((parent, name)) = walk.place() {
+                    rustix::fs::unlinkat(parent, name, AtFlags::empty())?;
+                }
+            }
+            _ => {}
         }
-        let stat = rustix::fs::statat(&folder, child, AtFlags::SYMLINK_NOFOLLOW)?;
-        if FileType::from_raw_mode(stat.st_mode).is_dir() {
-            each_below(&folder, child, device, remove)?;
-        } else if remove {
-            rustix::fs::unlinkat(&folder, child, AtFlags::empty())?;
-        }
-    }
-    if remove {
-        rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR)?;
     }
     Ok(())
 }

@@ -11,8 +11,8 @@ use emissary_core::limits::PATH_BYTES;
 use emissary_core::template::{Packing, Template};
 use emissary_deflate::DEFAULT_LEVEL;
 
-use super::artifact::{self, Failure};
 use super::compressor::Compressor;
+use super::{Failure, artifact, parameter as parameter_file};
 use crate::pod::folder::Folder;
 use crate::pod::shared::Shared;
 use crate::pod::template as pod_template;
@@ -53,7 +53,7 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
     };
     for parameter in template.output_parameters() {
         each(b"parameter", parameter.name, parameter.path, &|path| {
-            into(shared, path, File::Parameter(path.to_bytes()), &|folder, name| artifact::copy(path, folder, name))
+            into(shared, path, File::Parameter(path.to_bytes()), &|folder, name| parameter_file::save(path, folder, name))
         });
     }
     for artifact in template.output_artifacts() {

@@ -68,9 +68,14 @@ fn sigterm_while_waiting() {
 
 /// Runs with `/argo/inputs/artifacts/in` holding `payload`, in a mount namespace of its own.
 fn with_input(pod: Pod) -> Pod {
-    let mount = "mkdir -p /argo/inputs/artifacts && mount -t tmpfs tmpfs /argo/inputs/artifacts && echo payload >/argo/inputs/artifacts/in && exec \"$@\"";
+    with_input_and(pod, "true")
+}
+
+/// The same after a command of the shell's.
+fn with_input_and(pod: Pod, command: &str) -> Pod {
+    let mount = "mkdir -p /argo/inputs/artifacts && mount -t tmpfs tmpfs /argo/inputs/artifacts && echo payload >/argo/inputs/artifacts/in";
     pod.put("status", "READY\n");
-    pod.via(&["unshare", "--mount", "sh", "-c", mount, "sh"])
+    pod.via(&["unshare", "--mount", "sh", "-c", &format!("{mount} && {command} && exec \"$@\""), "sh"])
 }
 
 #[test]
@@ -89,6 +94,25 @@ fn an_input_artifact_is_linked() {
     std::fs::create_dir_all(pod.work.join("old/a/b")).unwrap();
     std::fs::write(pod.work.join("old/a/f"), "x").unwrap();
     assert_eq!(pod.sh("cat $W/old").stdout, "payload\n");
+}
+
+#[test]
+fn what_stands_at_an_input_artifacts_path_may_be_deeper_than_any_stack() {
+    if !may_unshare("--mount") {
+        return;
+    }
+    let template = r#"{"inputs":{"artifacts":[{"name":"in","path":"$W/old"}]}}"#;
+    let pod = with_input_and(waiting().template(template), "ulimit -s 256");
+    let mut folder = std::fs::File::open(&pod.work).unwrap();
+    for depth in 0..6_000 {
+        let name = if depth == 0 { "old" } else { "d" };
+        rustix::fs::mkdirat(&folder, name, 0o755.into()).unwrap();
+        let flags = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY;
+        folder = rustix::fs::openat(&folder, name, flags, rustix::fs::Mode::empty()).unwrap().into();
+        rustix::fs::openat(&folder, "f", rustix::fs::OFlags::CREATE, 0o644.into()).unwrap();
+    }
+    let outcome = pod.sh("cat $W/old");
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (0, "payload\n"), "{outcome:?}");
 }
 
 #[test]
