@@ -35,6 +35,8 @@ pub(crate) enum Command<'a> {
     Signal {
         signal: Signal,
         container: Option<&'a CStr>,
+        /// For a container that is still to come, too.
+        create: bool,
     },
     /// Send a signal to a process.
     Kill {
@@ -155,11 +157,13 @@ pub(crate) fn parse<'a>(
     common: &mut Common<'a>,
     delegate_exists: impl FnOnce() -> bool,
 ) -> Result<Command<'a>, Error> {
-    common.is_run = args.contains(&c"--");
+    // Whatever is not clearly another role is waited for, by its exit code.
+    common.is_run = true;
     let mut words = Words { args, attached: None };
     let mut role = None;
     let mut wait = WaitFlags::default();
     let mut template = None;
+    let mut create = false;
     let mut operands: [Option<&'a CStr>; 2] = [None; 2];
     let mut delegate_exists = Some(delegate_exists);
     let command: &'a [&'a CStr] = loop {
@@ -174,6 +178,7 @@ pub(crate) fn parse<'a>(
                 None => {
                     let argoexec = common.personality == Personality::Argoexec;
                     let delegated = DELEGATED.place(bytes).is_some();
+                    common.is_run = matches!(SUBCOMMANDS.place(bytes), None | Some(0 | 1 | 6)) && !(argoexec && delegated);
                     if argoexec && delegated && delegate_exists.take().is_some_and(|exists| exists()) {
                         return Ok(Command::Delegate);
                     }
@@ -186,14 +191,15 @@ pub(crate) fn parse<'a>(
                         Some(6) => Role::PluginSidecar,
                         Some(7) => return Ok(Command::Version),
                         Some(8) => {
-                            let topic = words.next().and_then(|word| SUBCOMMANDS.place(word.to_bytes()));
-                            return Ok(Command::Help(match topic {
-                                Some(0) => Topic::Run,
+                            let Some(word) = words.next() else { return Ok(Command::Help(Topic::All)) };
+                            return Ok(Command::Help(match SUBCOMMANDS.place(word.to_bytes()) {
+                                Some(0 | 1 | 6) => Topic::Run,
                                 Some(2) => Topic::Init,
                                 Some(3) => Topic::Wait,
                                 Some(4) => Topic::Signal,
                                 Some(5) => Topic::Kill,
-                                _ => Topic::All,
+                                Some(_) => Topic::All,
+                                None => return Err(usage(&[b"no help on '", word.to_bytes(), b"': it is no subcommand"])),
                             }));
                         }
                         _ if delegated => {
@@ -205,7 +211,6 @@ pub(crate) fn parse<'a>(
                         }
                         _ => return Err(usage(&[b"unknown subcommand '", bytes, b"'; a command to run stands behind `--`"])),
                     });
-                    common.is_run = matches!(role, Some(Role::Run | Role::PluginSidecar));
                     continue;
                 }
                 // The command begins at the first word that is no flag.
@@ -240,6 +245,7 @@ pub(crate) fn parse<'a>(
                 common.console.format =
                     Format::parse(value.to_bytes()).ok_or_else(|| bad_value(flag, value, b"`plain`, `text` or `json`"))?;
             }
+            (b"--create", Some(Role::Signal)) => create = true,
             (b"--template", Some(Role::Init)) => template = Some(words.value(flag)?),
             (b"--follow" | b"-f", Some(Role::Wait)) => wait.follow = true,
             (b"--json", Some(Role::Wait)) => wait.json = true,
@@ -268,7 +274,7 @@ pub(crate) fn parse<'a>(
         Some(Role::Init) => Ok(Command::Init { template }),
         Some(Role::Wait) => Ok(Command::Wait(wait)),
         Some(Role::Signal) => match operands {
-            [Some(word), container] => Ok(Command::Signal { signal: signal(word)?, container }),
+            [Some(word), container] => Ok(Command::Signal { signal: signal(word)?, container, create }),
             [None, _] => Err(operands_are(b"signal SIGNAL [NAME]")),
         },
         Some(Role::Kill) => match operands {

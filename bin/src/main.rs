@@ -37,7 +37,8 @@ fn start(args: &[&'static CStr]) -> u8 {
         Personality::Emissary => Console { format: Format::Plain, level: Level::Warn },
         Personality::Argoexec => Console { format: Format::Text, level: Level::Info },
     };
-    let mut common = Common { personality, console, place: Place::default(), is_run: false };
+    let place = Place { is_in_pod: personality == Personality::Argoexec, ..Place::default() };
+    let mut common = Common { personality, console, place, is_run: false };
     let command = command_line::parse(args.get(1..).unwrap_or_default(), &mut common, delegate::exists);
     let console = common.console;
     match command {
@@ -47,7 +48,7 @@ fn start(args: &[&'static CStr]) -> u8 {
         Ok(Command::PluginSidecar { command }) => run::run(&common, command, run::Role::PluginSidecar),
         Ok(Command::Init { template }) => init::init(&common, template),
         Ok(Command::Wait(options)) => wait::wait(&common, &options),
-        Ok(Command::Signal { signal, container }) => signal::signal(&common, signal, container),
+        Ok(Command::Signal { signal, container, create }) => signal::signal(&common, signal, container, create),
         Ok(Command::Kill { signal, pid }) => kill::kill(&common, signal, pid),
         Ok(Command::Delegate) => delegate::hand_over(console, args),
         Ok(Command::Version) => help::version(),

@@ -3,7 +3,7 @@
 //! Enters: the time, and whether somebody asked for the end. Leaves: the next [`Step`], each exactly once.
 
 use crate::signal::Signal;
-use crate::timers::{Duration, Instant, LEAST_LAST_WAIT};
+use crate::timers::{Duration, Instant, LEAST_LAST_WAIT, LEAST_LAST_WAIT_FOR_NOBODY};
 
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,14 +56,18 @@ impl Escalation {
         }
     }
 
-    /// The step that is due at `now`, if any.
-    pub fn tick(&mut self, now: Instant) -> Option<Step> {
+    /// The step that is due at `now`, if any. Where `someone_runs`, the last wait is long enough to save outputs; else it is a grace period.
+    pub fn tick(&mut self, now: Instant, someone_runs: bool) -> Option<Step> {
         if self.next.is_none_or(|next| now < next) {
             return None;
         }
         let (stage, step, wait) = match self.stage {
             Stage::Patient => (Stage::Terminated, Step::Leave(Signal::TERM), Some(self.grace)),
-            Stage::Terminated => (Stage::Killed, Step::Leave(Signal::KILL), Some(last_wait(self.grace))),
+            Stage::Terminated => (
+                Stage::Killed,
+                Step::Leave(Signal::KILL),
+                Some(if someone_runs { last_wait(self.grace) } else { self.grace.max(LEAST_LAST_WAIT_FOR_NOBODY) }),
+            ),
             Stage::Killed => (Stage::GivenUp, Step::GiveUp, None),
             Stage::GivenUp => return None,
         };
@@ -95,7 +99,7 @@ mod tests {
             (10_900, Some(Step::GiveUp)),
             (u64::MAX, None),
         ] {
-            assert_eq!(escalation.tick(at(now_ms)), want, "{now_ms}");
+            assert_eq!(escalation.tick(at(now_ms), true), want, "{now_ms}");
         }
         assert_eq!(escalation.next_deadline(), None);
     }
@@ -103,12 +107,12 @@ mod tests {
     #[test]
     fn a_request_is_a_deadline_and_a_second_one_nothing() {
         let mut escalation = Escalation::new(None, Duration::from_s(20));
-        assert_eq!(escalation.tick(at(u64::MAX)), None);
+        assert_eq!(escalation.tick(at(u64::MAX), true), None);
         escalation.request(at(7));
-        assert_eq!(escalation.tick(at(7)), Some(Step::Leave(Signal::TERM)));
+        assert_eq!(escalation.tick(at(7), true), Some(Step::Leave(Signal::TERM)));
         escalation.request(at(8));
-        assert_eq!(escalation.tick(at(8)), None);
-        assert_eq!(escalation.tick(at(20_007)), Some(Step::Leave(Signal::KILL)));
+        assert_eq!(escalation.tick(at(8), true), None);
+        assert_eq!(escalation.tick(at(20_007), true), Some(Step::Leave(Signal::KILL)));
         assert_eq!(escalation.next_deadline(), Some(at(40_007)));
     }
 }

@@ -69,6 +69,10 @@ pub enum File<'a> {
     Combined,
     /// Signal to deliver.
     Signal,
+    /// Held locked while main runs.
+    Lock,
+    /// What happened, JSON.
+    Report,
     /// Release of the pause before the command.
     Before,
     /// Release of the pause after the command.
@@ -169,7 +173,8 @@ pub struct Layout<'a> {
     pub kind: Kind,
     /// The shared folder.
     pub dir: &'a [u8],
-    /// The container's name, checked by [`check_name`]. Unused in the flat layout.
+    /// The container's name, checked by [`check_name`]. Unused in the flat layout. Empty in the pod layout for a container that was told none: its files are
+    /// directly under `ctr/`.
     pub container: &'a [u8],
 }
 
@@ -182,9 +187,16 @@ impl Layout<'_> {
         let mut out = Writer::new(buf);
         out.bytes(self.dir);
         let own = match file {
-            File::Container | File::ExitCode | File::Stdout | File::Stderr | File::Combined | File::Signal | File::Before | File::After => {
-                true
-            }
+            File::Container
+            | File::Lock
+            | File::Report
+            | File::ExitCode
+            | File::Stdout
+            | File::Stderr
+            | File::Combined
+            | File::Signal
+            | File::Before
+            | File::After => true,
             File::Shared
             | File::Binary { .. }
             | File::Template
@@ -194,7 +206,9 @@ impl Layout<'_> {
             | File::Artifact(_) => false,
         };
         if self.kind == Kind::Pod {
-            if own {
+            if own && self.container.is_empty() {
+                out.text("/ctr");
+            } else if own {
                 out.text("/ctr/").bytes(self.container);
             } else if file == File::Containers {
                 out.text("/ctr");
@@ -233,6 +247,8 @@ pub const fn base_name(file: File<'_>) -> &'static CStr {
         File::Template => c"template",
         File::Status => c"status",
         File::ExitCode => c"exitcode",
+        File::Lock => c".emissary-lock",
+        File::Report => c"report.json",
         File::Stdout => c"stdout",
         File::Stderr => c"stderr",
         File::Combined => c"combined",
@@ -314,6 +330,8 @@ mod tests {
             (File::Containers, "/var/argo", "/var/run/argo/ctr"),
             (File::Container, "/var/argo", "/var/run/argo/ctr/main"),
             (File::ExitCode, "/var/argo/exitcode", "/var/run/argo/ctr/main/exitcode"),
+            (File::Report, "/var/argo/report.json", "/var/run/argo/ctr/main/report.json"),
+            (File::Lock, "/var/argo/.emissary-lock", "/var/run/argo/ctr/main/.emissary-lock"),
             (File::Stdout, "/var/argo/stdout", "/var/run/argo/ctr/main/stdout"),
             (File::Stderr, "/var/argo/stderr", "/var/run/argo/ctr/main/stderr"),
             (File::Combined, "/var/argo/combined", "/var/run/argo/ctr/main/combined"),
@@ -325,6 +343,18 @@ mod tests {
         ];
         for (file, flat, pod) in rows {
             assert_eq!((path(&FLAT, *file).as_str(), path(&POD, *file).as_str()), (*flat, *pod));
+        }
+    }
+
+    #[test]
+    fn a_container_of_a_pod_without_a_name() {
+        let layout = Layout { container: b"", ..POD };
+        for (file, want) in [
+            (File::Container, "/var/run/argo/ctr"),
+            (File::ExitCode, "/var/run/argo/ctr/exitcode"),
+            (File::Containers, "/var/run/argo/ctr"),
+        ] {
+            assert_eq!(path(&layout, file), want);
         }
     }
 

@@ -1,18 +1,20 @@
 //! When a small file that another process writes is complete.
 //!
 //! Enters: what was seen of its writer. Leaves: read it now, later, or after some time. A file that is renamed into place is complete at once. One that is
-//! written in place is complete when its writer closes it, or, where the closing was not watched, when nobody has written to it for [`SETTLED`]. A time that
+//! written in place is complete when its writer closes it, or, where the closing was not watched, when nobody has written to it for [`SETTLED`]. A closing that
+//! was watched for may have gone unseen all the same: after [`ABANDONED_WRITE`] without a write the file counts as complete. A time that
 //! lies more than [`CLOCK_AHEAD`] in the future says nothing and would go on saying nothing: it counts as long ago.
 
-use crate::timers::{CLOCK_AHEAD, Duration, SETTLED};
+use crate::timers::{ABANDONED_WRITE, CLOCK_AHEAD, Duration, SETTLED};
 
 /// What is known of a file's writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
     /// The writer was seen to close the file, or to rename it into place.
     Closed,
-    /// The file appeared while its folder was watched, and its writer has not closed it yet.
-    Open,
+    /// The file appeared while its folder was watched, and its writer has not closed it yet: milliseconds since the last write, negative where the file's time
+    /// is in the future.
+    Open(i64),
     /// The file may have been there before the folder was watched: milliseconds since the last write, negative where the file's time is in the future.
     Age(i64),
 }
@@ -31,17 +33,21 @@ pub enum ReadWhen {
 const SETTLED_MS: i64 = SETTLED.as_ms().cast_signed();
 const AHEAD_MS: i64 = CLOCK_AHEAD.as_ms().cast_signed().wrapping_neg();
 
+const ABANDONED_MS: i64 = ABANDONED_WRITE.as_ms().cast_signed();
+
+const fn after(length_ms: i64, age_ms: i64) -> ReadWhen {
+    ReadWhen::After(Duration::from_ms(length_ms.saturating_sub(age_ms).unsigned_abs()))
+}
+
 impl Seen {
     /// When the file is complete.
     #[must_use]
     pub const fn read_when(self) -> ReadWhen {
         match self {
             Self::Closed => ReadWhen::Now,
-            Self::Open => ReadWhen::Closed,
-            Self::Age(age_ms @ AHEAD_MS..SETTLED_MS) => {
-                ReadWhen::After(Duration::from_ms(SETTLED_MS.saturating_sub(age_ms).unsigned_abs()))
-            }
-            Self::Age(_) => ReadWhen::Now,
+            Self::Open(age_ms @ AHEAD_MS..ABANDONED_MS) => after(ABANDONED_MS, age_ms),
+            Self::Age(age_ms @ AHEAD_MS..SETTLED_MS) => after(SETTLED_MS, age_ms),
+            Self::Open(_) | Self::Age(_) => ReadWhen::Now,
         }
     }
 
@@ -49,7 +55,7 @@ impl Seen {
     #[must_use]
     pub const fn read_when_written(self, is_empty: bool) -> ReadWhen {
         match (self.read_when(), self) {
-            (ReadWhen::Now, Self::Open | Self::Age(_)) if is_empty => ReadWhen::Closed,
+            (ReadWhen::Now, Self::Open(_) | Self::Age(_)) if is_empty => ReadWhen::Closed,
             (when, _) => when,
         }
     }
@@ -64,7 +70,9 @@ mod tests {
         let after = |milliseconds| ReadWhen::After(Duration::from_ms(milliseconds));
         for (seen, when, when_empty) in [
             (Seen::Closed, ReadWhen::Now, ReadWhen::Now),
-            (Seen::Open, ReadWhen::Closed, ReadWhen::Closed),
+            (Seen::Open(0), after(3_000), after(3_000)),
+            (Seen::Open(2_999), after(1), after(1)),
+            (Seen::Open(3_000), ReadWhen::Now, ReadWhen::Closed),
             (Seen::Age(0), after(100), after(100)),
             (Seen::Age(99), after(1), after(1)),
             (Seen::Age(100), ReadWhen::Now, ReadWhen::Closed),

@@ -84,6 +84,9 @@ pub const UNREADABLE: Duration = Duration::from_ms(5_000);
 /// Without a write for this time, a file whose writer was not watched counts as complete.
 pub const SETTLED: Duration = Duration::from_ms(100);
 
+/// The same for a file whose writer has it open, as far as was seen: a writer's closing may go unseen, and nobody waits for it for ever.
+pub const ABANDONED_WRITE: Duration = Duration::from_ms(3_000);
+
 /// How far a volume's clock may be ahead of ours: a file from that future has just been written.
 pub const CLOCK_AHEAD: Duration = Duration::from_ms(1_000);
 
@@ -93,6 +96,9 @@ pub const ABANDON_AFTER: Duration = Duration::from_ms(5_000);
 
 /// Minimum time that a container has after SIGKILL to save its outputs and write its exit code.
 pub const LEAST_LAST_WAIT: Duration = Duration::from_ms(10_000);
+
+/// The same where no emissary runs that could: what is there already has time to settle.
+pub const LEAST_LAST_WAIT_FOR_NOBODY: Duration = Duration::from_ms(200);
 
 /// A readiness marker that is older comes from a supervisor that is dead. A living one rewrites it every 5 s.
 pub const STALE_AFTER: Duration = Duration::from_ms(30_000);

@@ -29,6 +29,8 @@ pub enum Event {
     Looked {
         /// Every main container has one.
         all_ended: bool,
+        /// Of those that have none, at least one has an emissary that runs.
+        someone_runs: bool,
         /// One of them is to be looked at again after this time although nothing changes.
         again_after: Option<Duration>,
     },
@@ -129,13 +131,13 @@ impl Machine {
     /// Takes in what happened at `now`.
     pub fn handle(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Looked { all_ended, again_after } => {
+            Event::Looked { all_ended, someone_runs, again_after } => {
                 self.timers.clear(LOOK);
                 if self.phase != Phase::Waiting {
                     return;
                 }
                 if !all_ended {
-                    match self.escalation.tick(now) {
+                    match self.escalation.tick(now, someone_runs) {
                         Some(Step::Leave(signal)) => self.push(Action::Leave(signal)),
                         Some(Step::GiveUp) => self.given_up = true,
                         None => {}
@@ -190,8 +192,8 @@ mod tests {
     use std::vec::Vec;
 
     const GRACE: Duration = Duration::from_s(20);
-    const OPEN: Event = E::Looked { all_ended: false, again_after: None };
-    const ENDED: Event = E::Looked { all_ended: true, again_after: None };
+    const OPEN: Event = E::Looked { all_ended: false, someone_runs: true, again_after: None };
+    const ENDED: Event = E::Looked { all_ended: true, someone_runs: false, again_after: None };
 
     fn play(deadline_ms: Option<u64>, rows: &[(u64, Event, &[Action])]) -> Machine {
         let mut machine = Machine::new(deadline_ms.map(Instant::from_ms), GRACE);
@@ -238,6 +240,16 @@ mod tests {
     }
 
     #[test]
+    fn where_nobody_runs_nobody_is_waited_for_long() {
+        let nobody = E::Looked { all_ended: false, someone_runs: false, again_after: None };
+        let mut machine = Machine::new(Some(Instant::from_ms(300)), Duration::from_ms(300));
+        for (now_ms, has_given_up) in [(300, false), (600, false), (899, false), (900, true)] {
+            machine.handle(Instant::from_ms(now_ms), nobody);
+            assert_eq!(machine.has_given_up(), has_given_up, "{now_ms}");
+        }
+    }
+
+    #[test]
     fn a_request_is_a_deadline_for_containers_and_gives_up_readers_afterwards() {
         let rows: [(u64, Event, &[Action]); 6] = [
             (7, E::EndRequested, &[]),
@@ -273,7 +285,7 @@ mod tests {
         machine.handle(at(2), E::Copied(C::All));
         machine.handle(at(500), OPEN);
         assert_eq!(machine.next_deadline(at(500)), Some(at(20_500)));
-        let soon = E::Looked { all_ended: false, again_after: Some(Duration::from_ms(70)) };
+        let soon = E::Looked { all_ended: false, someone_runs: true, again_after: Some(Duration::from_ms(70)) };
         machine.handle(at(600), soon);
         assert_eq!(machine.next_deadline(at(600)), Some(at(670)));
         machine.handle(at(670), OPEN);

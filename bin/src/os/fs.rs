@@ -2,16 +2,22 @@
 //!
 //! Enters: a folder's descriptor, names, bytes. Leaves: descriptors, bytes, the system's error number. Refuses: a link where a file or folder of another
 //! container's making is opened, and whatever is no regular file where one is read.
+#![allow(unsafe_code, reason = "the edge to the kernel")]
 
 use core::ffi::CStr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 use emissary_core::buf::Writer;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::{CWD, Mode, OFlags, RawMode};
+use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RawMode, RenameFlags};
 use rustix::io::Errno;
+use rustix::process::{Flock, FlockOffsetType, FlockType};
 
 use super::clock;
+use super::errno::last_errno;
+
+/// Name of the file that holds the room of the exit code until that is known. Nobody else writes it.
+pub(crate) const RESERVED_EXIT_CODE: &CStr = c".emissary-exitcode";
 
 /// A file name for the kernel, which wants it NUL-terminated. One that is longer than any name can be does not fit.
 pub(crate) struct Name([u8; 256]);
@@ -47,15 +53,18 @@ pub(crate) fn open_at(folder: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: 
     }
 }
 
-/// Opens folders one below the other, each relative to the one before, following no link; makes those that are missing.
-pub(crate) fn descend(from: BorrowedFd<'_>, parts: &mut dyn Iterator<Item = &[u8]>, mode: RawMode) -> Result<OwnedFd, Errno> {
+/// Opens folders one below the other, each relative to the one before, following no link. With a mode, those that are missing are made.
+///
+/// # Errors
+/// What the system says; `ENOTDIR` or `ELOOP` for a link.
+pub(crate) fn descend(from: BorrowedFd<'_>, parts: &mut dyn Iterator<Item = &[u8]>, made: Option<RawMode>) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let mut at = open_at(from, c".", flags, 0)?;
     for part in parts {
         let name = Name::new(part)?;
         let name = name.as_c_str();
-        at = match open_at(at.as_fd(), name, flags, 0) {
-            Err(Errno::NOENT) => {
+        at = match (open_at(at.as_fd(), name, flags, 0), made) {
+            (Err(Errno::NOENT), Some(mode)) => {
                 match rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(mode)) {
                     // Another container was first.
                     Ok(()) | Err(Errno::EXIST) => {}
@@ -63,7 +72,7 @@ pub(crate) fn descend(from: BorrowedFd<'_>, parts: &mut dyn Iterator<Item = &[u8
                 }
                 open_at(at.as_fd(), name, flags, 0)?
             }
-            other => other?,
+            (other, _) => other?,
         };
     }
     Ok(at)
@@ -259,4 +268,60 @@ pub(crate) fn occupy_standard_descriptors() {
 pub(crate) fn read_file(path: &CStr, limit: usize) -> Result<Vec<u8>, Errno> {
     let (file, _) = open_regular(CWD, path, OFlags::empty())?;
     read_to_end(file.as_fd(), limit)
+}
+
+/// Closes a file that was written to. Network and quota file systems say only here that they could not keep what was written (close(2)).
+///
+/// # Errors
+/// What the system says; the descriptor is closed all the same.
+pub(crate) fn close(file: OwnedFd) -> Result<(), Errno> {
+    // SAFETY: the descriptor is owned, and given up here.
+    match unsafe { rustix::io::try_close(file.into_raw_fd()) } {
+        // Linux has closed it all the same.
+        Err(Errno::INTR) => Ok(()),
+        other => other,
+    }
+}
+
+/// Locks a file for as long as this process has it open, in both of the ways that file systems know (fcntl(2), flock(2)): some know one of them.
+///
+/// # Errors
+/// Where neither is to be had, or another process has it locked.
+pub(crate) fn lock(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    let by_record = rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive);
+    by_record.or(rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive))
+}
+
+/// Whether another process has a file locked.
+pub(crate) fn is_locked(file: BorrowedFd<'_>) -> bool {
+    let any = Flock { start: 0, length: 0, pid: None, typ: FlockType::WriteLock, offset_type: FlockOffsetType::Set };
+    if matches!(rustix::process::fcntl_getlk(file, &any), Ok(Some(_))) {
+        return true;
+    }
+    // It is given back when the caller closes the file.
+    rustix::fs::flock(file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+}
+
+/// Renames a file unless another has that name.
+///
+/// # Errors
+/// `EEXIST`, and what renameat(2) says.
+pub(crate) fn rename_if_free(folder: BorrowedFd<'_>, from: &CStr, to: &CStr) -> Result<(), Errno> {
+    match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
+        // Some file systems know no such flag, some kernels and sandboxes no such call.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) => rustix::fs::renameat(folder, from, folder, to),
+        other => other,
+    }
+}
+
+/// Lets a descriptor's number stand for another open file, whoever holds it (dup3(2)).
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn replace(fd: BorrowedFd<'_>, by: OwnedFd) -> Result<(), Errno> {
+    // SAFETY: takes numbers. The number stays open throughout, so whoever owns or borrows it still does.
+    match unsafe { libc::dup3(by.as_raw_fd(), fd.as_raw_fd(), libc::O_CLOEXEC) } {
+        -1 => Err(last_errno()),
+        _ => Ok(()),
+    }
 }

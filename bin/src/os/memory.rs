@@ -87,17 +87,20 @@ fn out_of_memory() -> ! {
     }
     let code = LEAVE_CODE.load(Ordering::Relaxed);
     let folder = LEAVE_IN.load(Ordering::Relaxed);
-    let draft = super::fs::unique_name(0);
-    let (draft, name) = (draft.as_c_str(), c"exitcode");
+    let name = c"exitcode";
     let mut room = [0; 3];
     let digits = exit::digits(code, &mut room);
-    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let draft = super::fs::RESERVED_EXIT_CODE;
+    // The file whose room is reserved, or a new one.
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
     // SAFETY: the name is NUL-terminated; a descriptor that is none is an error.
     let file = unsafe { libc::openat(folder, draft.as_ptr(), flags, 0o644) };
     if file >= 0 {
         // SAFETY: the pointer is to so many bytes.
-        let written = unsafe { libc::write(file, digits.as_ptr().cast(), digits.len()) };
-        if usize::try_from(written) == Ok(digits.len()) {
+        let written = unsafe { libc::pwrite(file, digits.as_ptr().cast(), digits.len(), 0) };
+        // SAFETY: takes numbers.
+        let cut = unsafe { libc::ftruncate(file, digits.len() as libc::off_t) };
+        if cut == 0 && usize::try_from(written) == Ok(digits.len()) {
             // SAFETY: both names are NUL-terminated.
             unsafe { libc::renameat(folder, draft.as_ptr(), folder, name.as_ptr()) };
         }

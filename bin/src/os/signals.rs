@@ -97,3 +97,22 @@ impl AsFd for Signals {
         self.fd.as_fd()
     }
 }
+
+/// As the first process of a PID namespace, lets requests to end do so, and lets the kernel reap orphans: the kernel ignores both otherwise
+/// (pid_namespaces(7)). For roles that have no loop of their own.
+pub(crate) fn end_at_requests_as_first_process() {
+    extern "C" fn end(signal: c_int) {
+        // SAFETY: async-signal-safe; ends the process.
+        unsafe { libc::_exit(128 + signal) }
+    }
+    if rustix::process::getpid() != rustix::process::Pid::INIT {
+        return;
+    }
+    let handler: extern "C" fn(c_int) = end;
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+        // SAFETY: the handler is async-signal-safe.
+        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+    }
+    // SAFETY: runs no code of ours.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}

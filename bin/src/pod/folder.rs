@@ -5,11 +5,23 @@
 use core::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Mode, OFlags, RawMode, RenameFlags};
+use emissary_core::layout::{self, File};
+use rustix::fs::{AtFlags, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 
 use crate::os::fs::{self, Name};
 use crate::report::error::Error;
+
+/// What the lock of a container says of its emissary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LockState {
+    /// There is none: the emissary has not begun, or takes no lock.
+    Absent,
+    /// The emissary runs.
+    Held,
+    /// The emissary has ended, at whatever hands.
+    Free,
+}
 
 /// A folder of the protocol, and its path for messages.
 pub(crate) struct Folder {
@@ -21,6 +33,17 @@ impl Folder {
     /// Its descriptor.
     pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// Whether both are one folder.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let identity = |folder: &Self| rustix::fs::fstat(&folder.fd).map(|stat| (stat.st_dev, stat.st_ino));
+        identity(self) == identity(other)
+    }
+
+    /// Becomes another folder of the same path, made after this one was removed; says whether it could.
+    pub(crate) fn become_this(&self, other: Self) -> bool {
+        fs::replace(self.fd.as_fd(), other.fd).is_ok()
     }
 
     /// The path of a file in it, for a message.
@@ -92,11 +115,7 @@ impl Folder {
             && fs::is_passing(errno)
         {
             // Back to where it was, unless another is there by now, which is the one that counts.
-            let back = rustix::fs::renameat_with(&self.fd, taken, &self.fd, name, RenameFlags::NOREPLACE);
-            // Some file systems know no such flag.
-            let back =
-                if matches!(back, Err(Errno::INVAL | Errno::NOSYS)) { rustix::fs::renameat(&self.fd, taken, &self.fd, name) } else { back };
-            if back.is_err() {
+            if fs::rename_if_free(self.fd.as_fd(), taken, name).is_err() {
                 let _ = rustix::fs::unlinkat(&self.fd, taken, AtFlags::empty());
             }
             return Err(self.error("read", name, errno));
@@ -105,6 +124,17 @@ impl Folder {
             let _ = rustix::fs::unlinkat(&self.fd, taken, AtFlags::REMOVEDIR);
         }
         result.map(Some).map_err(|errno| self.error("read", name, errno))
+    }
+
+    /// The state of its container's lock. Not for one's own container: to close the file gives up a lock that this process has on it (fcntl(2)).
+    pub(crate) fn lock_state(&self) -> LockState {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+        match fs::open_at(self.as_fd(), layout::base_name(File::Lock), flags, 0) {
+            Ok(file) if fs::is_locked(file.as_fd()) => LockState::Held,
+            Ok(_) => LockState::Free,
+            // One that cannot be opened says nothing.
+            Err(_) => LockState::Absent,
+        }
     }
 
     /// Removes a file, if it is there and that is allowed.
@@ -137,7 +167,7 @@ impl Folder {
                 Ok(file) => {
                     // An init container that is not ours may run under another umask.
                     let _ = rustix::fs::fchmod(&file, Mode::from_raw_mode(mode));
-                    return Ok(Draft { folder: self, name: own, file, committed: false });
+                    return Ok(Draft { name: DraftName { folder: self, name: own, is_gone: false }, file });
                 }
             }
         }
@@ -168,30 +198,38 @@ impl Folder {
 
 /// A file under a name of its own until it is complete; removed if it never is.
 pub(crate) struct Draft<'a> {
-    folder: &'a Folder,
-    name: Name,
+    name: DraftName<'a>,
     /// To write to.
     pub(crate) file: OwnedFd,
-    committed: bool,
 }
 
 impl Draft<'_> {
-    /// Gives it its name, in place of what stood there.
+    /// Closes it with a check, and gives it its name, in place of what stood there.
     ///
     /// # Errors
-    /// What rename(2) says; what stood there stays.
-    pub(crate) fn commit(mut self, name: &CStr) -> Result<(), Error> {
-        let folder = self.folder;
-        rustix::fs::renameat(&folder.fd, self.name.as_c_str(), &folder.fd, name).map_err(|errno| folder.error("write", name, errno))?;
-        self.committed = true;
+    /// What close(2) or rename(2) says; what stood there stays.
+    pub(crate) fn commit(self, name: &CStr) -> Result<(), Error> {
+        let Self { name: mut draft, file } = self;
+        let folder = draft.folder;
+        fs::close(file)
+            .and_then(|()| rustix::fs::renameat(&folder.fd, draft.name.as_c_str(), &folder.fd, name))
+            .map_err(|errno| folder.error("write", name, errno))?;
+        draft.is_gone = true;
         Ok(())
     }
 }
 
-impl Drop for Draft<'_> {
+/// A draft's name in its folder; removed from there unless the draft was given another.
+struct DraftName<'a> {
+    folder: &'a Folder,
+    name: Name,
+    is_gone: bool,
+}
+
+impl Drop for DraftName<'_> {
     fn drop(&mut self) {
-        if !self.committed {
-            let _ = rustix::fs::unlinkat(&self.folder.fd, self.name.as_c_str(), AtFlags::empty());
+        if !self.is_gone {
+            self.folder.remove(self.name.as_c_str());
         }
     }
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use emissary_core::layout::{self, File, Kind, Layout};
 use emissary_core::limits::PATH_BYTES;
-use rustix::fs::{Access, AtFlags, CWD, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, OFlags, RawMode};
 use rustix::io::Errno;
 
 use super::folder::Folder;
@@ -27,6 +27,8 @@ pub(crate) struct Place<'a> {
     pub(crate) kind: Option<Kind>,
     /// The shared folder's path.
     pub(crate) dir: Option<&'a CStr>,
+    /// Without a word on it anywhere, the layout is the pod's, as for Argo's own executor.
+    pub(crate) is_in_pod: bool,
 }
 
 /// The shared folder.
@@ -47,7 +49,7 @@ impl<'a> Shared<'a> {
             (Some(kind), _) => kind,
             (None, Some(value)) => Kind::parse(value.to_bytes())
                 .ok_or_else(|| Error::text(&[b"EMISSARY_LAYOUT: '", value.to_bytes(), b"' is not `flat` or `pod`"]))?,
-            (None, None) if name.is_some() => Kind::Pod,
+            (None, None) if name.is_some() || place.is_in_pod => Kind::Pod,
             (None, None) => Kind::Flat,
         };
         if let Some(name) = name {
@@ -79,21 +81,38 @@ impl<'a> Shared<'a> {
             .layout_of(name)
             .path(File::Container, &mut room)
             .map_err(|cause| Error::because(&[b"folder of container '", name, b"'"], &|out| cause.describe(out)))?;
-        let parts = [&b"ctr"[..], name];
-        let parts = if self.layout.kind == Kind::Pod { &parts[..] } else { &[] };
-        let fd = fs::descend(self.fd.as_fd(), &mut parts.iter().copied(), 0o777)
-            .map_err(|errno| Error::new("make the folder", path.to_bytes(), errno))?;
+        let fd = self.descend(name, Some(0o777)).map_err(|errno| Error::new("make the folder", path.to_bytes(), errno))?;
         Ok(Folder { fd, path: path.to_bytes().to_vec() })
+    }
+
+    fn descend(&self, name: &[u8], made: Option<RawMode>) -> Result<OwnedFd, Errno> {
+        let parts = [&b"ctr"[..], name];
+        let parts: &[&[u8]] = match self.layout.kind {
+            Kind::Flat => &[],
+            // A container that has no name has its files directly there.
+            Kind::Pod if name.is_empty() => &parts[..1],
+            Kind::Pod => &parts,
+        };
+        fs::descend(self.fd.as_fd(), &mut parts.iter().copied(), made)
+    }
+
+    /// A container's folder, where it is there.
+    pub(crate) fn existing(&self, name: &[u8]) -> Option<Folder> {
+        let mut room = [0; PATH_BYTES];
+        let path = self.layout_of(name).path(File::Container, &mut room).ok()?;
+        let fd = match self.layout.kind {
+            // The shared folder itself may have been made again.
+            Kind::Flat => fs::open_at(CWD, path, OFlags::PATH | OFlags::DIRECTORY, 0).ok()?,
+            Kind::Pod => self.descend(name, None).ok()?,
+        };
+        Some(Folder { fd, path: path.to_bytes().to_vec() })
     }
 
     /// This container's folder.
     ///
     /// # Errors
-    /// As [`Shared::container`], where the pod layout has no container name, and where the folder is not writable.
+    /// As [`Shared::container`], and where the folder is not writable.
     pub(crate) fn own(&self) -> Result<Folder, Error> {
-        if self.layout.kind == Kind::Pod && self.layout.container.is_empty() {
-            return Err(Error::text(&[b"the pod layout needs a container name: --name, or ARGO_CONTAINER_NAME"]));
-        }
         let folder = self.container(self.layout.container)?;
         // Better said before the command runs than when its exit code cannot be written.
         match rustix::fs::accessat(&folder.fd, c".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
@@ -104,7 +123,7 @@ impl<'a> Shared<'a> {
 
     /// The shared folder itself, as a folder to read and write in.
     pub(crate) fn top(&self) -> Result<Folder, Error> {
-        let fd = fs::descend(self.fd.as_fd(), &mut core::iter::empty(), 0)
+        let fd = fs::descend(self.fd.as_fd(), &mut core::iter::empty(), None)
             .map_err(|errno| Error::new("open the shared folder", self.layout.dir, errno))?;
         Ok(Folder { fd, path: self.layout.dir.to_vec() })
     }
@@ -119,7 +138,7 @@ impl<'a> Shared<'a> {
         let (parent, name) = (&path[..slash], CStr::from_bytes_with_nul(&path[slash + 1..]).unwrap_or_default());
         let below = parent.get(self.layout.dir.len()..).unwrap_or_default();
         let mut parts = below.split(|&byte| byte == b'/').filter(|part| !part.is_empty());
-        let fd = fs::descend(self.fd.as_fd(), &mut parts, 0o755).map_err(|errno| Error::new("make the folder", parent, errno))?;
+        let fd = fs::descend(self.fd.as_fd(), &mut parts, Some(0o755)).map_err(|errno| Error::new("make the folder", parent, errno))?;
         Ok((Folder { fd, path: parent.to_vec() }, name))
     }
 }

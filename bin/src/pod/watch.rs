@@ -12,15 +12,32 @@ use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags};
 use crate::report::console::Console;
 use crate::report::error::Error;
 
-/// Something that happened in a watched folder.
+/// What happened to a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    /// Its writer has closed it, or renamed it into place.
+    Complete,
+    /// It has appeared: made, or linked.
+    Created,
+    /// A process has opened it.
+    Opened,
+}
+
+/// Something that happened in a watched folder, by the number of its watch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// The writer of an exit-code file has closed it or renamed it into place, in the folder of this watch.
-    ExitCode(i32),
-    /// The same for a signal file.
-    Signal(i32),
+    /// To the exit-code file.
+    ExitCode(i32, What),
+    /// To the signal file.
+    Signal(i32, What),
     /// More happened than the kernel keeps: some of it may be unseen.
     Overflow,
+    /// The folder was removed, or its file system was unmounted: it is watched no longer.
+    Gone(i32),
+    /// A file of ours was removed, as happens to a folder's files before the folder goes.
+    Deleted(i32),
+    /// A container's folder appeared or went.
+    Folders,
     /// Anything else.
     Other,
 }
@@ -28,6 +45,8 @@ pub(crate) enum Change {
 /// Folders that are watched for files which appear complete: closed after writing, or renamed into place.
 pub(crate) struct Watch {
     fd: Option<OwnedFd>,
+    /// The watch on the folder of containers' folders.
+    parent: Option<i32>,
     must_look: bool,
     console: Console,
 }
@@ -35,7 +54,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// A watch on nothing, which costs nothing yet.
     pub(crate) const fn new(console: Console) -> Self {
-        Self { fd: None, must_look: false, console }
+        Self { fd: None, parent: None, must_look: false, console }
     }
 
     fn fall_back(&mut self, error: &Error) {
@@ -54,7 +73,12 @@ impl Watch {
             }
         }
         let fd = self.fd.as_ref()?;
-        let mut flags = WatchFlags::CLOSE_WRITE | WatchFlags::MOVED_TO | WatchFlags::ONLYDIR;
+        let mut flags = WatchFlags::CLOSE_WRITE
+            | WatchFlags::MOVED_TO
+            | WatchFlags::CREATE
+            | WatchFlags::OPEN
+            | WatchFlags::DELETE
+            | WatchFlags::ONLYDIR;
         if growth {
             flags |= WatchFlags::MODIFY;
         }
@@ -67,6 +91,14 @@ impl Watch {
         }
     }
 
+    /// Watches the folder of containers' folders for those that appear and go. Where that is refused, a folder that is made again is not noticed.
+    pub(crate) fn add_parent(&mut self, folder: &CStr) {
+        if let Some(fd) = self.fd.as_ref().filter(|_| self.parent.is_none()) {
+            let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::ONLYDIR;
+            self.parent = rustix::fs::inotify::add_watch(fd, folder, flags).ok();
+        }
+    }
+
     /// Takes the events that are waiting.
     pub(crate) fn take(&self, each: &mut dyn FnMut(Change)) {
         let Some(fd) = &self.fd else { return };
@@ -74,11 +106,27 @@ impl Watch {
         let mut reader = Reader::new(fd, &mut room);
         while let Ok(event) = reader.next() {
             let name = event.file_name();
-            each(match event.events() {
-                events if events.contains(ReadFlags::QUEUE_OVERFLOW) => Change::Overflow,
-                events if events.contains(ReadFlags::MODIFY) => Change::Other,
-                _ if name == Some(layout::base_name(File::ExitCode)) => Change::ExitCode(event.wd()),
-                _ if name == Some(layout::base_name(File::Signal)) => Change::Signal(event.wd()),
+            let events = event.events();
+            let what = if events.contains(ReadFlags::OPEN) {
+                What::Opened
+            } else if events.contains(ReadFlags::CREATE) {
+                What::Created
+            } else {
+                What::Complete
+            };
+            each(match events {
+                _ if events.contains(ReadFlags::QUEUE_OVERFLOW) => Change::Overflow,
+                _ if events.contains(ReadFlags::IGNORED) => Change::Gone(event.wd()),
+                _ if Some(event.wd()) == self.parent => Change::Folders,
+                _ if events.contains(ReadFlags::DELETE) => {
+                    let is_ours = [File::Lock, File::Template].into_iter().any(|file| name == Some(layout::base_name(file)));
+                    if is_ours { Change::Deleted(event.wd()) } else { continue }
+                }
+                _ if events.contains(ReadFlags::MODIFY) => Change::Other,
+                _ if name == Some(layout::base_name(File::ExitCode)) => Change::ExitCode(event.wd(), what),
+                _ if name == Some(layout::base_name(File::Signal)) => Change::Signal(event.wd(), what),
+                // Who opens a file changes nothing; we do that ourselves.
+                _ if what == What::Opened => continue,
                 _ => Change::Other,
             });
         }

@@ -83,7 +83,10 @@ fn spill(folder: &Folder, index: usize, argument: &[u8]) -> Result<Vec<u8>, Erro
     // A name in /tmp can be guessed: what stands there is removed, and no link is followed.
     let _ = rustix::fs::unlink(in_tmp);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-    let written = fs::open_at(CWD, in_tmp, flags, 0o644).and_then(|file| fs::write_all(file.as_fd(), argument));
+    let written = fs::open_at(CWD, in_tmp, flags, 0o644).and_then(|file| {
+        fs::write_all(file.as_fd(), argument)?;
+        fs::close(file)
+    });
     if written.is_ok() {
         return Ok([b"@", in_tmp.to_bytes()].concat());
     }

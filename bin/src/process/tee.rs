@@ -27,6 +27,8 @@ const TERMINAL_BYTES: usize = 1 << 20;
 struct Copy {
     name: &'static CStr,
     file: Option<OwnedFd>,
+    /// It was closed after an attempt, and is opened again for the next one.
+    is_between_attempts: bool,
 }
 
 /// One of the command's outputs on its way.
@@ -85,7 +87,7 @@ const COMBINED: usize = 2;
 impl<'a> Tee<'a> {
     /// Opens the copies. One that cannot be opened is said and counts as failed; the command runs all the same.
     pub(crate) fn new(console: Console, folder: &'a Folder, kept: Kept) -> Self {
-        let copy = |file| Copy { name: layout::base_name(file), file: None };
+        let copy = |file| Copy { name: layout::base_name(file), file: None, is_between_attempts: false };
         let copies = [copy(File::Stdout), copy(File::Stderr), copy(File::Combined)];
         let mut tee = Self { console, folder, copies, streams: [None, None, None], buffers: [const { Vec::new() }; 3], copy_failed: false };
         let opened: &[usize] = match kept {
@@ -116,9 +118,30 @@ impl<'a> Tee<'a> {
         core::mem::replace(&mut self.copy_failed, false)
     }
 
+    /// Closes the copies with a check after an attempt: network and quota file systems say only then that they could not keep what was written.
+    #[inline(never)]
+    pub(crate) fn close_copies(&mut self) {
+        for at in 0..self.copies.len() {
+            let Some(file) = self.copies[at].file.take() else { continue };
+            self.copies[at].is_between_attempts = true;
+            if let Err(errno) = fs::close(file) {
+                let error = Error::new("write", &self.folder.path_of(self.copies[at].name), errno);
+                self.fail(&error);
+            }
+        }
+    }
+
     /// Takes what a new attempt's stdout and stderr are read from, where they are.
     #[inline(never)]
     pub(crate) fn attach(&mut self, sources: [Option<Source>; 3]) {
+        for at in 0..self.copies.len() {
+            if core::mem::take(&mut self.copies[at].is_between_attempts) {
+                match self.folder.append(self.copies[at].name) {
+                    Ok(file) => self.copies[at].file = Some(file),
+                    Err(error) => self.fail(&error),
+                }
+            }
+        }
         for (at, source) in sources.into_iter().enumerate() {
             let (source, is_terminal) = match source {
                 Some(Source::Pipe(source)) => (source, false),

@@ -74,10 +74,12 @@ Flags: --name, --layout, --dir, --loglevel, --log-format (see `emissary help`)
 ";
 
 const SIGNAL: &str = "\
-emissary signal SIGNAL [NAME] [flags]
+emissary signal SIGNAL [NAME] [--create] [flags]
 
 Leaves SIGNAL (15, TERM, SIGTERM) for the container NAME, or for the one that --name or
 ARGO_CONTAINER_NAME names, in its signal file. Its emissary delivers it to the command.
+
+  --create             also for a container that is still to come
 
 Flags: --name, --layout, --dir, --loglevel, --log-format (see `emissary help`)
 ";

@@ -7,8 +7,8 @@ use emissary_core::layout::{self, File};
 use rustix::fs::{CWD, Mode, OFlags};
 
 use super::request::{Common, Personality};
-use crate::os::env;
 use crate::os::fs::{self, CopyError};
+use crate::os::{env, signals};
 use crate::pod::folder::Folder;
 use crate::pod::shared::Shared;
 use crate::pod::template;
@@ -16,6 +16,7 @@ use crate::report::error::Error;
 
 /// Prepares the shared folder; gives the status to exit with.
 pub(crate) fn init(common: &Common<'_>, document: Option<&CStr>) -> u8 {
+    signals::end_at_requests_as_first_process();
     rustix::process::umask(Mode::empty());
     match prepare(common, document) {
         Ok(()) => 0,

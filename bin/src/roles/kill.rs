@@ -16,6 +16,7 @@ use crate::report::error::Error;
 pub(crate) fn kill(common: &Common<'_>, signal: Signal, pid: i32) -> u8 {
     let is_protected = pid == 1 && matches!(signal, Signal::KILL | Signal::STOP);
     // Folders that are made on the way are everybody's.
+    signals::end_at_requests_as_first_process();
     rustix::process::umask(Mode::empty());
     let result = match signals::kill(pid, signal.number()) {
         Ok(()) if !is_protected => Ok(()),

@@ -16,7 +16,7 @@ use emissary_core::signal::Signal;
 use emissary_core::signal_file::{Look, Next, Outcome, SignalFile, Taken};
 use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
 use emissary_core::template::Template;
-use emissary_core::timers::{Duration, Instant};
+use emissary_core::timers::{Duration, Instant, LOOK_EVERY};
 use rustix::event::PollFlags;
 use rustix::fs::Mode;
 use rustix::process::Pid;
@@ -25,12 +25,13 @@ use super::request::{Common, Personality};
 use crate::os::signals::{self, Signals};
 use crate::os::spawn::Argv;
 use crate::os::{clock, fs, memory};
-use crate::pod::container::Container;
+use crate::pod::container::{self, Container};
 use crate::pod::environment::{self, is_true};
 use crate::pod::folder::Folder;
+use crate::pod::own_exit_code::OwnExitCode;
 use crate::pod::shared::Shared;
 use crate::pod::template::{self, decoded, main_containers};
-use crate::pod::watch::{Change, Watch};
+use crate::pod::watch::{Change, Watch, What};
 use crate::process::argv;
 use crate::process::child::{self, Inherited};
 use crate::process::events::PollSet;
@@ -68,8 +69,9 @@ pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
         Ok(folder) => folder,
         Err(error) => return console.fatal(&error),
     };
-    memory::leave_in(folder.as_fd());
-    supervise(console, &shared, &folder, command, role, &inherited).unwrap_or_else(|error| leave(console, &folder, console.fatal(&error)))
+    let mut exit_code = OwnExitCode::prepare(console, &folder);
+    let code = supervise(console, &shared, &folder, &mut exit_code, command, role, &inherited);
+    code.unwrap_or_else(|error| exit_code.leave(console, &shared, console.fatal(&error)))
 }
 
 /// Ends a run whose arguments are wrong: somebody may wait for its exit code.
@@ -77,23 +79,9 @@ pub(crate) fn refuse(common: &Common<'_>, error: &Error) -> u8 {
     let code = common.console.fatal(error);
     rustix::process::umask(Mode::empty());
     // Where there is no folder to leave it in, there is nobody to find it.
-    match Shared::open(&common.place).and_then(|shared| shared.own()) {
-        Ok(folder) => leave(common.console, &folder, code),
+    match Shared::open(&common.place).and_then(|shared| Ok((shared.own()?, shared))) {
+        Ok((folder, shared)) => OwnExitCode::prepare(common.console, &folder).leave(common.console, &shared, code),
         Err(_) => code,
-    }
-}
-
-/// Writes the exit code; gives the status to exit with, which is the same.
-fn leave(console: Console, folder: &Folder, code: u8) -> u8 {
-    let mut room = [0; 3];
-    match folder.write(layout::base_name(File::ExitCode), exit::digits(code, &mut room), 0o644) {
-        Ok(()) => code,
-        Err(error) => {
-            // Better none than that of an earlier run.
-            folder.remove(layout::base_name(File::ExitCode));
-            let status = console.fatal(&error);
-            if code == 0 { status } else { code }
-        }
     }
 }
 
@@ -105,6 +93,7 @@ fn supervise(
     console: Console,
     shared: &Shared<'_>,
     folder: &Folder,
+    exit_code: &mut OwnExitCode<'_>,
     command: &[&CStr],
     role: Role,
     inherited: &Inherited,
@@ -141,6 +130,7 @@ fn supervise(
         began: clock::now(),
         signal_file: SignalFile::default(),
         own_watch: None,
+        may_be_gone: false,
         is_watching: false,
         dependencies: Vec::new(),
         mains: Vec::new(),
@@ -172,7 +162,7 @@ fn supervise(
                     run.tell(Event::Saved { all });
                 }
                 // With everything still open, which takes a while to close (see `UNWATCHED_MS`): somebody waits for this file.
-                Action::Finish(code) => return Ok(leave(console, folder, code)),
+                Action::Finish(code) => return Ok(exit_code.leave(console, shared, code)),
             }
         }
         // Only now, so that no signal is still on its way to a process id that is free again.
@@ -206,6 +196,8 @@ struct Run<'a> {
     signal_file: SignalFile,
     /// The number of the watch on our own folder.
     own_watch: Option<i32>,
+    /// Our own folder may have been removed.
+    may_be_gone: bool,
     /// The watch on our own folder was begun, or it was tried.
     is_watching: bool,
     /// Containers that must end well before our command starts.
@@ -230,13 +222,16 @@ impl<'a> Run<'a> {
         if core::mem::replace(&mut self.is_watching, true) {
             return;
         }
-        let mut room = [0; PATH_BYTES];
-        let path = self.shared.layout.path(File::Container, &mut room).ok();
-        self.own_watch = path.and_then(|path| self.watch.add(path, false));
+        self.watch_own_folder();
         self.tell(Event::Watching);
         self.tell_what_goes_unseen();
         // What came before.
         self.tell(Event::Changed);
+    }
+
+    fn watch_own_folder(&mut self) {
+        self.own_watch = container::watch_folder(self.shared, self.shared.layout.container, &mut self.watch, false);
+        container::watch_parent(self.shared, &mut self.watch);
     }
 
     fn tell_what_goes_unseen(&mut self) {
@@ -409,6 +404,12 @@ impl<'a> Run<'a> {
             self.is_draining = false;
             // Ours has its settings back before anything else is said on it.
             self.terminal = None;
+            if let Some(tee) = &mut self.tee {
+                tee.close_copies();
+                if tee.takes_failure() {
+                    self.tell(Event::CopyFailed);
+                }
+            }
             self.tell(Event::Drained);
         }
     }
@@ -440,9 +441,14 @@ impl<'a> Run<'a> {
         self.tell(Event::Tick);
         let mut has_changed = false;
         self.watch.take(&mut |change| {
-            has_changed = true;
+            // Our own looks open files, and are no reason for another look.
+            has_changed |= !matches!(change, Change::ExitCode(_, What::Opened) | Change::Signal(_, What::Opened));
             match change {
-                Change::Signal(watch) if Some(watch) == self.own_watch => self.signal_file.note_closed(),
+                Change::Signal(watch, What::Complete) if Some(watch) == self.own_watch => self.signal_file.note_closed(),
+                change @ (Change::Folders | Change::Gone(_) | Change::Deleted(_)) => {
+                    self.may_be_gone = true;
+                    self.dependencies.iter_mut().chain(&mut self.mains).for_each(|container| container.note(change));
+                }
                 change => self.dependencies.iter_mut().chain(&mut self.mains).for_each(|container| container.note(change)),
             }
         });
@@ -506,8 +512,29 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Opens and watches our own folder again, if that is another one by now.
+    fn find_own_folder_again(&mut self) {
+        if !self.may_be_gone {
+            return;
+        }
+        match self.shared.existing(self.shared.layout.container) {
+            Some(now) if !now.is_same(self.folder) => {
+                self.may_be_gone = !self.folder.become_this(now);
+                self.watch_own_folder();
+            }
+            // A folder goes after its files, and nothing tells of the volume's own.
+            Some(_) => self.may_be_gone = self.shared.layout.kind == Kind::Flat && !self.folder.has(layout::base_name(File::Lock)),
+            None => {}
+        }
+        if self.may_be_gone {
+            // Nothing tells when it is made again.
+            self.tell(Event::LookAfter(LOOK_EVERY));
+        }
+    }
+
     /// Looks at the files that matter in this phase.
     fn look(&mut self) {
+        self.find_own_folder_again();
         self.look_for_signal();
         match self.machine.gate() {
             Some(Gate::Ready) => self.look_for_readiness(),
@@ -551,12 +578,16 @@ impl<'a> Run<'a> {
         let mut dependencies = core::mem::take(&mut self.dependencies);
         let mut all = true;
         for dependency in &mut dependencies {
-            match dependency.look(clock::now(), &self.watch) {
+            match dependency.look(clock::now(), self.shared, &mut self.watch) {
                 Ok(Reading::Code(0)) => continue,
+                // A code that the command did not earn is not reported as its own.
                 Ok(Reading::Code(code)) => {
                     let mut digits = [0; 3];
                     let text = [b"dependency '", &dependency.name[..], b"' failed, exit code ", exit::digits(code, &mut digits)];
-                    return self.fail(&Error::text(&text).with_status(code));
+                    return self.fail(&Error::text(&text));
+                }
+                Ok(Reading::Killed) => {
+                    return self.fail(&Error::text(&[b"dependency '", &dependency.name, b"' was killed and left no exit code"]));
                 }
                 Ok(Reading::LaterBy(length)) => self.tell(Event::LookAfter(length)),
                 Ok(_) => {}
@@ -575,8 +606,8 @@ impl<'a> Run<'a> {
         let mut mains = core::mem::take(&mut self.mains);
         let mut all = true;
         for main in &mut mains {
-            match main.look(clock::now(), &self.watch) {
-                Ok(Reading::Code(_)) => {}
+            match main.look(clock::now(), self.shared, &mut self.watch) {
+                Ok(Reading::Code(_) | Reading::Killed) => {}
                 Ok(reading) => {
                     all = false;
                     if let Reading::LaterBy(length) = reading {

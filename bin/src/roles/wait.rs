@@ -32,8 +32,9 @@ use crate::pod::container::Container as Neighbour;
 use crate::pod::environment;
 use crate::pod::folder::Folder;
 use crate::pod::shared::Shared;
-use crate::pod::watch::Watch;
+use crate::pod::watch::{Change, Watch, What};
 use crate::pod::{signal_file, template};
+use crate::process::child;
 use crate::process::events::PollSet;
 use crate::report::console::Console;
 use crate::report::error::Error;
@@ -132,12 +133,15 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
     if watch.must_look() {
         machine.handle(clock::now(), Event::CannotWatch);
     }
+    let mut is_due = true;
     loop {
         let now = clock::now();
-        let looked = look(console, &mut mains, now, &watch);
-        machine.handle(now, looked);
-        if carry_out(console, &mut machine, &mut mains, &mut follower) {
-            break;
+        if is_due {
+            let looked = look(console, &shared, &mut mains, now, &mut watch);
+            machine.handle(now, looked);
+            if carry_out(console, &mut machine, &mut mains, &mut follower) {
+                break;
+            }
         }
         let progress = follower.follow(&mut mains, machine.has_given_up());
         machine.handle(now, Event::Copied(progress.copied()));
@@ -151,14 +155,24 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
         if let Progress::Blocked(outlet) = progress {
             set.push(follower.outlets[outlet].as_fd(), PollFlags::OUT);
         }
-        set.wait(now, machine.next_deadline(now));
+        let deadline = machine.next_deadline(now);
+        set.wait(now, deadline);
+        is_due = deadline.is_some_and(|at| at <= clock::now());
         while let Some(signal) = signals.next() {
-            if signal.is_request_to_end() {
+            if signal == Signal::CHLD {
+                // As PID 1 of its container this process has children that it did not start.
+                child::reap(None);
+            } else if signal.is_request_to_end() {
                 machine.handle(clock::now(), Event::EndRequested);
+                is_due = true;
             }
         }
         carry_out(console, &mut machine, &mut mains, &mut follower);
-        watch.take(&mut |change| mains.iter_mut().for_each(|main| main.container.note(change)));
+        watch.take(&mut |change| {
+            // Our own looks open files, and are no reason for another look.
+            is_due |= !matches!(change, Change::ExitCode(_, What::Opened) | Change::Signal(_, What::Opened));
+            mains.iter_mut().for_each(|main| main.container.note(change));
+        });
     }
     let code = exit::first_failure(mains.iter().map(|main| main.container.code));
     let (text, is_whole) = report(console, &shared, &template, &mains, code, flags.json);
@@ -172,10 +186,13 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
 }
 
 /// Looks at the exit codes that are still missing.
-fn look(console: Console, mains: &mut [Main], now: Instant, watch: &Watch) -> Event {
+fn look(console: Console, shared: &Shared<'_>, mains: &mut [Main], now: Instant, watch: &mut Watch) -> Event {
     let mut again_after = None;
     for container in mains.iter_mut().map(|main| &mut main.container).filter(|container| container.code.is_none()) {
-        match container.look(now, watch) {
+        match container.look(now, shared, watch) {
+            Ok(Reading::Killed) => {
+                console.error(&Error::text(&[b"container '", &container.name, b"' was killed and left no exit code: 137"]))
+            }
             Ok(Reading::LaterBy(length)) => again_after = Some(again_after.map_or(length, |now: Duration| now.min(length))),
             Ok(_) => {}
             Err(error) => {
@@ -185,7 +202,11 @@ fn look(console: Console, mains: &mut [Main], now: Instant, watch: &Watch) -> Ev
             }
         }
     }
-    Event::Looked { all_ended: mains.iter().all(|main| main.container.code.is_some()), again_after }
+    Event::Looked {
+        all_ended: mains.iter().all(|main| main.container.code.is_some()),
+        someone_runs: mains.iter().any(|main| main.container.someone_runs),
+        again_after,
+    }
 }
 
 /// Does what the machine asks for; says whether the report is due.

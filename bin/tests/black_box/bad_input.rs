@@ -109,7 +109,11 @@ fn the_shared_folder_is_not_writable() {
 fn a_name_or_layout_that_is_none() {
     refused(&Pod::new().env("ARGO_CONTAINER_NAME", "../x").sh("echo ran"), "container name '../x': has the byte 0x2e at offset 0");
     refused(&Pod::new().env("EMISSARY_LAYOUT", "round").sh("echo ran"), "EMISSARY_LAYOUT: 'round' is not `flat` or `pod`");
-    refused(&Pod::flat().env("EMISSARY_LAYOUT", "pod").sh("echo ran"), "the pod layout needs a container name");
+    // A sidecar that `podSpecPatch` adds has the volume and no name.
+    let pod = Pod::flat().env("EMISSARY_LAYOUT", "pod");
+    assert_eq!((pod.sh("exit 5").status, pod.text("ctr/exitcode").as_deref()), (5, Some("5")));
+    refused(&pod.run(&["signal", "TERM"]), "the pod layout needs a container name");
+    refused(&pod.run(&["help", "frob"]), "no help on 'frob': it is no subcommand");
 }
 
 #[test]

@@ -88,11 +88,23 @@ fn signal_leaves_a_file() {
     let pod = Pod::new();
     assert_eq!(pod.run(&["signal", "SIGTERM"]).status, 0);
     assert_eq!((pod.text("ctr/main/signal").as_deref(), pod.mode("ctr/main/signal")), (Some("15"), 0o666));
-    assert_eq!(pod.run(&["signal", "9", "other"]).status, 0);
+    // A name that is misspelt is no container that is still to come.
+    let outcome = pod.run(&["signal", "9", "other"]);
+    assert!(
+        outcome.status == 64 && outcome.stderr.contains("no container 'other' in ") && outcome.stderr.contains("--create"),
+        "{outcome:?}"
+    );
+    assert!(!pod.shared.join("ctr/other").exists());
+    assert_eq!(pod.run(&["signal", "9", "other", "--create"]).status, 0);
     assert_eq!(pod.text("ctr/other/signal").as_deref(), Some("9"));
+    assert_eq!(pod.run(&["signal", "TERM", "other"]).status, 0);
+    assert_eq!(pod.text("ctr/other/signal").as_deref(), Some("15"));
     let pod = Pod::flat();
     assert_eq!(pod.run(&["signal", "HUP"]).status, 0);
     assert_eq!(pod.text("signal").as_deref(), Some("1"));
+    assert_eq!(pod.run(&["signal", "HUP", "main"]).status, 0);
+    let outcome = pod.run(&["signal", "9", "other"]);
+    assert!(outcome.status == 64 && outcome.stderr.contains("no container 'other': the flat layout"), "{outcome:?}");
     let outcome = pod.run(&["signal", "9", "../x"]);
     assert!(outcome.status == 64 && outcome.stderr.contains("container name '../x'"), "{outcome:?}");
 }
@@ -100,6 +112,6 @@ fn signal_leaves_a_file() {
 #[test]
 fn signal_makes_folders_for_everybody() {
     let pod = Pod::new().via(&["sh", "-c", "umask 077; exec \"$@\"", "sh"]);
-    assert_eq!(pod.run(&["signal", "15", "other"]).status, 0);
+    assert_eq!(pod.run(&["signal", "15", "other", "--create"]).status, 0);
     assert_eq!((pod.mode("ctr"), pod.mode("ctr/other"), pod.mode("ctr/other/signal")), (0o777, 0o777, 0o666));
 }

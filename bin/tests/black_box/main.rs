@@ -20,4 +20,5 @@ mod sets;
 mod signals;
 mod terminal;
 mod trees;
+mod volume;
 mod wait;

@@ -162,14 +162,17 @@ fn more_changes_than_the_kernel_keeps() {
 
 #[test]
 fn an_error_in_the_arguments_leaves_its_code() {
-    for args in [&["run"][..], &["run", "--frob", "--", "x"], &["--frob", "--", "x"], &["--"]] {
+    for args in [&["run"][..], &["run", "--frob", "--", "x"], &["--frob", "--", "x"], &["--"], &["frob"], &["echo", "hi"], &["--frob"], &[]]
+    {
         let pod = Pod::new();
         let outcome = pod.run(args);
         assert_eq!((outcome.status, pod.exit_code().as_deref()), (64, Some("64")), "{args:?} {outcome:?}");
         assert!(!pod.termination_log().is_empty());
     }
     // Of the other roles nobody waits for a code.
-    for args in [&["wait", "--frob"][..], &["init", "--frob"], &["frob"]] {
+    for args in
+        [&["wait", "--frob"][..], &["init", "--frob"], &["signal", "--", "x"], &["kill"], &["help", "frob"], &["--dir", "x", "wait", "y"]]
+    {
         let pod = Pod::flat();
         assert_eq!((pod.run(args).status, pod.exit_code()), (64, None), "{args:?}");
     }

@@ -43,12 +43,15 @@ fn dependencies_are_waited_for() {
 }
 
 #[test]
-fn a_failed_dependency_ends_it_with_its_code() {
-    let pod = Pod::named("c").template(SET);
-    pod.put("ctr/a/exitcode", "3");
-    let outcome = pod.run(&["--", "echo", "ran"]);
-    assert_eq!((outcome.status, outcome.stdout.as_str(), pod.exit_code().as_deref()), (3, "", Some("3")));
-    assert!(outcome.stderr.contains("dependency 'a' failed, exit code 3"), "{outcome:?}");
+fn a_failed_dependency_ends_it_with_64_and_its_code_is_said() {
+    for code in ["3", "137"] {
+        let pod = Pod::named("c").template(SET);
+        pod.put("ctr/a/exitcode", code);
+        let outcome = pod.run(&["--", "echo", "ran"]);
+        // A code that the command did not earn is never its own.
+        assert_eq!((outcome.status, outcome.stdout.as_str(), pod.exit_code().as_deref()), (64, "", Some("64")));
+        assert!(outcome.stderr.contains(&format!("dependency 'a' failed, exit code {code}")), "{outcome:?}");
+    }
 }
 
 #[test]
@@ -63,7 +66,8 @@ fn an_exit_code_in_two_writes_is_read_once_it_is_whole() {
     file.write_all(b"37").unwrap();
     drop(file);
     let outcome = running.finish();
-    assert_eq!((outcome.status, pod.exit_code().as_deref()), (137, Some("137")));
+    assert_eq!((outcome.status, pod.exit_code().as_deref()), (64, Some("64")));
+    assert!(outcome.stderr.contains("dependency 'a' failed, exit code 137"), "{outcome:?}");
 }
 
 #[test]
