@@ -64,7 +64,7 @@ pub fn parse(document: &[u8]) -> Result<Value<'_>, JsonError> {
     if let Err(error) = core::str::from_utf8(document) {
         return Err(JsonError { offset: error.valid_up_to(), cause: Cause::Utf8 });
     }
-    let mut check = Check { document, at: 0, depth: 0, in_object: 0 };
+    let mut check = Check { document, at: 0, open: heapless::Vec::new() };
     check.whole()?;
     Ok(Value { document, at: white_space(document, 0) })
 }
@@ -82,9 +82,8 @@ enum Next {
 struct Check<'a> {
     document: &'a [u8],
     at: usize,
-    depth: usize,
-    /// One bit a level, the lowest the innermost: 1 for an object, 0 for an array.
-    in_object: u128,
+    /// What is open, the innermost last: whether it is an object, and no array.
+    open: heapless::Vec<bool, { limits::JSON_DEPTH }>,
 }
 
 impl Check<'_> {
@@ -148,30 +147,27 @@ impl Check<'_> {
                 }
                 (Next::CommaOrEnd, _) => return self.fail(Cause::Expected(if self.is_in_object() { "',' or '}'" } else { "',' or ']'" })),
             };
-            if next == Next::CommaOrEnd && self.depth == 0 {
+            if next == Next::CommaOrEnd && self.open.is_empty() {
                 self.at = white_space(self.document, self.at);
                 return if self.at < self.document.len() { self.fail(Cause::Trailing) } else { Ok(()) };
             }
         }
     }
 
-    const fn is_in_object(&self) -> bool {
-        self.in_object & 1 == 1
+    fn is_in_object(&self) -> bool {
+        self.open.last() == Some(&true)
     }
 
     fn open(&mut self, object: bool) -> Result<(), JsonError> {
-        if self.depth >= limits::JSON_DEPTH {
+        if self.open.push(object).is_err() {
             return self.fail(Cause::TooDeep);
         }
-        self.depth = self.depth.saturating_add(1);
-        self.in_object = self.in_object.wrapping_shl(1) | u128::from(object);
         self.step();
         Ok(())
     }
 
     fn close(&mut self) {
-        self.depth = self.depth.saturating_sub(1);
-        self.in_object = self.in_object.wrapping_shr(1);
+        self.open.pop();
         self.step();
     }
 
