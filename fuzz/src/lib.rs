@@ -338,6 +338,16 @@ pub fn rfc3339(data: &[u8]) {
 /// own below `ctr/`, or a refusal that names the byte.
 pub fn layout(data: &[u8]) {
     container_folder(data);
+    // The same from the start instead of from the end.
+    let mut kept = Vec::new();
+    for part in data.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(kept.pop()),
+            part => kept.push([b"/", part].concat()),
+        }
+    }
+    assert_eq!(layout::clean(data, &mut vec![0xa5; data.len() + 1]), Ok(&*kept.concat()));
     let layout = Layout { kind: Kind::Flat, dir: b"/v", container: b"" };
     let mut room = [0; 4096];
     for (file, prefix, suffix) in
@@ -356,8 +366,9 @@ pub fn layout(data: &[u8]) {
         };
         assert_eq!(again.expect("it fitted before").to_bytes(), path);
         // What is inside itself is inside its parent, and nothing is inside a sibling that it merely begins with.
-        assert!(layout::is_inside(data, inner) && layout::is_inside(data, b"/"));
-        assert!(!layout::is_inside(inner, &[inner, b"x"].concat()));
+        let clean = |path: &[u8]| layout::clean(path, &mut vec![0xa5; path.len() + 1]).expect("a byte more at most").to_vec();
+        assert!(layout::is_inside(&clean(data), &clean(inner)) && layout::is_inside(&clean(data), &clean(b"/")));
+        assert!(!layout::is_inside(&clean(inner), &clean(&[inner, b"x"].concat())));
     }
 }
 
