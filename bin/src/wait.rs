@@ -10,6 +10,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use emissary_core::buf::Writer;
+use emissary_core::documents::Text;
 use emissary_core::escalate::{self, Escalation, Step};
 use emissary_core::exit::{self, Reading};
 use emissary_core::json::Str;
@@ -497,16 +498,13 @@ fn report(console: Console, shared: &Shared<'_>, template: &Template<'_>, mains:
     }
     let containers: Vec<Container<'_>> = mains
         .iter()
-        .map(|main| Container {
-            name: &main.name,
-            exit_code: main.code,
-            logs: [File::Stdout, File::Stderr, File::Combined].map(|file| {
-                let name = layout::base_name(file);
-                main.folder.size(name).map(|size_bytes| (name.to_str().unwrap_or_default(), size_bytes))
-            }),
+        .map(|main| {
+            let [stdout_bytes, stderr_bytes, combined_bytes] =
+                [File::Stdout, File::Stderr, File::Combined].map(|file| main.folder.size(layout::base_name(file)));
+            Container { name: Text(&main.name), exit_code: main.code, stdout_bytes, stderr_bytes, combined_bytes }
         })
         .collect();
-    let slice = |range: &Range<usize>| &text[range.start..range.end];
+    let slice = |range: &Range<usize>| Text(&text[range.start..range.end]);
     let parameters: Vec<Parameter<'_>> = parameters
         .iter()
         .map(|found| Parameter { name: slice(&found.name), path: slice(&found.path), value: found.contents.as_ref().map(slice) })
@@ -516,14 +514,29 @@ fn report(console: Console, shared: &Shared<'_>, template: &Template<'_>, mains:
         .map(|found| Artifact {
             name: slice(&found.name),
             path: slice(&found.path),
-            file: found.contents.as_ref().map(|file| (slice(file), found.size_bytes)),
+            file: found.contents.as_ref().map(slice),
+            bytes: found.size_bytes,
         })
         .collect();
     let report = Report { exit_code, containers: &containers, parameters: &parameters, artifacts: &artifacts };
-    let write = |out: &mut Writer<'_>| if json { report.write_json(out) } else { report.write_text(out) };
-    let mut measure = Writer::new(&mut []);
-    write(&mut measure);
-    let mut room = vec![0; measure.needed()];
-    write(&mut Writer::new(&mut room));
+    let mut room = Vec::new();
+    if json {
+        // A guess that holds unless much of it is escaped. Pages that nobody writes to are not there.
+        let mut capacity = 4_096 + text.len() + 128 * (containers.len() + parameters.len() + artifacts.len());
+        let length = loop {
+            room = vec![0; capacity];
+            match report.write_json(&mut room) {
+                Some(length) => break length,
+                None => capacity *= 2,
+            }
+            drop(core::mem::take(&mut room));
+        };
+        room.truncate(length);
+    } else {
+        let mut measure = Writer::new(&mut []);
+        report.write_text(&mut measure);
+        room.resize(measure.needed(), 0);
+        report.write_text(&mut Writer::new(&mut room));
+    }
     (room, is_whole.get())
 }

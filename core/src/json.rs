@@ -7,7 +7,7 @@
 //! value begins, never at the document's start: whoever wants several members of an object takes them in one walk ([`Value::members_named`]) and keeps
 //! them.
 //!
-//! serde-json-core does not read what others write. It takes for JSON what is none (`{"x": @@}`), refuses surrogate pairs, names no place in its errors, and has
+//! serde-json-core, which writes our own documents (`crate::documents`), does not read what others write. It takes for JSON what is none (`{"x": @@}`), refuses surrogate pairs, names no place in its errors, and has
 //! panics that core is proved to be free of. Past some 174,000 levels it ends the process with SIGSEGV, and without an exit code. Behind a check that
 //! prevents all this it costs 5.5 kB and 90 lines more than this cursor.
 
@@ -558,33 +558,6 @@ impl<'a> Str<'a> {
     }
 }
 
-/// Appends `text` as a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD, one a faulty sequence.
-pub fn write_str(text: &[u8], out: &mut Writer<'_>) {
-    out.byte(b'"');
-    write_escaped(text, out);
-    out.byte(b'"');
-}
-
-/// What [`write_str`] puts between the quotes.
-pub(crate) fn write_escaped(text: &[u8], out: &mut Writer<'_>) {
-    for chunk in text.utf8_chunks() {
-        for byte in chunk.valid().bytes() {
-            match byte {
-                b'"' => out.text("\\\""),
-                b'\\' => out.text("\\\\"),
-                b'\n' => out.text("\\n"),
-                b'\r' => out.text("\\r"),
-                b'\t' => out.text("\\t"),
-                0..=0x1f | 0x7f => out.text("\\u00").hex(byte),
-                _ => out.byte(byte),
-            };
-        }
-        if !chunk.invalid().is_empty() {
-            out.text("\u{fffd}");
-        }
-    }
-}
-
 /// An array of strings, and nothing else: the argument file.
 ///
 /// # Errors
@@ -754,13 +727,5 @@ pub(crate) mod tests {
         for (document, offset) in [("[1]", 1), ("{}", 0), ("[\"a\", null]", 6), ("[\"\\u0000\"]", 1)] {
             assert_eq!(parse_strings(document.as_bytes()).err().unwrap().offset, offset);
         }
-    }
-
-    #[test]
-    fn strings_are_written_as_json() {
-        let mut room = [0xa5; 64];
-        let mut out = Writer::new(&mut room);
-        write_str(b"a\"\\\n\x01\xff\xfeb", &mut out);
-        assert_eq!(core::str::from_utf8(out.finish().unwrap()).unwrap(), "\"a\\\"\\\\\\n\\u0001\u{fffd}\u{fffd}b\"");
     }
 }
