@@ -61,13 +61,19 @@ impl<'a> Writer<'a> {
 
     /// Appends `bytes`. A piece that does not fit is left out whole; [`Writer::finish`] then fails.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        let start = self.needed;
-        self.needed = self.needed.saturating_add(bytes.len());
-        if let Some(room) = self.buf.get_mut(start..).and_then(|rest| rest.get_mut(..bytes.len())) {
+        if let Some(room) = self.space(bytes.len()) {
             room.copy_from_slice(bytes);
-            self.whole = self.needed;
         }
         self
+    }
+
+    /// Room for a piece of that length, for the caller to fill; `None` where it does not fit, which counts as for [`Writer::bytes`].
+    pub(crate) fn space(&mut self, length: usize) -> Option<&mut [u8]> {
+        let start = self.needed;
+        self.needed = self.needed.saturating_add(length);
+        let room = self.buf.get_mut(start..)?.get_mut(..length)?;
+        self.whole = self.needed;
+        Some(room)
     }
 
     /// Appends text.

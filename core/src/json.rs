@@ -3,9 +3,13 @@
 //! Enters: a whole document. Leaves: a [`Value`] to walk through. Refuses, with the offset: what is not JSON, text that is
 //! not UTF-8, a lone surrogate in an escape, nesting past [`limits::JSON_DEPTH`].
 //!
-//! The document is checked once, by [`parse`], without recursion; after that every step is a plain scan that cannot
-//! fail. serde-json-core was the other candidate: its errors carry no offset, its strings come with their escapes undecoded,
-//! what it ignores recurses without a bound, and a list needs a capacity or a visitor of its own.
+//! The document is checked once, by [`parse`], without recursion; after that every step is a plain scan forward that cannot fail. A scan begins where its
+//! value begins, never at the document's start: whoever wants several members of an object takes them in one walk ([`Value::members_named`]) and keeps
+//! them.
+//!
+//! serde-json-core, which writes our own documents (`crate::documents`), does not read what others write. It takes for JSON what is none (`{"x": @@}`), refuses surrogate pairs, names no place in its errors, and has
+//! panics that core is proved to be free of. Past some 174,000 levels it ends the process with SIGSEGV, and without an exit code. Behind a check that
+//! prevents all this it costs 5.5 kB and 90 lines more than this cursor.
 
 use crate::buf::{Full, Writer, display_by_describe};
 use crate::limits;
@@ -64,8 +68,9 @@ pub fn parse(document: &[u8]) -> Result<Value<'_>, JsonError> {
     if let Err(error) = core::str::from_utf8(document) {
         return Err(JsonError { offset: error.valid_up_to(), cause: Cause::Utf8 });
     }
-    let mut check = Check { document, at: 0, depth: 0, in_object: 0 };
+    let mut check = Check { document, at: 0, open: heapless::Vec::new() };
     check.whole()?;
+    visit(document.len());
     Ok(Value { document, at: white_space(document, 0) })
 }
 
@@ -82,9 +87,8 @@ enum Next {
 struct Check<'a> {
     document: &'a [u8],
     at: usize,
-    depth: usize,
-    /// One bit a level, the lowest the innermost: 1 for an object, 0 for an array.
-    in_object: u128,
+    /// What is open, the innermost last: whether it is an object, and no array.
+    open: heapless::Vec<bool, { limits::JSON_DEPTH }>,
 }
 
 impl Check<'_> {
@@ -148,30 +152,27 @@ impl Check<'_> {
                 }
                 (Next::CommaOrEnd, _) => return self.fail(Cause::Expected(if self.is_in_object() { "',' or '}'" } else { "',' or ']'" })),
             };
-            if next == Next::CommaOrEnd && self.depth == 0 {
+            if next == Next::CommaOrEnd && self.open.is_empty() {
                 self.at = white_space(self.document, self.at);
                 return if self.at < self.document.len() { self.fail(Cause::Trailing) } else { Ok(()) };
             }
         }
     }
 
-    const fn is_in_object(&self) -> bool {
-        self.in_object & 1 == 1
+    fn is_in_object(&self) -> bool {
+        self.open.last() == Some(&true)
     }
 
     fn open(&mut self, object: bool) -> Result<(), JsonError> {
-        if self.depth >= limits::JSON_DEPTH {
+        if self.open.push(object).is_err() {
             return self.fail(Cause::TooDeep);
         }
-        self.depth = self.depth.saturating_add(1);
-        self.in_object = self.in_object.wrapping_shl(1) | u128::from(object);
         self.step();
         Ok(())
     }
 
     fn close(&mut self) {
-        self.depth = self.depth.saturating_sub(1);
-        self.in_object = self.in_object.wrapping_shr(1);
+        self.open.pop();
         self.step();
     }
 
@@ -285,8 +286,17 @@ fn four_hex_digits(text: &[u8]) -> Option<(u32, &[u8])> {
 /// The offset of the first byte at or after `at` that is no white space.
 fn white_space(document: &[u8], at: usize) -> usize {
     let rest = document.get(at..).unwrap_or_default();
-    at.saturating_add(rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).unwrap_or(rest.len()))
+    let length = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).unwrap_or(rest.len());
+    visit(length);
+    at.saturating_add(length)
 }
+
+/// Called with the number of bytes that a step looks at, so that a test can count them.
+#[cfg(not(test))]
+const fn visit(_bytes: usize) {}
+
+#[cfg(test)]
+pub(crate) use tests::visit;
 
 /// A value of a checked document.
 #[derive(Debug, Clone, Copy)]
@@ -296,6 +306,9 @@ pub struct Value<'a> {
 }
 
 impl<'a> Value<'a> {
+    /// `null`, of no document.
+    pub const NULL: Self = Self { document: &[], at: 0 };
+
     /// Bytes before it in the document, for a message.
     #[must_use]
     pub const fn offset(&self) -> usize {
@@ -359,20 +372,29 @@ impl<'a> Value<'a> {
     }
 
     /// Its members, where it is an object; nothing otherwise.
-    pub fn members(&self) -> impl Iterator<Item = (Str<'a>, Self)> + use<'a> {
-        let document = self.document;
-        let keys = Elements { document, at: if self.is_object() { Some(self.at) } else { None } };
-        keys.filter_map(move |key| {
-            let colon = white_space(document, key.end());
-            let value = Self { document, at: white_space(document, colon.saturating_add(1)) };
-            Some((key.as_str()?, value))
-        })
+    #[must_use]
+    pub fn members(&self) -> Members<'a> {
+        Members(Elements { document: self.document, at: if self.is_object() { Some(self.at) } else { None } })
     }
 
-    /// The member of that name; of several, the last, as in Go and most readers. `None` where it is absent or `null`.
+    /// The members of these names, all in one walk; of several of one name the last, as in Go and most readers. [`Value::NULL`] for one that is absent,
+    /// and for all where this is no object.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<Self> {
-        self.members().filter(|(key, _)| key.is(name.as_bytes())).last().map(|(_, value)| value).filter(|value| !value.is_null())
+    pub fn members_named<const N: usize>(&self, names: [&str; N]) -> [Self; N] {
+        let mut values = [Self::NULL; N];
+        self.find(&names, &mut values);
+        values
+    }
+
+    #[inline(never)]
+    fn find(&self, names: &[&str], values: &mut [Self]) {
+        for (key, member) in self.members() {
+            for (name, value) in names.iter().zip(&mut *values) {
+                if key.is(name.as_bytes()) {
+                    *value = member;
+                }
+            }
+        }
     }
 
     /// Offset just past it.
@@ -392,6 +414,7 @@ impl<'a> Value<'a> {
                         b'}' | b']' => depth = depth.saturating_sub(1),
                         _ => {}
                     }
+                    visit(1);
                     at = at.saturating_add(1);
                     if depth == 0 {
                         break;
@@ -402,7 +425,9 @@ impl<'a> Value<'a> {
             _ => {
                 let rest = self.document.get(self.at..).unwrap_or_default();
                 let length = rest.iter().position(|byte| matches!(byte, b',' | b']' | b'}' | b' ' | b'\t' | b'\n' | b'\r'));
-                self.at.saturating_add(length.unwrap_or(rest.len()))
+                let length = length.unwrap_or(rest.len());
+                visit(length);
+                self.at.saturating_add(length)
             }
         }
     }
@@ -410,50 +435,62 @@ impl<'a> Value<'a> {
 
 /// The offset past the closing quote of the string that opens at `at`.
 fn string_end(document: &[u8], at: usize) -> usize {
-    let mut at = at.saturating_add(1);
-    while let Some(byte) = document.get(at) {
-        match byte {
-            b'"' => return at.saturating_add(1),
-            b'\\' => at = at.saturating_add(2),
-            _ => at = at.saturating_add(1),
+    let mut end = at.saturating_add(1);
+    while let Some(byte) = document.get(end) {
+        end = end.saturating_add(if *byte == b'\\' { 2 } else { 1 });
+        if *byte == b'"' {
+            break;
         }
     }
-    document.len()
+    visit(end.saturating_sub(at));
+    end.min(document.len())
 }
 
-/// Elements of an array, or keys of an object. `at` is the opening bracket or what stands behind the last element that was given.
+/// Elements of an array. `at` is the opening bracket, or what stands behind the last element that was given.
 #[derive(Debug, Clone)]
 pub struct Elements<'a> {
     document: &'a [u8],
     at: Option<usize>,
 }
 
-impl Elements<'_> {
-    /// No elements at all.
-    pub const NONE: Self = Self { document: &[], at: None };
-}
-
-impl<'a> Iterator for Elements<'a> {
-    type Item = Value<'a>;
-
-    fn next(&mut self) -> Option<Value<'a>> {
+impl<'a> Elements<'a> {
+    /// The next element, or the name of the next member. Whoever takes it says where the one behind it begins.
+    fn begin(&mut self) -> Option<Value<'a>> {
         let at = white_space(self.document, self.at.take()?);
         let byte = self.document.get(at)?;
         if matches!(byte, b']' | b'}') {
             return None;
         }
         let found = Value { document: self.document, at: white_space(self.document, at.saturating_add(1)) };
-        let first = *self.document.get(found.at)?;
-        if matches!(byte, b'[' | b'{') && matches!(first, b']' | b'}') {
-            return None;
-        }
-        let mut end = white_space(self.document, found.end());
-        if self.document.get(end) == Some(&b':') {
-            let member = Value { document: self.document, at: white_space(self.document, end.saturating_add(1)) };
-            end = white_space(self.document, member.end());
-        }
-        self.at = Some(end);
-        Some(found)
+        let is_empty = matches!(byte, b'[' | b'{') && matches!(found.first(), b']' | b'}');
+        (!is_empty).then_some(found)
+    }
+}
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Value<'a>;
+
+    fn next(&mut self) -> Option<Value<'a>> {
+        let element = self.begin()?;
+        self.at = Some(element.end());
+        Some(element)
+    }
+}
+
+/// Members of an object: name and value.
+#[derive(Debug, Clone)]
+pub struct Members<'a>(Elements<'a>);
+
+impl<'a> Iterator for Members<'a> {
+    type Item = (Str<'a>, Value<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let key = self.0.begin()?;
+        let end = key.end();
+        let colon = white_space(key.document, end);
+        let value = Value { document: key.document, at: white_space(key.document, colon.saturating_add(1)) };
+        self.0.at = Some(value.end());
+        Some((Str { raw: key.document.get(key.at.saturating_add(1)..end.saturating_sub(1)).unwrap_or_default() }, value))
     }
 }
 
@@ -479,6 +516,7 @@ impl<'a> Str<'a> {
         while !rest.is_empty() {
             let plain = rest.iter().position(|&byte| byte == b'\\').unwrap_or(rest.len());
             let (piece, tail) = rest.split_at_checked(plain).unwrap_or((rest, &[]));
+            visit(piece.len());
             if !piece.is_empty() && !each(piece) {
                 return;
             }
@@ -520,33 +558,6 @@ impl<'a> Str<'a> {
     }
 }
 
-/// Appends `text` as a JSON string with its quotes. Bytes that are not UTF-8 become U+FFFD, one a faulty sequence.
-pub fn write_str(text: &[u8], out: &mut Writer<'_>) {
-    out.byte(b'"');
-    write_escaped(text, out);
-    out.byte(b'"');
-}
-
-/// What [`write_str`] puts between the quotes.
-pub(crate) fn write_escaped(text: &[u8], out: &mut Writer<'_>) {
-    for chunk in text.utf8_chunks() {
-        for byte in chunk.valid().bytes() {
-            match byte {
-                b'"' => out.text("\\\""),
-                b'\\' => out.text("\\\\"),
-                b'\n' => out.text("\\n"),
-                b'\r' => out.text("\\r"),
-                b'\t' => out.text("\\t"),
-                0..=0x1f | 0x7f => out.text("\\u00").hex(byte),
-                _ => out.byte(byte),
-            };
-        }
-        if !chunk.invalid().is_empty() {
-            out.text("\u{fffd}");
-        }
-    }
-}
-
 /// An array of strings, and nothing else: the argument file.
 ///
 /// # Errors
@@ -577,23 +588,45 @@ pub fn parse_strings(document: &[u8]) -> Result<impl Iterator<Item = Str<'_>>, J
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use core::cell::Cell;
     use std::string::String;
     use std::vec::Vec;
+
+    std::thread_local! {
+        static VISITED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    pub(crate) fn visit(bytes: usize) {
+        VISITED.set(VISITED.get() + bytes);
+    }
+
+    /// Bytes of JSON that `work` looks at, as often as it does.
+    pub(crate) fn visited<T>(work: impl FnOnce() -> T) -> (T, usize) {
+        let before = VISITED.get();
+        let result = work();
+        (result, VISITED.get() - before)
+    }
 
     fn text(value: Str<'_>) -> String {
         let mut room = [0xa5; 256];
         String::from_utf8(value.decode(&mut room).unwrap().to_vec()).unwrap()
     }
 
+    /// The member of that name.
+    fn get<'a>(value: Value<'a>, name: &str) -> Value<'a> {
+        let [value] = value.members_named([name]);
+        value
+    }
+
     #[test]
     fn walks_objects_and_arrays() {
         let root = parse(br#" { "a" : [ 1 , "x" , [ ] , { } , null ] , "b" : { "c" : true } , "a2":-1.5e3 } "#).unwrap();
-        assert_eq!(root.get("a").unwrap().elements().count(), 5);
-        assert_eq!(root.get("b").unwrap().get("c").unwrap().as_bool(), Some(true));
-        assert_eq!(root.get("a2").unwrap().as_number(), Some(&b"-1.5e3"[..]));
-        assert!(root.get("c").is_none());
+        assert_eq!(get(root, "a").elements().count(), 5);
+        assert_eq!(get(get(root, "b"), "c").as_bool(), Some(true));
+        assert_eq!(get(root, "a2").as_number(), Some(&b"-1.5e3"[..]));
+        assert!(get(root, "c").is_null());
         let keys: Vec<String> = root.members().map(|(key, _)| text(key)).collect();
         assert_eq!(keys, ["a", "b", "a2"]);
         assert_eq!(parse(b"[]").unwrap().elements().count(), 0);
@@ -614,8 +647,21 @@ mod tests {
     #[test]
     fn the_last_of_equal_names_and_escaped_names() {
         let root = parse(br#"{"a":1,"\u0061":2,"n":null}"#).unwrap();
-        assert_eq!(root.get("a").unwrap().as_number(), Some(&b"2"[..]));
-        assert!(root.get("n").is_none());
+        assert_eq!(get(root, "a").as_number(), Some(&b"2"[..]));
+        assert!(get(root, "n").is_null());
+    }
+
+    #[test]
+    fn members_of_several_names_come_from_one_walk() {
+        let root = parse(br#"{"a":1,"b":[{"a":9}],"c":null,"\u0062":"last","d":{"a":8}}"#).unwrap();
+        let ([b, none, a, c], bytes) = visited(|| root.members_named(["b", "x", "a", "c"]));
+        assert!(b.as_str().unwrap().is(b"last") && none.is_null() && c.is_null());
+        assert_eq!(a.as_number(), Some(&b"1"[..]));
+        // Each byte once to step over it, and the names once more for each that is looked for.
+        assert!(bytes < root.document.len() * 2, "{bytes}");
+        for no_object in [&b"[1]"[..], b"7", b"null", b"{}", b"\"a\""] {
+            assert!(parse(no_object).unwrap().members_named(["a", "b"]).iter().all(Value::is_null));
+        }
     }
 
     #[test]
@@ -681,13 +727,5 @@ mod tests {
         for (document, offset) in [("[1]", 1), ("{}", 0), ("[\"a\", null]", 6), ("[\"\\u0000\"]", 1)] {
             assert_eq!(parse_strings(document.as_bytes()).err().unwrap().offset, offset);
         }
-    }
-
-    #[test]
-    fn strings_are_written_as_json() {
-        let mut room = [0xa5; 64];
-        let mut out = Writer::new(&mut room);
-        write_str(b"a\"\\\n\x01\xff\xfeb", &mut out);
-        assert_eq!(core::str::from_utf8(out.finish().unwrap()).unwrap(), "\"a\\\"\\\\\\n\\u0001\u{fffd}\u{fffd}b\"");
     }
 }

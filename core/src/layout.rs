@@ -217,11 +217,11 @@ impl Layout<'_> {
         match file {
             File::Parameter(path) => {
                 out.text("/outputs/parameters");
-                clean(path, &mut out)?;
+                write_output(path, &mut out)?;
             }
             File::Artifact(path) => {
                 out.text("/outputs/artifacts");
-                clean(path, &mut out)?;
+                write_output(path, &mut out)?;
                 out.text(".tgz");
             }
             _ => {
@@ -259,52 +259,71 @@ pub const fn base_name(file: File<'_>) -> &'static CStr {
     }
 }
 
-/// Appends `/path`, cleaned as text and rooted: no `//`, `/./`, `..` or trailing `/` is left (what Go's
-/// `path.Clean("/" + path)` gives).
-fn clean(path: &[u8], out: &mut Writer<'_>) -> Result<(), PathError> {
+/// Appends an output's path, cleaned.
+fn write_output(path: &[u8], out: &mut Writer<'_>) -> Result<(), PathError> {
     if let Some(offset) = path.iter().position(|&byte| byte == 0) {
         return Err(PathError::Nul { offset });
     }
-    let mut any = false;
-    for component in components(path) {
-        any = true;
-        out.byte(b'/').bytes(component);
+    if last_component(path).is_empty() {
+        return Err(PathError::NamesNothing);
     }
-    if any { Ok(()) } else { Err(PathError::NamesNothing) }
+    write_clean(path, out);
+    Ok(())
 }
 
-/// The components of a path once it is cleaned and rooted: `a//b/./../c` gives `a`, `c`. A `..` at the root goes nowhere.
+/// A path cleaned as text and rooted, in `room`: no `//`, `/./`, `..` or trailing `/` is left (what Go's `path.Clean("/" + path)` gives, but that the
+/// root is nothing). It takes one byte more than `path` at most.
 ///
-/// Quadratic in the number of components that a `..` may still remove, without a heap or a recursion.
-pub fn components(path: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let parts = || path.split(|&byte| byte == b'/').filter(|part| !part.is_empty() && *part != b".");
-    parts().enumerate().filter_map(move |(at, part)| {
-        if part == b".." {
-            return None;
+/// # Errors
+/// [`Full`] where `room` is too small.
+pub fn clean<'b>(path: &[u8], room: &'b mut [u8]) -> Result<&'b [u8], Full> {
+    let mut out = Writer::new(room);
+    write_clean(path, &mut out);
+    out.finish().map(|path| &*path)
+}
+
+fn write_clean(path: &[u8], out: &mut Writer<'_>) {
+    let length = components_from_the_end(path).fold(0, |length: usize, part| length.saturating_add(part.len()).saturating_add(1));
+    let Some(mut room) = out.space(length) else { return };
+    for part in components_from_the_end(path) {
+        let start = room.len().saturating_sub(part.len());
+        let Some((before, space)) = room.split_at_mut_checked(start) else { return };
+        space.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
+        let Some((slash, before)) = before.split_last_mut() else { return };
+        *slash = b'/';
+        room = before;
+    }
+}
+
+/// The components of a path once it is cleaned and rooted, the last first: `a//b/./../c` gives `c`, `a`. A `..` at the root goes nowhere.
+///
+/// From the end, because a `..` takes away what stands before it: one pass tells which components are left.
+fn components_from_the_end(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut removed: usize = 0;
+    path.rsplit(|&byte| byte == b'/').filter(move |part| match *part {
+        b"" | b"." => false,
+        b".." => {
+            removed = removed.saturating_add(1);
+            false
         }
-        // Kept unless a later `..` takes it away: walk on and count depth below this part.
-        let mut depth: usize = 1;
-        for later in parts().skip(at.saturating_add(1)) {
-            depth = if later == b".." { depth.saturating_sub(1) } else { depth.saturating_add(1) };
-            if depth == 0 {
-                return None;
-            }
+        _ if removed > 0 => {
+            removed = removed.saturating_sub(1);
+            false
         }
-        Some(part)
+        _ => true,
     })
 }
 
-/// Whether `path` is `folder` or lies below it, both cleaned: `/data2` is not inside `/data`.
+/// Whether `path` is `folder` or lies below it, both cleaned by [`clean`]: `/data2` is not inside `/data`.
 #[must_use]
 pub fn is_inside(path: &[u8], folder: &[u8]) -> bool {
-    let mut of_path = components(path);
-    components(folder).all(|part| of_path.next() == Some(part))
+    path.strip_prefix(folder).is_some_and(|below| below.is_empty() || below.starts_with(b"/"))
 }
 
 /// The base name that an artifact's entry takes: the last component, empty where there is none.
 #[must_use]
 pub fn last_component(path: &[u8]) -> &[u8] {
-    components(path).last().unwrap_or_default()
+    components_from_the_end(path).next().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -388,6 +407,16 @@ mod tests {
     }
 
     #[test]
+    fn cleaning_takes_one_byte_more_at_most() {
+        for (path, want) in [("", ""), ("/", ""), ("..", ""), ("a", "/a"), ("/a/b", "/a/b"), ("a/../b/./c//", "/b/c"), ("/../a/..", "")] {
+            let mut room = [0xa5; 16];
+            assert_eq!(clean(path.as_bytes(), &mut room[..path.len() + 1]), Ok(want.as_bytes()), "{path}");
+            assert!(room[path.len() + 1..].iter().all(|&byte| byte == 0xa5));
+        }
+        assert_eq!(clean(b"a/b", &mut [0xa5; 3]), Err(Full { needed: 4, capacity: 3 }));
+    }
+
+    #[test]
     fn inside() {
         for (path, folder, want) in [
             ("/data", "/data", true),
@@ -399,7 +428,9 @@ mod tests {
             ("/", "/data", false),
             ("/any", "/", true),
         ] {
-            assert_eq!(is_inside(path.as_bytes(), folder.as_bytes()), want, "{path} in {folder}");
+            let (mut room, mut other) = ([0xa5; 16], [0xa5; 16]);
+            let (clean_path, clean_folder) = (clean(path.as_bytes(), &mut room).unwrap(), clean(folder.as_bytes(), &mut other).unwrap());
+            assert_eq!(is_inside(clean_path, clean_folder), want, "{path} in {folder}");
         }
     }
 

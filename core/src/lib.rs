@@ -22,7 +22,8 @@
 //! | [`words`] | a word | its place in a list |
 //! | [`buf`] | pieces of text | a filled part of a caller's buffer, or [`buf::Full`] |
 //! | [`layout`] | layout, container name, output path | path of a protocol file |
-//! | [`json`], [`template`] | JSON bytes | a borrowed view, lists of any length |
+//! | [`json`], [`template`] | JSON bytes of others | a borrowed view, lists of any length |
+//! | [`documents`] | our own documents | their JSON bytes |
 //! | [`ready`] | the readiness marker | go on, wait, give up |
 //! | [`supervise`] | events and the time | actions |
 //! | [`escalate`] | the time, a request to end | SIGTERM, SIGKILL, giving up |
@@ -67,6 +68,7 @@ pub mod words;
 
 pub mod layout;
 
+pub mod documents;
 pub mod json;
 pub mod template;
 

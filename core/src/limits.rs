@@ -1,7 +1,6 @@
 //! Every capacity of the crate: its unit, its reason, and what happens beyond it.
 
-/// Levels of nesting in a JSON document. Real templates stay below 20; the bound keeps hostile input from costing
-/// more than one bit a level. Beyond it: [`crate::json::Cause::TooDeep`].
+/// Levels of nesting in a JSON document. Real templates stay below 20; each level costs the check one byte of its stack, so there is a bound. Beyond it: [`crate::json::Cause::TooDeep`].
 pub const JSON_DEPTH: usize = 128;
 
 /// Bytes of a path, its terminating NUL included: Linux's `PATH_MAX` (limits.h). Beyond it: [`crate::buf::Full`].

@@ -1,10 +1,9 @@
 //! Log lines: what a person reads on stderr, or the two forms of Go's log/slog that Argo's log readers expect.
 //!
 //! Enters: level, form, time, message. Leaves: exactly one line with its newline, whatever bytes the message has. A line longer than
-//! the buffer is cut and ends with `…`: a log line is the one text that may be cut.
+//! the buffer is cut and ends with `…`: a log line is the one text that may be cut. One in JSON is a whole object all the same.
 
 use crate::buf::Writer;
-use crate::json;
 use crate::time;
 use crate::words::Words;
 
@@ -56,6 +55,7 @@ pub enum Format {
     /// `time=… level=WARN msg=… argo=true`
     Text,
     /// `{"time":"…","level":"WARN","msg":"…","argo":true}`
+    #[cfg(feature = "documents")]
     Json,
 }
 
@@ -63,60 +63,109 @@ impl Format {
     /// `text` or `json`, as `--log-format` takes them, or `plain`.
     #[must_use]
     pub fn parse(name: &[u8]) -> Option<Self> {
-        Words("text json plain").place(name).and_then(|at| [Self::Text, Self::Json, Self::Plain].get(at).copied())
+        let formats = [
+            Self::Text,
+            Self::Plain,
+            #[cfg(feature = "documents")]
+            Self::Json,
+        ];
+        Words("text plain json").place(name).and_then(|at| formats.get(at).copied())
     }
 }
 
-/// One line in `buf`.
+/// One line in `buf`. One that has no room for a line without a message gets none.
 pub fn line<'b>(format: Format, level: Level, unix_ms: i64, message: &[u8], buf: &'b mut [u8]) -> &'b [u8] {
-    let capacity = buf.len();
-    let mut kept = message;
-    let length = loop {
-        let mut out = Writer::new(buf);
-        write(format, level, unix_ms, kept, kept.len() < message.len(), &mut out);
-        if out.needed() <= capacity || kept.is_empty() {
-            break out.written().len();
-        }
-        // An escape takes at most six bytes a byte, so this never cuts more than is needed by far; the mark takes three.
-        kept = cut(kept, out.needed().saturating_sub(capacity).div_ceil(6).saturating_add(1));
+    let mut attempt = |end: usize| {
+        let mark = if end < message.len() { "…" } else { "" };
+        write(format, level, unix_ms, start(message, end), mark, buf)
     };
-    buf.get(..length).unwrap_or_default()
+    let length = attempt(message.len()).or_else(|| {
+        // The longest start that fits, by halves: `fits` does if any does, `over` does not.
+        let (mut fits, mut over) = (0, message.len());
+        while over.saturating_sub(fits) > 1 {
+            let middle = fits.midpoint(over);
+            if attempt(middle).is_some() {
+                fits = middle;
+            } else {
+                over = middle;
+            }
+        }
+        attempt(fits)
+    });
+    buf.get(..length.unwrap_or(0)).unwrap_or_default()
 }
 
-/// `message` without its last bytes, at least `over` of them, and without a part of a character at its end.
-fn cut(message: &[u8], over: usize) -> &[u8] {
-    let end = message.len().saturating_sub(over);
+/// The first `end` bytes of `message` at most, without a part of a character at their end.
+fn start(message: &[u8], end: usize) -> &[u8] {
     // Three bytes of a character follow its first one at most; a longer run is none.
     let starts = |at: &usize| message.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
     let end = (0..=3).filter_map(|back| end.checked_sub(back)).find(starts).unwrap_or(end);
     message.get(..end).unwrap_or_default()
 }
 
-fn write(format: Format, level: Level, unix_ms: i64, message: &[u8], is_cut: bool, out: &mut Writer<'_>) {
-    let mark = if is_cut { "…" } else { "" };
+/// Gives the bytes that the line takes; `None` where it does not fit.
+fn write(format: Format, level: Level, unix_ms: i64, message: &[u8], mark: &'static str, buf: &mut [u8]) -> Option<usize> {
+    let mut time = [0; 24];
+    time::write_rfc3339(unix_ms, &mut Writer::new(&mut time));
+    let mut out = Writer::new(buf);
     match format {
-        Format::Plain => {
-            out.text("emissary: ").text(level.plain_name()).shown(message).text(mark);
-        }
+        Format::Plain => out.text("emissary: ").text(level.plain_name()).shown(message).text(mark),
         Format::Text => {
-            out.text("time=");
-            time::write_rfc3339(unix_ms, out);
-            out.text(" level=").text(level.slog_name()).text(" msg=");
+            out.text("time=").bytes(&time).text(" level=").text(level.slog_name()).text(" msg=");
             let quoted = needs_quotes(message);
             let quotes = if quoted { "\"" } else { "" };
             out.text(quotes);
-            escape(message, out);
-            out.text(mark).text(quotes).text(" argo=true");
+            escape(message, &mut out);
+            out.text(mark).text(quotes).text(" argo=true")
         }
-        Format::Json => {
-            out.text("{\"time\":\"");
-            time::write_rfc3339(unix_ms, out);
-            out.text("\",\"level\":\"").text(level.slog_name()).text("\",\"msg\":\"");
-            json::write_escaped(message, out);
-            out.text(mark).text("\",\"argo\":true}");
+        #[cfg(feature = "documents")]
+        Format::Json => return json::write(&time, level.slog_name(), message, mark, buf),
+    };
+    out.byte(b'\n');
+    out.finish().ok().map(|line| line.len())
+}
+
+/// The form of a line in JSON.
+#[cfg(feature = "documents")]
+mod json {
+    use core::fmt;
+
+    use serde::{Serialize, Serializer};
+
+    use crate::documents::{self, Text};
+
+    #[derive(Serialize)]
+    struct Line<'a> {
+        time: Text<'a>,
+        level: &'static str,
+        msg: Message<'a>,
+        argo: bool,
+    }
+
+    /// A message, and the mark of one that is cut.
+    struct Message<'a> {
+        text: Text<'a>,
+        mark: &'static str,
+    }
+
+    impl fmt::Display for Message<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            self.text.fmt(f)?;
+            f.write_str(self.mark)
         }
     }
-    out.byte(b'\n');
+
+    impl Serialize for Message<'_> {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            serializer.collect_str(self)
+        }
+    }
+
+    /// Gives the bytes that the line takes; `None` where it does not fit.
+    pub(super) fn write(time: &[u8], level: &'static str, message: &[u8], mark: &'static str, buf: &mut [u8]) -> Option<usize> {
+        let msg = Message { text: Text(message), mark };
+        documents::write(&Line { time: Text(time), level, msg, argo: true }, buf)
+    }
 }
 
 /// Whether slog's text form quotes this value: it is empty, or has a space, a quote, `=`, a control character or bytes that are not UTF-8.

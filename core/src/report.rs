@@ -1,41 +1,54 @@
 //! What `wait` reports: as text for a person, or as one JSON object.
 //!
-//! Enters: exit codes, sizes, values. Leaves: text in the caller's buffer. Bytes that are not UTF-8 become U+FFFD in JSON.
+//! Enters: exit codes, sizes, values. Leaves: text in the caller's buffer. Bytes that are not UTF-8 become U+FFFD in JSON. The report has no upper bound: one
+//! that does not fit is written again to a larger buffer.
 
 use crate::buf::Writer;
-use crate::json::write_str;
+use crate::documents::Text;
 
 /// A main container.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "documents", derive(serde::Serialize), serde(rename_all = "camelCase"))]
 pub struct Container<'a> {
     /// Its name.
-    pub name: &'a [u8],
+    pub name: Text<'a>,
     /// Its exit code; `None` where it left none.
     pub exit_code: Option<u8>,
-    /// Bytes of each captured copy that is there: its key in JSON, its size.
-    pub logs: [Option<(&'static str, u64)>; 3],
+    /// Bytes of the captured copy of stdout; `None` where it is not there.
+    #[cfg_attr(feature = "documents", serde(skip_serializing_if = "Option::is_none"))]
+    pub stdout_bytes: Option<u64>,
+    /// The same of stderr.
+    #[cfg_attr(feature = "documents", serde(skip_serializing_if = "Option::is_none"))]
+    pub stderr_bytes: Option<u64>,
+    /// The same of both in order of arrival.
+    #[cfg_attr(feature = "documents", serde(skip_serializing_if = "Option::is_none"))]
+    pub combined_bytes: Option<u64>,
 }
 
 /// An output parameter.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "documents", derive(serde::Serialize))]
 pub struct Parameter<'a> {
     /// Its name.
-    pub name: &'a [u8],
+    pub name: Text<'a>,
     /// The path that the template gives.
-    pub path: &'a [u8],
+    pub path: Text<'a>,
     /// Its value; `None` where there is none.
-    pub value: Option<&'a [u8]>,
+    pub value: Option<Text<'a>>,
 }
 
 /// An output artifact.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "documents", derive(serde::Serialize))]
 pub struct Artifact<'a> {
     /// Its name.
-    pub name: &'a [u8],
+    pub name: Text<'a>,
     /// The path that the template gives.
-    pub path: &'a [u8],
-    /// The archive, or what lies on a mount, and its bytes, which a folder has not; `None` where there is none.
-    pub file: Option<(&'a [u8], Option<u64>)>,
+    pub path: Text<'a>,
+    /// The archive, or what lies on a mount; `None` where there is none.
+    pub file: Option<Text<'a>>,
+    /// Its bytes, which a folder has not.
+    pub bytes: Option<u64>,
 }
 
 /// A value as it is reported: what the file holds without one trailing newline.
@@ -46,6 +59,7 @@ pub fn trim_newline(value: &[u8]) -> &[u8] {
 
 /// Everything that is reported.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "documents", derive(serde::Serialize), serde(rename_all = "camelCase"))]
 pub struct Report<'a> {
     /// The first container's code that is not 0, else 0.
     pub exit_code: u8,
@@ -58,97 +72,51 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// One JSON object and a newline: `exitCode`, `containers[]` (`name`, `exitCode`, `stdoutBytes`, `stderrBytes` or `combinedBytes`),
-    /// `parameters[]` (`name`, `path`, `value`), `artifacts[]` (`name`, `path`, `file`, `bytes`). What is not there is `null`, and so are a folder's bytes.
-    pub fn write_json(&self, out: &mut Writer<'_>) {
-        out.text("{\"exitCode\":").decimal(u64::from(self.exit_code)).text(",\"containers\":[");
-        let mut separator = "";
-        for container in self.containers {
-            out.text(separator).text("{\"name\":");
-            write_str(container.name, out);
-            out.text(",\"exitCode\":");
-            number(container.exit_code.map(u64::from), out);
-            for (key, size_bytes) in container.logs.iter().flatten() {
-                out.text(",\"").text(key).text("Bytes\":").decimal(*size_bytes);
-            }
-            out.byte(b'}');
-            separator = ",";
-        }
-        out.text("],\"parameters\":[");
-        separator = "";
-        for parameter in self.parameters {
-            out.text(separator).text("{\"name\":");
-            write_str(parameter.name, out);
-            out.text(",\"path\":");
-            write_str(parameter.path, out);
-            out.text(",\"value\":");
-            string(parameter.value, out);
-            out.byte(b'}');
-            separator = ",";
-        }
-        out.text("],\"artifacts\":[");
-        separator = "";
-        for artifact in self.artifacts {
-            out.text(separator).text("{\"name\":");
-            write_str(artifact.name, out);
-            out.text(",\"path\":");
-            write_str(artifact.path, out);
-            out.text(",\"file\":");
-            string(artifact.file.map(|(file, _)| file), out);
-            out.text(",\"bytes\":");
-            number(artifact.file.and_then(|(_, size_bytes)| size_bytes), out);
-            out.byte(b'}');
-            separator = ",";
-        }
-        out.text("]}\n");
+    /// One JSON object and a newline; gives how many bytes they take. `exitCode`, `containers[]` (`name`, `exitCode`, `stdoutBytes`, `stderrBytes` or
+    /// `combinedBytes`), `parameters[]` (`name`, `path`, `value`), `artifacts[]` (`name`, `path`, `file`, `bytes`). What is not there is `null`, and so are a
+    /// folder's bytes; a copy that is not there has no member.
+    ///
+    /// `None` where `buf` is too small: what is in it then is no report.
+    #[cfg(feature = "documents")]
+    #[must_use]
+    pub fn write_json(&self, buf: &mut [u8]) -> Option<usize> {
+        crate::documents::write(self, buf)
     }
 
     /// One line for each thing.
     pub fn write_text(&self, out: &mut Writer<'_>) {
         out.text("exit code ").decimal(u64::from(self.exit_code)).byte(b'\n');
         for container in self.containers {
-            out.text("container ").shown(container.name).text(": ");
+            out.text("container ").shown(container.name.0).text(": ");
             match container.exit_code {
                 Some(code) => out.text("exit code ").decimal(u64::from(code)),
                 None => out.text("no exit code"),
             };
-            for (key, size_bytes) in container.logs.iter().flatten() {
-                out.text(", ").text(key).byte(b' ').decimal(*size_bytes).text(" bytes");
+            for (name, size_bytes) in
+                [(", stdout ", container.stdout_bytes), (", stderr ", container.stderr_bytes), (", combined ", container.combined_bytes)]
+            {
+                if let Some(size_bytes) = size_bytes {
+                    out.text(name).decimal(size_bytes).text(" bytes");
+                }
             }
             out.byte(b'\n');
         }
         for parameter in self.parameters {
-            out.text("parameter ").shown(parameter.name).text(" (").shown(parameter.path).text(")");
+            out.text("parameter ").shown(parameter.name.0).text(" (").shown(parameter.path.0).text(")");
             match parameter.value {
-                Some(value) => out.text(": ").shown(value),
+                Some(value) => out.text(": ").shown(value.0),
                 None => out.text(" is missing"),
             };
             out.byte(b'\n');
         }
         for artifact in self.artifacts {
-            out.text("artifact ").shown(artifact.name).text(" (").shown(artifact.path).text(")");
-            match artifact.file {
-                Some((file, Some(size_bytes))) => out.text(": ").shown(file).text(", ").decimal(size_bytes).text(" bytes"),
-                Some((file, None)) => out.text(": ").shown(file).text(", a folder"),
-                None => out.text(" is missing"),
+            out.text("artifact ").shown(artifact.name.0).text(" (").shown(artifact.path.0).text(")");
+            match (artifact.file, artifact.bytes) {
+                (Some(file), Some(size_bytes)) => out.text(": ").shown(file.0).text(", ").decimal(size_bytes).text(" bytes"),
+                (Some(file), None) => out.text(": ").shown(file.0).text(", a folder"),
+                (None, _) => out.text(" is missing"),
             };
             out.byte(b'\n');
-        }
-    }
-}
-
-fn number(value: Option<u64>, out: &mut Writer<'_>) {
-    match value {
-        Some(value) => out.decimal(value),
-        None => out.text("null"),
-    };
-}
-
-fn string(value: Option<&[u8]>, out: &mut Writer<'_>) {
-    match value {
-        Some(value) => write_str(value, out),
-        None => {
-            out.text("null");
         }
     }
 }
@@ -161,19 +129,27 @@ mod tests {
     const REPORT: Report<'_> = Report {
         exit_code: 5,
         containers: &[
-            Container { name: b"a", exit_code: Some(5), logs: [Some(("stdout", 12)), None, Some(("combined", 15))] },
-            Container { name: b"b", exit_code: None, logs: [None; 3] },
+            Container { name: Text(b"a"), exit_code: Some(5), stdout_bytes: Some(12), stderr_bytes: None, combined_bytes: Some(15) },
+            Container { name: Text(b"b"), exit_code: None, stdout_bytes: None, stderr_bytes: None, combined_bytes: None },
         ],
         parameters: &[
-            Parameter { name: b"p", path: b"/tmp/p", value: Some(b"v\n\"\xff") },
-            Parameter { name: b"q", path: b"/tmp/q", value: None },
+            Parameter { name: Text(b"p"), path: Text(b"/tmp/p"), value: Some(Text(b"v\n\"\xff")) },
+            Parameter { name: Text(b"q"), path: Text(b"/tmp/q"), value: None },
         ],
         artifacts: &[
-            Artifact { name: b"t", path: b"/t", file: Some((b"/var/argo/outputs/artifacts/t.tgz", Some(99))) },
-            Artifact { name: b"f", path: b"/mnt/f", file: Some((b"/mnt/f", None)) },
-            Artifact { name: b"u", path: b"/u", file: None },
+            Artifact { name: Text(b"t"), path: Text(b"/t"), file: Some(Text(b"/var/argo/outputs/artifacts/t.tgz")), bytes: Some(99) },
+            Artifact { name: Text(b"f"), path: Text(b"/mnt/f"), file: Some(Text(b"/mnt/f")), bytes: None },
+            Artifact { name: Text(b"u"), path: Text(b"/u"), file: None, bytes: None },
         ],
     };
+
+    const JSON: &str = concat!(
+        r#"{"exitCode":5,"containers":[{"name":"a","exitCode":5,"stdoutBytes":12,"combinedBytes":15},{"name":"b","exitCode":null}],"#,
+        r#""parameters":[{"name":"p","path":"/tmp/p","value":"v\n\"�"},{"name":"q","path":"/tmp/q","value":null}],"#,
+        r#""artifacts":[{"name":"t","path":"/t","file":"/var/argo/outputs/artifacts/t.tgz","bytes":99},"#,
+        r#"{"name":"f","path":"/mnt/f","file":"/mnt/f","bytes":null},{"name":"u","path":"/u","file":null,"bytes":null}]}"#,
+        "\n"
+    );
 
     fn written(write: impl Fn(&mut Writer<'_>)) -> String {
         let mut room = [0xa5; 2048];
@@ -184,8 +160,12 @@ mod tests {
 
     #[test]
     fn json_that_serde_json_reads() {
-        let text = written(|out| REPORT.write_json(out));
-        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let mut room = [0xa5; 2048];
+        let length = REPORT.write_json(&mut room).unwrap();
+        assert!(room[length..].iter().all(|&byte| byte == 0xa5));
+        let text = core::str::from_utf8(&room[..length]).unwrap();
+        assert_eq!(text, JSON);
+        let value: serde_json::Value = serde_json::from_str(text).unwrap();
         assert_eq!(
             value,
             serde_json::json!({
@@ -197,6 +177,14 @@ mod tests {
             })
         );
         assert!(text.ends_with("]}\n"));
+    }
+
+    #[test]
+    fn json_is_whole_or_not_there() {
+        for capacity in 0..JSON.len() + 2 {
+            let mut room = std::vec![0xa5; capacity];
+            assert_eq!(REPORT.write_json(&mut room), (capacity >= JSON.len()).then_some(JSON.len()), "{capacity}");
+        }
     }
 
     #[test]

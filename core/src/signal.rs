@@ -200,32 +200,24 @@ fn parse_realtime(name: &[u8]) -> Result<Signal, SignalError> {
     }
 }
 
-/// Signals that wait for a command to take them, in order of their arrival. Each waits once, as pending ones do in the kernel.
+/// Signals that wait for a command to take them, in order of their arrival. Each waits once, as pending ones do in the kernel, so there is room for all.
 #[derive(Debug)]
-pub struct Pending {
-    signals: [u8; limits::SIGNAL_MAX as usize],
-    count: usize,
-}
+pub struct Pending(heapless::Vec<Signal, { limits::SIGNAL_MAX as usize }>);
 
 impl Pending {
     /// None.
-    pub const NONE: Self = Self { signals: [0; limits::SIGNAL_MAX as usize], count: 0 };
+    pub const NONE: Self = Self(heapless::Vec::new());
 
     /// Adds a signal behind the others, unless it waits already.
     pub fn push(&mut self, signal: Signal) {
-        let waiting = self.signals.get(..self.count).unwrap_or_default();
-        if !waiting.contains(&signal.0)
-            && let Some(slot) = self.signals.get_mut(self.count)
-        {
-            *slot = signal.0;
-            self.count = self.count.saturating_add(1);
+        if !self.0.contains(&signal) {
+            let _ = self.0.push(signal);
         }
     }
 
     /// Takes all of them out, the first first.
     pub fn take(&mut self) -> impl Iterator<Item = Signal> + use<> {
-        let taken = core::mem::replace(self, Self::NONE);
-        taken.signals.into_iter().take(taken.count).map(Signal)
+        core::mem::replace(self, Self::NONE).0.into_iter()
     }
 }
 

@@ -14,7 +14,10 @@
 //! What holds, whatever comes in (`supervisor` in fuzz/src/lib.rs asserts it): one command at a time, no signal to a command that
 //! was reaped, exactly one [`Action::Finish`], and after a command's end always a next action.
 
+use heapless::Deque;
+
 use crate::exit;
+use crate::limits;
 use crate::signal::{Pending, Signal};
 use crate::timers::{ABANDON_AFTER, Duration, Instant, LOOK_EVERY, Timers, UNWATCHED};
 
@@ -150,42 +153,13 @@ enum Phase {
     Done,
 }
 
-/// A few actions, first in first out.
-#[derive(Debug)]
-struct Queue {
-    slots: [Option<Action>; crate::limits::ACTIONS],
-    first: usize,
-    end: usize,
-}
-
-impl Queue {
-    /// Adds an action. Only the command's start makes more than one for an event, one for each signal that waits; the caller polls after a few.
-    fn push(&mut self, action: Action) {
-        if let Some(slot) = self.slots.get_mut(self.end) {
-            *slot = Some(action);
-            self.end = self.end.saturating_add(1);
-        }
-    }
-
-    fn pop(&mut self) -> Option<Action> {
-        let action = self.slots.get_mut(self.first).and_then(Option::take);
-        if action.is_some() {
-            self.first = self.first.saturating_add(1);
-        } else {
-            self.first = 0;
-            self.end = 0;
-        }
-        action
-    }
-}
-
 /// The state machine. Feed it with [`Machine::handle`], then drain [`Machine::poll_action`].
 #[derive(Debug)]
 pub struct Machine {
     setup: Setup,
     plan: Plan,
     phase: Phase,
-    queue: Queue,
+    actions: Deque<Action, { limits::ACTIONS }>,
     /// Signals that came before there was a command to take them.
     pending: Pending,
     attempts_left: u32,
@@ -214,12 +188,11 @@ impl Machine {
             retry_pause: Duration::ZERO,
             grace: Duration::ZERO,
         };
-        let queue = Queue { slots: [None; crate::limits::ACTIONS], first: 0, end: 0 };
         Self {
             setup,
             plan,
             phase: Phase::Idle,
-            queue,
+            actions: Deque::new(),
             pending: Pending::NONE,
             attempts_left: 0,
             code: exit::FAILURE,
@@ -235,13 +208,13 @@ impl Machine {
 
     /// The next action, until there is none.
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.queue.pop()
+        self.actions.pop_front()
     }
 
     /// Whether there is an action to poll.
     #[must_use]
     pub fn has_action(&self) -> bool {
-        self.queue.slots.get(self.queue.first).is_some_and(Option::is_some)
+        !self.actions.is_empty()
     }
 
     /// When to come back with [`Event::Tick`] at the latest.
@@ -325,9 +298,14 @@ impl Machine {
         }
     }
 
+    /// Adds an action. Only the command's start makes more than one for an event, one for each signal that waits; the caller polls after a few.
+    fn push(&mut self, action: Action) {
+        let _ = self.actions.push_back(action);
+    }
+
     fn go(&mut self, phase: Phase, action: Action) {
         self.phase = phase;
-        self.queue.push(action);
+        self.push(action);
     }
 
     fn wait(&mut self, gate: Gate) {
@@ -367,7 +345,7 @@ impl Machine {
         if self.polls {
             self.timers.set(LOOK, now.after(LOOK_EVERY));
         }
-        self.queue.push(Action::Look);
+        self.push(Action::Look);
     }
 
     fn end_sidecar(&mut self, now: Instant) {
@@ -377,7 +355,7 @@ impl Machine {
 
     fn forward(&mut self, signal: Signal) {
         self.is_ending |= signal.is_request_to_end();
-        self.queue.push(Action::Forward(signal));
+        self.push(Action::Forward(signal));
     }
 
     fn signal(&mut self, signal: Signal) {
@@ -386,7 +364,7 @@ impl Machine {
             // The command is gone. Whoever insists on the end does not wait for a reader of our stdout that takes nothing.
             Phase::Draining if signal.is_request_to_end() => {
                 self.is_ending = true;
-                self.queue.push(Action::Abandon);
+                self.push(Action::Abandon);
             }
             // It must not be held any longer, and its code stands.
             Phase::Waiting(Gate::After) if signal.is_request_to_end() => self.save(),
@@ -414,7 +392,7 @@ impl Machine {
 
     fn tick(&mut self, now: Instant) {
         if self.timers.take_due(WATCH, now) && self.phase != Phase::Done {
-            self.queue.push(Action::Watch);
+            self.push(Action::Watch);
         }
         if self.timers.take_due(LOOK, now) {
             self.look(now);
@@ -425,7 +403,7 @@ impl Machine {
         match self.phase {
             Phase::Waiting(Gate::Retry) => self.pass(Gate::Retry),
             Phase::Running => self.forward(Signal::KILL),
-            Phase::Draining => self.queue.push(Action::Abandon),
+            Phase::Draining => self.push(Action::Abandon),
             _ => {}
         }
     }

@@ -3,9 +3,12 @@
 //! Enters: the template file. Leaves: iterators over parameters, artifacts, containers, mounts and sidecars, of any
 //! number, their strings undecoded until they are used. Refuses: what is not JSON, and a field that is used here and has another
 //! type than the protocol gives it. Fields that are not used here are skipped.
+//!
+//! The check walks each object once and keeps where the lists begin. A list is walked once for each iterator, and nothing outside it is looked at again: a
+//! template may have thousands of outputs and a script of megabytes.
 
 use crate::buf::{Writer, display_by_describe};
-use crate::json::{self, Elements, JsonError, Str, Value};
+use crate::json::{self, JsonError, Str, Value};
 use crate::layout;
 use crate::time;
 
@@ -84,47 +87,53 @@ pub struct Retry {
 /// A checked template.
 #[derive(Debug, Clone, Copy)]
 pub struct Template<'a> {
-    root: Value<'a>,
+    output_parameters: Value<'a>,
+    output_artifacts: Value<'a>,
+    input_artifacts: Value<'a>,
+    /// The `volumeMounts` of `container`, `script` and `containerSet`.
+    mounts: [Value<'a>; 3],
+    containers: Value<'a>,
+    sidecars: Value<'a>,
+    archives_logs: bool,
+    retry: Retry,
 }
 
-/// A step of a path through objects, checked for its type.
-fn object<'a>(value: Value<'a>, name: &str, field: &'static str) -> Result<Option<Value<'a>>, TemplateError> {
-    typed(value.get(name), &Value::is_object, field, "an object")
-}
-
-fn list<'a>(value: Value<'a>, name: &str, field: &'static str) -> Result<Option<Value<'a>>, TemplateError> {
-    typed(value.get(name), &Value::is_array, field, "an array")
-}
-
-fn string<'a>(value: Value<'a>, name: &str, field: &'static str) -> Result<Option<Value<'a>>, TemplateError> {
-    typed(value.get(name), &|value| value.as_str().is_some(), field, "a string")
-}
-
+/// A value that is `null` or what `is` says, as it has to be.
 fn typed<'a>(
-    value: Option<Value<'a>>,
+    value: Value<'a>,
     is: &dyn Fn(&Value<'a>) -> bool,
     field: &'static str,
     want: &'static str,
-) -> Result<Option<Value<'a>>, TemplateError> {
-    match value {
-        Some(value) if !is(&value) => Err(TemplateError::Type { field, want, offset: value.offset() }),
-        other => Ok(other),
-    }
+) -> Result<Value<'a>, TemplateError> {
+    if value.is_null() || is(&value) { Ok(value) } else { Err(TemplateError::Type { field, want, offset: value.offset() }) }
 }
 
-/// Checks that each element of a list is an object, and hands it on.
-fn each_object<'a>(
-    list: Option<Value<'a>>,
+fn object<'a>(value: Value<'a>, field: &'static str) -> Result<Value<'a>, TemplateError> {
+    typed(value, &Value::is_object, field, "an object")
+}
+
+fn list<'a>(value: Value<'a>, field: &'static str) -> Result<Value<'a>, TemplateError> {
+    typed(value, &Value::is_array, field, "an array")
+}
+
+fn string<'a>(value: Value<'a>, field: &'static str) -> Result<Option<Str<'a>>, TemplateError> {
+    typed(value, &|value| value.as_str().is_some(), field, "a string").map(|value| value.as_str())
+}
+
+/// Checks that a value is a list of objects, and each of them.
+fn objects<'a>(
+    value: Value<'a>,
     field: &'static str,
+    field_of_each: &'static str,
     check: &dyn Fn(Value<'a>) -> Result<(), TemplateError>,
-) -> Result<(), TemplateError> {
-    for element in list.map_or(Elements::NONE, |list| list.elements()) {
+) -> Result<Value<'a>, TemplateError> {
+    for element in list(value, field)?.elements() {
         if !element.is_object() {
-            return Err(TemplateError::Type { field, want: "an object", offset: element.offset() });
+            return Err(TemplateError::Type { field: field_of_each, want: "an object", offset: element.offset() });
         }
         check(element)?;
     }
-    Ok(())
+    Ok(value)
 }
 
 impl<'a> Template<'a> {
@@ -137,103 +146,75 @@ impl<'a> Template<'a> {
         if !root.is_object() {
             return Err(TemplateError::Type { field: "the template", want: "an object", offset: root.offset() });
         }
-        if let Some(outputs) = object(root, "outputs", "outputs")? {
-            each_object(list(outputs, "parameters", "outputs.parameters")?, "outputs.parameters[]", &|parameter| {
-                string(parameter, "name", "outputs.parameters[].name")?;
-                if let Some(from) = object(parameter, "valueFrom", "outputs.parameters[].valueFrom")? {
-                    string(from, "path", "outputs.parameters[].valueFrom.path")?;
-                }
-                Ok(())
-            })?;
-            each_object(list(outputs, "artifacts", "outputs.artifacts")?, "outputs.artifacts[]", &check_artifact)?;
-        }
-        if let Some(inputs) = object(root, "inputs", "inputs")? {
-            each_object(list(inputs, "artifacts", "inputs.artifacts")?, "inputs.artifacts[]", &check_artifact)?;
-        }
-        for (name, field) in [("container", "container"), ("script", "script"), ("containerSet", "containerSet")] {
-            if let Some(holder) = object(root, name, field)? {
-                each_object(list(holder, "volumeMounts", "volumeMounts")?, "volumeMounts[]", &|mount| {
-                    string(mount, "mountPath", "volumeMounts[].mountPath").map(drop)
-                })?;
-            }
-        }
-        if let Some(set) = object(root, "containerSet", "containerSet")? {
-            each_object(list(set, "containers", "containerSet.containers")?, "containerSet.containers[]", &|container| {
-                check_container_name(container, "containerSet.containers[].name")?;
-                let field = "containerSet.containers[].dependencies[]";
-                for dependency in
-                    list(container, "dependencies", "containerSet.containers[].dependencies")?.iter().flat_map(Value::elements)
-                {
-                    check_name(dependency, field)?;
-                }
-                Ok(())
-            })?;
-            check_retry(set)?;
-        }
-        each_object(list(root, "sidecars", "sidecars")?, "sidecars[]", &|sidecar| check_container_name(sidecar, "sidecars[].name"))?;
-        if let Some(location) = object(root, "archiveLocation", "archiveLocation")? {
-            typed(location.get("archiveLogs"), &|value| value.as_bool().is_some(), "archiveLocation.archiveLogs", "true or false")?;
-        }
-        Ok(Self { root })
-    }
-
-    fn at(&self, path: &[&str]) -> Option<Value<'a>> {
-        path.iter().try_fold(self.root, |value, name| value.get(name))
-    }
-
-    fn list_at(&self, path: &[&str]) -> Elements<'a> {
-        self.at(path).map_or(Elements::NONE, |list| list.elements())
+        let [outputs, inputs, container, script, set, sidecars, location] =
+            root.members_named(["outputs", "inputs", "container", "script", "containerSet", "sidecars", "archiveLocation"]);
+        let [parameters, artifacts] = object(outputs, "outputs")?.members_named(["parameters", "artifacts"]);
+        let output_parameters = objects(parameters, "outputs.parameters", "outputs.parameters[]", &|value| parameter(value).map(drop))?;
+        let output_artifacts = objects(artifacts, "outputs.artifacts", "outputs.artifacts[]", &|value| artifact(value).map(drop))?;
+        let [artifacts] = object(inputs, "inputs")?.members_named(["artifacts"]);
+        let input_artifacts = objects(artifacts, "inputs.artifacts", "inputs.artifacts[]", &|value| artifact(value).map(drop))?;
+        let [mounts] = object(container, "container")?.members_named(["volumeMounts"]);
+        let container_mounts = check_mounts(mounts)?;
+        let [mounts] = object(script, "script")?.members_named(["volumeMounts"]);
+        let script_mounts = check_mounts(mounts)?;
+        let [mounts, containers, strategy] = object(set, "containerSet")?.members_named(["volumeMounts", "containers", "retryStrategy"]);
+        let mounts = [container_mounts, script_mounts, check_mounts(mounts)?];
+        let containers = objects(containers, "containerSet.containers", "containerSet.containers[]", &check_container)?;
+        let retry = retry(strategy)?;
+        let sidecars = objects(sidecars, "sidecars", "sidecars[]", &|sidecar| {
+            let [name] = sidecar.members_named(["name"]);
+            check_name(name, "sidecars[].name")
+        })?;
+        let [archives_logs] = object(location, "archiveLocation")?.members_named(["archiveLogs"]);
+        let archives_logs = typed(archives_logs, &|value| value.as_bool().is_some(), "archiveLocation.archiveLogs", "true or false")?;
+        Ok(Self {
+            output_parameters,
+            output_artifacts,
+            input_artifacts,
+            mounts,
+            containers,
+            sidecars,
+            archives_logs: archives_logs.as_bool().unwrap_or(false),
+            retry,
+        })
     }
 
     /// Output parameters that are read from a path.
     pub fn output_parameters(&self) -> impl Iterator<Item = Parameter<'a>> + use<'a> {
-        self.list_at(&["outputs", "parameters"]).filter_map(|parameter| {
-            let from = parameter.get("valueFrom")?;
-            Some(Parameter {
-                name: parameter.get("name")?.as_str()?,
-                path: from.get("path")?.as_str()?,
-                default: from.get("default").and_then(|default| default.as_str()),
-            })
-        })
+        self.output_parameters.elements().filter_map(|value| parameter(value).ok()?)
     }
 
     /// Output artifacts that have a path.
     pub fn output_artifacts(&self) -> impl Iterator<Item = Artifact<'a>> + use<'a> {
-        self.list_at(&["outputs", "artifacts"]).filter_map(artifact)
+        self.output_artifacts.elements().filter_map(|value| artifact(value).ok()?)
     }
 
     /// Input artifacts that have a path.
     pub fn input_artifacts(&self) -> impl Iterator<Item = Artifact<'a>> + use<'a> {
-        self.list_at(&["inputs", "artifacts"]).filter_map(artifact)
+        self.input_artifacts.elements().filter_map(|value| artifact(value).ok()?)
     }
 
     /// Mount paths of the main containers' volumes.
     pub fn mount_paths(&self) -> impl Iterator<Item = Str<'a>> + use<'a> {
-        let root = self.root;
-        ["container", "script", "containerSet"]
-            .into_iter()
-            .filter_map(move |holder| root.get(holder)?.get("volumeMounts"))
-            .flat_map(|mounts| mounts.elements())
-            .filter_map(|mount| mount.get("mountPath")?.as_str())
-    }
-
-    /// Whether a cleaned `path` lies on a volume mount. `room` holds one mount path at a time; a mount path that is longer than
-    /// `room` cannot hold `path`, which fitted a buffer of its own.
-    #[must_use]
-    pub fn is_on_mount(&self, path: &[u8], room: &mut [u8]) -> bool {
-        self.mount_paths().any(|mount| mount.decode(room).is_ok_and(|mount| layout::is_inside(path, mount)))
+        self.mounts.into_iter().flat_map(|mounts| mounts.elements()).filter_map(|mount| mount_path(mount).ok()?)
     }
 
     /// Names of the container set's containers; nothing where the template has no set.
     pub fn container_names(&self) -> impl Iterator<Item = Str<'a>> + use<'a> {
-        self.list_at(&["containerSet", "containers"]).filter_map(|container| container.get("name")?.as_str())
+        self.containers.elements().filter_map(|container| {
+            let [name] = container.members_named(["name"]);
+            name.as_str()
+        })
     }
 
     /// Names of the containers that the one called `name` waits for.
     pub fn dependencies(&self, name: &'a [u8]) -> impl Iterator<Item = Str<'a>> + use<'a> {
-        self.list_at(&["containerSet", "containers"])
-            .filter(move |container| container.get("name").and_then(|name| name.as_str()).is_some_and(|own| own.is(name)))
-            .filter_map(|container| container.get("dependencies"))
+        self.containers
+            .elements()
+            .filter_map(move |container| {
+                let [own, dependencies] = container.members_named(["name", "dependencies"]);
+                own.as_str()?.is(name).then_some(dependencies)
+            })
             .flat_map(|dependencies| dependencies.elements())
             .filter_map(|dependency| dependency.as_str())
     }
@@ -241,28 +222,105 @@ impl<'a> Template<'a> {
     /// Whether the container called `name` is a sidecar.
     #[must_use]
     pub fn is_sidecar(&self, name: &[u8]) -> bool {
-        self.list_at(&["sidecars"]).any(|sidecar| sidecar.get("name").and_then(|name| name.as_str()).is_some_and(|own| own.is(name)))
+        self.sidecars.elements().any(|sidecar| {
+            let [own] = sidecar.members_named(["name"]);
+            own.as_str().is_some_and(|own| own.is(name))
+        })
     }
 
     /// Whether the logs are to be archived, and so captured.
     #[must_use]
-    pub fn archives_logs(&self) -> bool {
-        self.at(&["archiveLocation", "archiveLogs"]).and_then(|value| value.as_bool()).unwrap_or(false)
+    pub const fn archives_logs(&self) -> bool {
+        self.archives_logs
     }
 
     /// The container set's retry strategy: one attempt where there is none.
     #[must_use]
-    pub fn retry(&self) -> Retry {
-        let strategy = self.at(&["containerSet", "retryStrategy"]);
-        let attempts = strategy.and_then(|strategy| strategy.get("retries")).and_then(attempts).unwrap_or(1);
-        let pause_ms = strategy
-            .and_then(|strategy| strategy.get("duration")?.as_str())
-            .and_then(|duration| time::parse_duration(duration.decode(&mut [0; 64]).ok()?).ok())
-            .and_then(|nanoseconds| u64::try_from(nanoseconds).ok())
-            .unwrap_or(0)
-            .div_ceil(1_000_000);
-        Retry { attempts: attempts.max(1), pause_ms }
+    pub const fn retry(&self) -> Retry {
+        self.retry
     }
+}
+
+/// An output parameter; `None` where it is not read from a path.
+fn parameter(value: Value<'_>) -> Result<Option<Parameter<'_>>, TemplateError> {
+    let [name, from] = value.members_named(["name", "valueFrom"]);
+    let name = string(name, "outputs.parameters[].name")?;
+    let [path, default] = object(from, "outputs.parameters[].valueFrom")?.members_named(["path", "default"]);
+    let path = string(path, "outputs.parameters[].valueFrom.path")?;
+    Ok(name.zip(path).map(|(name, path)| Parameter { name, path, default: default.as_str() }))
+}
+
+/// An artifact; `None` where it has no path.
+fn artifact(value: Value<'_>) -> Result<Option<Artifact<'_>>, TemplateError> {
+    let [name, path, archive] = value.members_named(["name", "path", "archive"]);
+    let (name, path) = (string(name, "artifacts[].name")?, string(path, "artifacts[].path")?);
+    let [tar, none, zip] = object(archive, "artifacts[].archive")?.members_named(["tar", "none", "zip"]);
+    let [level] = object(tar, "artifacts[].archive.tar")?.members_named(["compressionLevel"]);
+    let level = typed(
+        level,
+        &|level| compression_level(*level).is_some(),
+        "artifacts[].archive.tar.compressionLevel",
+        "a whole number from -1 to 9",
+    )?;
+    let packing = if !none.is_null() || !zip.is_null() {
+        Packing::Unpacked
+    } else {
+        compression_level(level).flatten().map_or(Packing::Default, Packing::Level)
+    };
+    Ok(name.zip(path).map(|(name, path)| Artifact { name, path, packing }))
+}
+
+/// `compressionLevel` as zlib has it: 0 to 9, or -1 for the default, which is `Some(None)`.
+fn compression_level(level: Value<'_>) -> Option<Option<u8>> {
+    match level.as_number()? {
+        b"-1" => Some(None),
+        digits => crate::exit::parse_decimal(digits).and_then(|level| u8::try_from(level).ok()).filter(|level| *level <= 9).map(Some),
+    }
+}
+
+fn check_mounts(mounts: Value<'_>) -> Result<Value<'_>, TemplateError> {
+    objects(mounts, "volumeMounts", "volumeMounts[]", &|mount| mount_path(mount).map(drop))
+}
+
+fn mount_path(mount: Value<'_>) -> Result<Option<Str<'_>>, TemplateError> {
+    let [path] = mount.members_named(["mountPath"]);
+    string(path, "volumeMounts[].mountPath")
+}
+
+fn check_container(container: Value<'_>) -> Result<(), TemplateError> {
+    let [name, dependencies] = container.members_named(["name", "dependencies"]);
+    check_name(name, "containerSet.containers[].name")?;
+    for dependency in list(dependencies, "containerSet.containers[].dependencies")?.elements() {
+        let field = "containerSet.containers[].dependencies[]";
+        if dependency.is_null() {
+            return Err(TemplateError::Type { field, want: A_NAME, offset: dependency.offset() });
+        }
+        check_name(dependency, field)?;
+    }
+    Ok(())
+}
+
+/// What a container's name has to be.
+const A_NAME: &str = "a container's name";
+
+/// A container's name becomes a folder's name: refused where it cannot.
+fn check_name(name: Value<'_>, field: &'static str) -> Result<(), TemplateError> {
+    let is_name = |name: &Value<'_>| {
+        let mut room = [0; crate::limits::CONTAINER_NAME_BYTES];
+        name.as_str().is_some_and(|text| text.decode(&mut room).is_ok_and(|text| layout::check_name(text).is_ok()))
+    };
+    typed(name, &is_name, field, A_NAME).map(drop)
+}
+
+/// A container set's retry strategy, which may be `null`.
+fn retry(strategy: Value<'_>) -> Result<Retry, TemplateError> {
+    let [retries, duration] = object(strategy, "containerSet.retryStrategy")?.members_named(["retries", "duration"]);
+    let field = "containerSet.retryStrategy.retries";
+    let retries = typed(retries, &|value| attempts(*value).is_some(), field, "a whole number, or digits in a string")?;
+    let field = "containerSet.retryStrategy.duration";
+    let duration = typed(duration, &|value| nanoseconds(*value).is_some(), field, "a duration such as 1m30s")?;
+    let pause_ms = nanoseconds(duration).and_then(|nanoseconds| u64::try_from(nanoseconds).ok()).unwrap_or(0).div_ceil(1_000_000);
+    Ok(Retry { attempts: attempts(retries).unwrap_or(1).max(1), pause_ms })
 }
 
 /// `retries`: a number, or digits in a string. `None` where it is neither.
@@ -279,72 +337,15 @@ fn attempts(retries: Value<'_>) -> Option<u32> {
     crate::exit::parse_decimal(digits).map(|attempts| u32::try_from(attempts).unwrap_or(u32::MAX))
 }
 
-fn check_retry(set: Value<'_>) -> Result<(), TemplateError> {
-    let Some(strategy) = object(set, "retryStrategy", "containerSet.retryStrategy")? else { return Ok(()) };
-    typed(
-        strategy.get("retries"),
-        &|value| attempts(*value).is_some(),
-        "containerSet.retryStrategy.retries",
-        "a whole number, or digits in a string",
-    )?;
-    typed(
-        strategy.get("duration"),
-        &|value| value.as_str().is_some_and(|text| text.decode(&mut [0; 64]).is_ok_and(|text| time::parse_duration(text).is_ok())),
-        "containerSet.retryStrategy.duration",
-        "a duration such as 1m30s",
-    )
-    .map(drop)
-}
-
-/// A container's name becomes a folder's name: refused where it cannot.
-fn check_container_name(container: Value<'_>, field: &'static str) -> Result<(), TemplateError> {
-    container.get("name").map_or(Ok(()), |name| check_name(name, field))
-}
-
-fn check_name(name: Value<'_>, field: &'static str) -> Result<(), TemplateError> {
-    let mut room = [0; crate::limits::CONTAINER_NAME_BYTES];
-    let fine = name.as_str().is_some_and(|text| text.decode(&mut room).is_ok_and(|text| layout::check_name(text).is_ok()));
-    if fine { Ok(()) } else { Err(TemplateError::Type { field, want: "a container's name", offset: name.offset() }) }
-}
-
-fn check_artifact(artifact: Value<'_>) -> Result<(), TemplateError> {
-    string(artifact, "name", "artifacts[].name")?;
-    string(artifact, "path", "artifacts[].path")?;
-    let Some(archive) = object(artifact, "archive", "artifacts[].archive")? else { return Ok(()) };
-    let Some(tar) = object(archive, "tar", "artifacts[].archive.tar")? else { return Ok(()) };
-    typed(
-        tar.get("compressionLevel"),
-        &|level| compression_level(*level).is_some(),
-        "artifacts[].archive.tar.compressionLevel",
-        "a whole number from -1 to 9",
-    )
-    .map(drop)
-}
-
-/// `compressionLevel` as zlib has it: 0 to 9, or -1 for the default, which is `Some(None)`.
-fn compression_level(level: Value<'_>) -> Option<Option<u8>> {
-    match level.as_number()? {
-        b"-1" => Some(None),
-        digits => crate::exit::parse_decimal(digits).and_then(|level| u8::try_from(level).ok()).filter(|level| *level <= 9).map(Some),
-    }
-}
-
-fn artifact(value: Value<'_>) -> Option<Artifact<'_>> {
-    let archive = value.get("archive");
-    let packing = match archive {
-        Some(archive) if archive.get("none").is_some() || archive.get("zip").is_some() => Packing::Unpacked,
-        _ => archive
-            .and_then(|archive| archive.get("tar")?.get("compressionLevel"))
-            .and_then(compression_level)
-            .flatten()
-            .map_or(Packing::Default, Packing::Level),
-    };
-    Some(Artifact { name: value.get("name")?.as_str()?, path: value.get("path")?.as_str()?, packing })
+/// A duration in a string.
+fn nanoseconds(duration: Value<'_>) -> Option<i64> {
+    time::parse_duration(duration.as_str()?.decode(&mut [0; 64]).ok()?).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::tests::visited;
     use std::string::String;
     use std::vec::Vec;
 
@@ -380,8 +381,12 @@ mod tests {
         );
         assert_eq!(template.input_artifacts().map(|a| text(a.path)).collect::<Vec<_>>(), ["/in"]);
         assert_eq!(template.mount_paths().map(text).collect::<Vec<_>>(), ["/data", "/s", "/set"]);
-        assert!(template.is_on_mount(b"/data/x", &mut [0; 16]));
-        assert!(!template.is_on_mount(b"/data2", &mut [0; 16]));
+        let is_on_mount = |path: &[u8]| {
+            let is_inside = |mount: Str<'_>| layout::is_inside(path, layout::clean(text(mount).as_bytes(), &mut [0xa5; 16]).unwrap());
+            template.mount_paths().any(is_inside)
+        };
+        assert!(is_on_mount(b"/data/x"));
+        assert!(!is_on_mount(b"/data2"));
         assert_eq!(template.container_names().map(text).collect::<Vec<_>>(), ["a", "b"]);
         assert_eq!(template.dependencies(b"b").map(text).collect::<Vec<_>>(), ["a"]);
         assert_eq!(template.dependencies(b"a").count(), 0);
@@ -441,6 +446,51 @@ mod tests {
                 other => panic!("{document}: {other:?}"),
             }
         }
+    }
+
+    /// A template with so many outputs, mounts, containers and sidecars, and a script of so many bytes.
+    fn large(count: usize, script_bytes: usize) -> String {
+        let list = |of: &dyn Fn(usize) -> String| (0..count).map(of).collect::<Vec<_>>().join(",");
+        let named = list(&|at| std::format!(r#"{{"name":"c{at}","dependencies":["c0","c1"]}}"#));
+        let artifacts = list(&|at| std::format!(r#"{{"name":"a{at}","path":"/tmp/a{at}","archive":{{"tar":{{"compressionLevel":1}}}}}}"#));
+        let parameters = list(&|at| std::format!(r#"{{"name":"p{at}","valueFrom":{{"path":"/tmp/p{at}","default":"d"}}}}"#));
+        let mounts = list(&|at| std::format!(r#"{{"name":"m{at}","mountPath":"/mnt/{at}"}}"#));
+        let script = "x\\n".repeat(script_bytes / 3);
+        std::format!(
+            r#"{{"script":{{"source":"{script}","volumeMounts":[{mounts}]}},"sidecars":[{named}],"inputs":{{"artifacts":[{artifacts}]}},
+                "containerSet":{{"containers":[{named}]}},"outputs":{{"parameters":[{parameters}],"artifacts":[{artifacts}]}}}}"#
+        )
+    }
+
+    #[test]
+    fn the_check_and_each_list_are_walks_forward() {
+        // Bytes that are looked at, for the document and for each of its bytes.
+        let work = |count: usize| {
+            let document = large(count, 60 * count);
+            let (things, bytes) = visited(|| {
+                let template = Template::parse(document.as_bytes()).unwrap();
+                let outputs = template.output_parameters().count() + template.output_artifacts().count();
+                outputs + template.input_artifacts().count() + template.mount_paths().count() + template.container_names().count()
+            });
+            assert_eq!(things, 5 * count);
+            (bytes, bytes / document.len())
+        };
+        let (count, twice) = if cfg!(miri) { (10, 20) } else { (500, 1_000) };
+        let ((bytes, each), (bytes_of_twice, each_of_twice)) = (work(count), work(twice));
+        assert!(each < 12 && each_of_twice < 12, "each byte is looked at {each} and {each_of_twice} times");
+        assert!(bytes_of_twice < bytes * 5 / 2, "{bytes} bytes, {bytes_of_twice} for twice as much");
+    }
+
+    #[test]
+    fn a_look_while_the_command_runs_steps_over_no_script() {
+        let document = large(3, if cfg!(miri) { 10_000 } else { 100_000 });
+        let template = Template::parse(document.as_bytes()).unwrap();
+        let ((), bytes) = visited(|| {
+            assert!(template.is_sidecar(b"c2") && !template.is_sidecar(b"d"));
+            assert_eq!(template.dependencies(b"c2").count(), 2);
+            assert_eq!(template.container_names().count() + template.mount_paths().count(), 6);
+        });
+        assert!(bytes < 3_000, "{bytes}");
     }
 
     #[test]

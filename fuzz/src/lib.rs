@@ -9,6 +9,7 @@ use std::io::Read as _;
 
 use emissary_core::buf::Writer;
 use emissary_core::cpus::{self, Group};
+use emissary_core::documents::Text;
 use emissary_core::json::JsonError;
 use emissary_core::layout::{self, File, Kind, Layout};
 use emissary_core::lines::{Lines, Piece};
@@ -365,6 +366,16 @@ pub fn rfc3339(data: &[u8]) {
 /// own below `ctr/`, or a refusal that names the byte.
 pub fn layout(data: &[u8]) {
     container_folder(data);
+    // The same from the start instead of from the end.
+    let mut kept = Vec::new();
+    for part in data.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => drop(kept.pop()),
+            part => kept.push([b"/", part].concat()),
+        }
+    }
+    assert_eq!(layout::clean(data, &mut vec![0xa5; data.len() + 1]), Ok(&*kept.concat()));
     let layout = Layout { kind: Kind::Flat, dir: b"/v", container: b"" };
     let mut room = [0; 4096];
     for (file, prefix, suffix) in
@@ -383,8 +394,9 @@ pub fn layout(data: &[u8]) {
         };
         assert_eq!(again.expect("it fitted before").to_bytes(), path);
         // What is inside itself is inside its parent, and nothing is inside a sibling that it merely begins with.
-        assert!(layout::is_inside(data, inner) && layout::is_inside(data, b"/"));
-        assert!(!layout::is_inside(inner, &[inner, b"x"].concat()));
+        let clean = |path: &[u8]| layout::clean(path, &mut vec![0xa5; path.len() + 1]).expect("a byte more at most").to_vec();
+        assert!(layout::is_inside(&clean(data), &clean(inner)) && layout::is_inside(&clean(data), &clean(b"/")));
+        assert!(!layout::is_inside(&clean(inner), &clean(&[inner, b"x"].concat())));
     }
 }
 
@@ -515,32 +527,43 @@ pub fn report(data: &[u8]) {
         let size = u64::from(kind) << (kind % 57);
         match kind % 3 {
             0 => containers.push(Container {
-                name,
+                name: Text(name),
                 exit_code: is_there.then_some(kind),
-                logs: [is_there.then_some(("stdout", size)), None, Some(("combined", size))],
+                stdout_bytes: is_there.then_some(size),
+                stderr_bytes: (kind & 8 != 0).then_some(size / 2),
+                combined_bytes: Some(size),
             }),
-            1 => parameters.push(Parameter { name, path: other, value: is_there.then_some(other) }),
-            _ => artifacts.push(Artifact { name, path: other, file: is_there.then_some((other, (kind & 8 != 0).then_some(size))) }),
+            1 => parameters.push(Parameter { name: Text(name), path: Text(other), value: is_there.then_some(Text(other)) }),
+            _ => artifacts.push(Artifact {
+                name: Text(name),
+                path: Text(other),
+                file: is_there.then_some(Text(other)),
+                bytes: (is_there && kind & 8 != 0).then_some(size),
+            }),
         }
     }
     let report = Report { exit_code, containers: &containers, parameters: &parameters, artifacts: &artifacts };
-    let written = |write: &dyn Fn(&mut Writer<'_>)| {
-        let mut measure = Writer::new(&mut []);
-        write(&mut measure);
-        let mut room = vec![0xa5; measure.needed()];
-        let mut out = Writer::new(&mut room);
-        write(&mut out);
-        String::from_utf8(out.finish().expect("as long as it was measured").to_vec()).expect("UTF-8")
+    // From a buffer that holds nothing to the first that is large enough: one that is too small gives no part of it.
+    let mut room = Vec::new();
+    let length = loop {
+        match report.write_json(&mut room) {
+            Some(length) => break length,
+            None => room = vec![0xa5; room.len() * 2 + 1],
+        }
     };
-    let json = written(&|out| report.write_json(out));
+    assert!(length > room.len() / 2, "an earlier buffer was large enough");
+    assert!(report.write_json(&mut vec![0xa5; length]) == Some(length) && report.write_json(&mut vec![0xa5; length - 1]).is_none());
+    let json = core::str::from_utf8(&room[..length]).expect("UTF-8");
     assert!(json.ends_with('\n') && json.matches('\n').count() == 1);
-    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let lossy = |text: Text<'_>| String::from_utf8_lossy(text.0).into_owned();
     let mut want = serde_json::json!({"exitCode": exit_code, "containers": [], "parameters": [], "artifacts": []});
     let mut add = |list: &str, value: Value| want[list].as_array_mut().expect("an array").push(value);
     for one in &containers {
         let mut value = serde_json::json!({"name": lossy(one.name), "exitCode": one.exit_code});
-        for (key, size) in one.logs.iter().flatten() {
-            value[format!("{key}Bytes")] = (*size).into();
+        for (key, size) in [("stdoutBytes", one.stdout_bytes), ("stderrBytes", one.stderr_bytes), ("combinedBytes", one.combined_bytes)] {
+            if let Some(size) = size {
+                value[key] = size.into();
+            }
         }
         add("containers", value);
     }
@@ -548,11 +571,18 @@ pub fn report(data: &[u8]) {
         add("parameters", serde_json::json!({"name": lossy(one.name), "path": lossy(one.path), "value": one.value.map(lossy)}));
     }
     for one in &artifacts {
-        let (file, size) = (one.file.map(|(file, _)| lossy(file)), one.file.and_then(|(_, size)| size));
-        add("artifacts", serde_json::json!({"name": lossy(one.name), "path": lossy(one.path), "file": file, "bytes": size}));
+        add(
+            "artifacts",
+            serde_json::json!({"name": lossy(one.name), "path": lossy(one.path), "file": one.file.map(lossy), "bytes": one.bytes}),
+        );
     }
-    assert_eq!(serde_json::from_str::<Value>(&json).expect("JSON"), want);
-    let text = written(&|out| report.write_text(out));
+    assert_eq!(serde_json::from_str::<Value>(json).expect("JSON"), want);
+    let mut measure = Writer::new(&mut []);
+    report.write_text(&mut measure);
+    let mut room = vec![0xa5; measure.needed()];
+    let mut out = Writer::new(&mut room);
+    report.write_text(&mut out);
+    let text = core::str::from_utf8(out.finish().expect("as long as it was measured")).expect("UTF-8");
     assert!(text.ends_with('\n') && text.lines().count() == 1 + pieces.len());
 }
 

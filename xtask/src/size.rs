@@ -52,9 +52,12 @@ pub(crate) fn size(target: Option<String>) -> Result<()> {
     Ok(())
 }
 
+/// Where a symbol without a Rust name is from.
+pub(crate) const NO_CRATE: &str = "musl, compiler-rt";
+
 /// The crate of a symbol; what has no Rust name is the C library's or the compiler's.
-fn crate_of(symbol: &str) -> String {
-    let Ok(name) = rustc_demangle::try_demangle(symbol) else { return "musl, compiler-rt".into() };
+pub(crate) fn crate_of(symbol: &str) -> String {
+    let Ok(name) = rustc_demangle::try_demangle(symbol) else { return NO_CRATE.into() };
     let name = format!("{name:#}");
     // `<T as Trait>::f` belongs to the crate of `T`, the first path in it.
     let name = name.trim_start_matches(|c: char| !c.is_alphabetic() && c != '_');

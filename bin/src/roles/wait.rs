@@ -5,10 +5,12 @@
 
 use core::cell::Cell;
 use core::ffi::CStr;
+use core::ops::Range;
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 
 use emissary_core::buf::Writer;
+use emissary_core::documents::Text;
 use emissary_core::exit;
 use emissary_core::exit_file::Reading;
 use emissary_core::json::Str;
@@ -31,7 +33,7 @@ use crate::os::{clock, env, fs};
 use crate::pod::container::Container as Neighbour;
 use crate::pod::environment;
 use crate::pod::folder::Folder;
-use crate::pod::shared::Shared;
+use crate::pod::shared::{Room, Shared};
 use crate::pod::watch::{Change, Watch, What};
 use crate::pod::{signal_file, template};
 use crate::process::child;
@@ -39,6 +41,7 @@ use crate::process::events::PollSet;
 use crate::report::console::Console;
 use crate::report::error::Error;
 use crate::report::output::Outlet;
+use crate::save::outputs::Mounts;
 
 /// Bytes of a log that are read at once.
 const PIECE_BYTES: usize = 4_096;
@@ -392,54 +395,73 @@ impl Follower {
     }
 }
 
-/// What a parameter or an artifact is reported as.
+/// What a parameter or an artifact is reported as: places in one text, as there may be thousands of them.
 struct Found {
-    name: Vec<u8>,
-    path: Vec<u8>,
-    contents: Option<Vec<u8>>,
+    name: Range<usize>,
+    path: Range<usize>,
+    contents: Option<Range<usize>>,
     size_bytes: Option<u64>,
 }
 
 /// Bytes of a parameter's value that are reported: what the objects of an API server hold.
 const VALUE_BYTES: usize = 1 << 20;
 
-fn text(string: Str<'_>) -> Vec<u8> {
-    let mut bytes = vec![0; string.raw_len()];
-    let length = string.decode(&mut bytes).map_or(0, <[u8]>::len);
-    bytes.truncate(length);
-    bytes
+/// Adds bytes to a text; where they are in it.
+fn add(text: &mut Vec<u8>, bytes: &[u8]) -> Range<usize> {
+    let start = text.len();
+    text.extend_from_slice(bytes);
+    start..text.len()
+}
+
+/// The same for a string of the template.
+fn add_str(text: &mut Vec<u8>, string: Str<'_>) -> Range<usize> {
+    let start = text.len();
+    text.resize(start + string.raw_len(), 0);
+    let length = string.decode(&mut text[start..]).map_or(0, <[u8]>::len);
+    text.truncate(start + length);
+    start..text.len()
 }
 
 /// Where an output is: the shared folder or a mount, and the path below it, which other containers may have filled with links.
-struct Place {
-    folder: CString,
-    below: Vec<u8>,
+struct Place<'p> {
+    folder: &'p CStr,
+    below: &'p [u8],
     is_mount: bool,
 }
 
-impl Place {
+impl Place<'_> {
     fn path(&self) -> Vec<u8> {
         let mut path = self.folder.to_bytes().to_vec();
-        parts(&self.below).for_each(|part| path.extend([b"/", part].concat()));
+        parts(self.below).for_each(|part| path.extend([b"/", part].concat()));
         path
     }
 }
 
-#[inline(never)]
-fn locate(shared: &Shared<'_>, document: &Template<'_>, path: Str<'_>, file: fn(&[u8]) -> File<'_>) -> Option<Place> {
-    let (mut room, mut other) = ([0; PATH_BYTES], [0; PATH_BYTES]);
-    let path = template::path(path, &mut room).ok()?.to_bytes();
-    for mount in document.mount_paths() {
-        let mut room = [0; PATH_BYTES];
-        let Ok(mount) = template::path(mount, &mut room) else { continue };
-        if path.starts_with(b"/") && layout::is_inside(path, mount.to_bytes()) {
-            let below: Vec<&[u8]> = layout::components(path).skip(layout::components(mount.to_bytes()).count()).collect();
-            return Some(Place { folder: mount.to_owned(), below: below.join(&b'/'), is_mount: true });
+/// Where to look for outputs.
+struct Places<'a> {
+    shared: &'a Shared<'a>,
+    /// The shared folder's path.
+    folder: CString,
+    mounts: Mounts,
+}
+
+impl Places<'_> {
+    #[inline(never)]
+    fn locate<'p>(&'p self, path: Str<'_>, file: fn(&[u8]) -> File<'_>, room: &'p mut Room) -> Option<Place<'p>> {
+        let mut decoded = [0; PATH_BYTES];
+        let path = template::path(path, &mut decoded).ok()?.to_bytes();
+        let mut clean_room = [0; PATH_BYTES];
+        let cleaned = layout::clean(path, &mut clean_room).ok()?;
+        if path.starts_with(b"/")
+            && let Some((folder, below)) = self.mounts.holding(cleaned)
+        {
+            let room = &mut room[..below.len()];
+            room.copy_from_slice(below);
+            return Some(Place { folder, below: room, is_mount: true });
         }
+        let full = self.shared.path(file(path), room).ok()?.to_bytes();
+        Some(Place { folder: &self.folder, below: full.get(self.shared.layout.dir.len()..)?, is_mount: false })
     }
-    let full = shared.path(file(path), &mut other).ok()?.to_bytes();
-    let below = full.get(shared.layout.dir.len()..)?;
-    Some(Place { folder: CString::new(shared.layout.dir).ok()?, below: below.to_vec(), is_mount: false })
 }
 
 fn parts(below: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -450,7 +472,7 @@ fn parts(below: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[inline(never)]
 fn report(console: Console, shared: &Shared<'_>, template: &Template<'_>, mains: &[Main], exit_code: u8, json: bool) -> (Vec<u8>, bool) {
     let is_whole = Cell::new(true);
-    let unread = |what: &[u8], name: &[u8], place: &Place, errno: Errno| {
+    let unread = |what: &[u8], name: &[u8], place: &Place<'_>, errno: Errno| {
         let path = place.path();
         let words: &[&[u8]] = &[what, b" '", name, b"': ", &Error::new("read", &path, errno).text];
         // What is too long to be reported is there all the same.
@@ -461,68 +483,83 @@ fn report(console: Console, shared: &Shared<'_>, template: &Template<'_>, mains:
             console.error(&Error::text(words));
         }
     };
-    let parameters: Vec<Found> = template
-        .output_parameters()
-        .map(|parameter| {
-            let (name, path) = (text(parameter.name), text(parameter.path));
-            let found = locate(shared, template, parameter.path, |path| File::Parameter(path));
-            let read = |place: &Place| fs::read_below(&place.folder, &mut parts(&place.below), VALUE_BYTES);
-            let contents = match found.map(|place| (read(&place), place)) {
-                Some((Ok(value), _)) => Some(report::trim_newline(&value).to_vec()),
-                // The default stands for what is missing, not for what cannot be read.
-                None | Some((Err(Errno::NOENT | Errno::NOTDIR), _)) => parameter.default.map(text),
-                Some((Err(errno), place)) => {
-                    unread(b"parameter", &name, &place, errno);
-                    None
-                }
-            };
-            Found { name, path, contents, size_bytes: None }
-        })
-        .collect();
-    let artifacts: Vec<Found> = template
-        .output_artifacts()
-        .map(|artifact| {
-            let found = locate(shared, template, artifact.path, |path| File::Artifact(path));
-            let name = text(artifact.name);
-            let found = found.and_then(|place| match fs::open_below(&place.folder, &mut parts(&place.below)) {
-                Ok((_, stat)) => Some((place.path(), Some(stat.st_size.unsigned_abs()))),
-                Err(Errno::ISDIR) if place.is_mount => Some((place.path(), None)),
-                Err(Errno::NOENT | Errno::NOTDIR) => None,
-                Err(errno) => {
-                    unread(b"artifact", &name, &place, errno);
-                    None
-                }
-            });
-            let (contents, size_bytes) = found.map_or((None, None), |(at, size_bytes)| (Some(at), size_bytes));
-            Found { name, path: text(artifact.path), contents, size_bytes }
-        })
-        .collect();
+    let places = Places { shared, folder: CString::new(shared.layout.dir).unwrap_or_default(), mounts: Mounts::new(template) };
+    let mut text = Vec::with_capacity(1 << 14);
+    let mut parameters = Vec::new();
+    for parameter in template.output_parameters() {
+        let (name, path) = (add_str(&mut text, parameter.name), add_str(&mut text, parameter.path));
+        let mut room = [0; PATH_BYTES];
+        let found = places.locate(parameter.path, |path| File::Parameter(path), &mut room);
+        let read = |place: &Place<'_>| fs::read_below(place.folder, &mut parts(place.below), VALUE_BYTES);
+        let contents = match found.map(|place| (read(&place), place)) {
+            Some((Ok(value), _)) => Some(add(&mut text, report::trim_newline(&value))),
+            // The default stands for what is missing, not for what cannot be read.
+            None | Some((Err(Errno::NOENT | Errno::NOTDIR), _)) => parameter.default.map(|default| add_str(&mut text, default)),
+            Some((Err(errno), place)) => {
+                unread(b"parameter", &text[name.clone()], &place, errno);
+                None
+            }
+        };
+        parameters.push(Found { name, path, contents, size_bytes: None });
+    }
+    let mut artifacts = Vec::new();
+    for artifact in template.output_artifacts() {
+        let (name, path) = (add_str(&mut text, artifact.name), add_str(&mut text, artifact.path));
+        let mut room = [0; PATH_BYTES];
+        let found = places.locate(artifact.path, |path| File::Artifact(path), &mut room);
+        let found = found.and_then(|place| match fs::open_below(place.folder, &mut parts(place.below)) {
+            Ok((_, stat)) => Some((place.path(), Some(stat.st_size.unsigned_abs()))),
+            Err(Errno::ISDIR) if place.is_mount => Some((place.path(), None)),
+            Err(Errno::NOENT | Errno::NOTDIR) => None,
+            Err(errno) => {
+                unread(b"artifact", &text[name.clone()], &place, errno);
+                None
+            }
+        });
+        let (contents, size_bytes) = found.map_or((None, None), |(at, size_bytes)| (Some(add(&mut text, &at)), size_bytes));
+        artifacts.push(Found { name, path, contents, size_bytes });
+    }
     let containers: Vec<Container<'_>> = mains
         .iter()
-        .map(|main| Container {
-            name: &main.container.name,
-            exit_code: main.container.code,
-            logs: [File::Stdout, File::Stderr, File::Combined].map(|file| {
-                let name = layout::base_name(file);
-                main.container.folder.size(name).map(|size_bytes| (name.to_str().unwrap_or_default(), size_bytes))
-            }),
+        .map(|main| {
+            let [stdout_bytes, stderr_bytes, combined_bytes] =
+                [File::Stdout, File::Stderr, File::Combined].map(|file| main.container.folder.size(layout::base_name(file)));
+            Container { name: Text(&main.container.name), exit_code: main.container.code, stdout_bytes, stderr_bytes, combined_bytes }
         })
         .collect();
-    let parameters: Vec<Parameter<'_>> =
-        parameters.iter().map(|found| Parameter { name: &found.name, path: &found.path, value: found.contents.as_deref() }).collect();
+    let slice = |range: &Range<usize>| Text(&text[range.start..range.end]);
+    let parameters: Vec<Parameter<'_>> = parameters
+        .iter()
+        .map(|found| Parameter { name: slice(&found.name), path: slice(&found.path), value: found.contents.as_ref().map(slice) })
+        .collect();
     let artifacts: Vec<Artifact<'_>> = artifacts
         .iter()
         .map(|found| Artifact {
-            name: &found.name,
-            path: &found.path,
-            file: found.contents.as_deref().map(|file| (file, found.size_bytes)),
+            name: slice(&found.name),
+            path: slice(&found.path),
+            file: found.contents.as_ref().map(slice),
+            bytes: found.size_bytes,
         })
         .collect();
     let report = Report { exit_code, containers: &containers, parameters: &parameters, artifacts: &artifacts };
-    let write = |out: &mut Writer<'_>| if json { report.write_json(out) } else { report.write_text(out) };
-    let mut measure = Writer::new(&mut []);
-    write(&mut measure);
-    let mut room = vec![0; measure.needed()];
-    write(&mut Writer::new(&mut room));
+    let mut room = Vec::new();
+    if json {
+        // A guess that holds unless much of it is escaped. Pages that nobody writes to are not there.
+        let mut capacity = 4_096 + text.len() + 128 * (containers.len() + parameters.len() + artifacts.len());
+        let length = loop {
+            room = vec![0; capacity];
+            match report.write_json(&mut room) {
+                Some(length) => break length,
+                None => capacity *= 2,
+            }
+            drop(core::mem::take(&mut room));
+        };
+        room.truncate(length);
+    } else {
+        let mut measure = Writer::new(&mut []);
+        report.write_text(&mut measure);
+        room.resize(measure.needed(), 0);
+        report.write_text(&mut Writer::new(&mut room));
+    }
     (room, is_whole.get())
 }

@@ -16,6 +16,7 @@ use emissary_core::template::Template;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::outputs::Mounts;
 use super::walk::{Event, Fault, Walk};
 use crate::os::fs::{self, Name};
 use crate::pod::template as pod_template;
@@ -32,7 +33,10 @@ pub(crate) fn link(template: &Template<'_>) -> Result<(), Error> {
     let cwd = rustix::process::getcwd(Vec::new()).ok();
     // It may lie in what is replaced.
     let _ = rustix::process::chdir(c"/");
-    let result = template.input_artifacts().try_for_each(|artifact| link_one(template, artifact.name, artifact.path, cwd.as_deref()));
+    // Resolved for the first artifact that is there: no link that is made leads another way to a mount, or it would be refused.
+    let mut mounts = None;
+    let result =
+        template.input_artifacts().try_for_each(|artifact| link_one(template, &mut mounts, artifact.name, artifact.path, cwd.as_deref()));
     if let Some(cwd) = &cwd {
         rustix::process::chdir(cwd.as_c_str())
             .map_err(|errno| Error::new("return to the working directory", cwd.to_bytes(), errno).with_status(exit::NOT_READY))?;
@@ -41,7 +45,7 @@ pub(crate) fn link(template: &Template<'_>) -> Result<(), Error> {
 }
 
 #[inline(never)]
-fn link_one(template: &Template<'_>, name: Str<'_>, path: Str<'_>, cwd: Option<&CStr>) -> Result<(), Error> {
+fn link_one(template: &Template<'_>, mounts: &mut Option<Mounts>, name: Str<'_>, path: Str<'_>, cwd: Option<&CStr>) -> Result<(), Error> {
     let mut source_room = [0; PATH_BYTES];
     let mut out = Writer::new(&mut source_room);
     out.bytes(SOURCE);
@@ -61,18 +65,18 @@ fn link_one(template: &Template<'_>, name: Str<'_>, path: Str<'_>, cwd: Option<&
     let refuse =
         |why: &[u8], mount: &[u8]| Err(Error::text(&[b"input artifact ", source.to_bytes(), b" is not linked at ", path, why, mount]));
     let target = resolve_parent(&absolute)?;
-    for mount in template.mount_paths() {
-        let mut room = [0; PATH_BYTES];
-        let mount = pod_template::path(mount, &mut room)?.to_bytes();
-        // As it is written, as it is once links on the way are resolved, and where it leads if it is a link itself.
-        let (real, target_of_link) = (resolve_parent(mount)?, resolve(mount)?);
-        for mount in [mount, &real, &target_of_link] {
-            if layout::is_inside(&target, mount) || layout::is_inside(&absolute, mount) {
-                return refuse(b": that lies on the volume mount ", mount);
-            }
-            if layout::is_inside(mount, &target) {
-                return refuse(b": that would remove the volume mount ", mount);
-            }
+    let mounts = match mounts {
+        Some(mounts) => mounts,
+        None => mounts.insert(resolved_mounts(template)?),
+    };
+    let mut room = vec![0; absolute.len() + 1];
+    let absolute = layout::clean(&absolute, &mut room).unwrap_or_default();
+    for (written, mount) in mounts.each() {
+        if layout::is_inside(&target, mount) || layout::is_inside(absolute, mount) {
+            return refuse(b": that lies on the volume mount ", written.to_bytes());
+        }
+        if layout::is_inside(mount, &target) {
+            return refuse(b": that would remove the volume mount ", written.to_bytes());
         }
     }
     let fail = |operation: &str, errno| Error::new(operation, &target, errno);
@@ -94,6 +98,21 @@ fn link_one(template: &Template<'_>, name: Str<'_>, path: Str<'_>, cwd: Option<&
         Ok(_) => rustix::fs::unlinkat(&parent, base, AtFlags::empty()).map_err(|errno| fail("replace", errno))?,
     }
     rustix::fs::symlinkat(source, &parent, base).map_err(|errno| fail("link", errno))
+}
+
+/// The paths of the mounts: each as it is written, as it is once links on the way are resolved, and where it leads if it is a link itself.
+#[inline(never)]
+fn resolved_mounts(template: &Template<'_>) -> Result<Mounts, Error> {
+    let mut mounts = Mounts::default();
+    for mount in template.mount_paths() {
+        let mut room = [0; PATH_BYTES];
+        let mount = pod_template::path(mount, &mut room)?;
+        mounts.push(mount);
+        for resolved in [resolve_parent(mount.to_bytes())?, resolve(mount.to_bytes())?] {
+            mounts.push(&CString::new(resolved).unwrap_or_default());
+        }
+    }
+    Ok(mounts)
 }
 
 /// The path with every link resolved as far as it exists.

@@ -6,7 +6,7 @@ use core::cell::RefCell;
 use core::ffi::CStr;
 
 use emissary_core::json::Str;
-use emissary_core::layout::File;
+use emissary_core::layout::{self, File};
 use emissary_core::limits::PATH_BYTES;
 use emissary_core::template::{Packing, Template};
 use emissary_deflate::DEFAULT_LEVEL;
@@ -19,12 +19,60 @@ use crate::pod::template as pod_template;
 use crate::report::console::Console;
 use crate::report::error::Error;
 
+/// The mount paths of a template, cleaned once: each is compared with every output.
+#[derive(Default)]
+pub(crate) struct Mounts {
+    /// Each path as it is written, with its NUL, then as it is once cleaned; one behind the other.
+    text: Vec<u8>,
+    /// Where in `text` each begins, where its cleaned form begins, and where that ends.
+    places: Vec<[usize; 3]>,
+}
+
+impl Mounts {
+    /// Those of the template. A path that is longer than the system takes, or has a NUL, can hold no output.
+    pub(crate) fn new(template: &Template<'_>) -> Self {
+        let mut mounts = Self::default();
+        for mount in template.mount_paths() {
+            let mut room = [0; PATH_BYTES];
+            if let Ok(mount) = pod_template::path(mount, &mut room) {
+                mounts.push(mount);
+            }
+        }
+        mounts
+    }
+
+    /// Adds a path behind the others.
+    pub(crate) fn push(&mut self, path: &CStr) {
+        let start = self.text.len();
+        self.text.extend_from_slice(path.to_bytes_with_nul());
+        let middle = self.text.len();
+        // The NUL makes room for the slash that a relative path gets.
+        self.text.resize(middle + path.to_bytes_with_nul().len(), 0);
+        let length = layout::clean(path.to_bytes(), &mut self.text[middle..]).map_or(0, <[u8]>::len);
+        self.text.truncate(middle + length);
+        self.places.push([start, middle, middle + length]);
+    }
+
+    /// Each as it is written, and cleaned.
+    pub(crate) fn each(&self) -> impl Iterator<Item = (&CStr, &[u8])> {
+        self.places.iter().map(|&[start, middle, end]| {
+            (CStr::from_bytes_with_nul(&self.text[start..middle]).unwrap_or_default(), &self.text[middle..end])
+        })
+    }
+
+    /// The first that a cleaned path lies on, as it is written, and what of the path lies below it.
+    pub(crate) fn holding<'p>(&self, path: &'p [u8]) -> Option<(&CStr, &'p [u8])> {
+        self.each().find(|(_, mount)| layout::is_inside(path, mount)).map(|(written, mount)| (written, &path[mount.len()..]))
+    }
+}
+
 /// Saves all outputs; says whether every one that is there was saved.
 #[inline(never)]
 pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_>) -> bool {
     let mut all = true;
     // Made for the first artifact, and kept for the next.
     let compressor = RefCell::new(None);
+    let mounts = Mounts::new(template);
     let mut each = |what: &[u8], name: Str<'_>, path: Str<'_>, save: &dyn Fn(&CStr) -> Result<(), Failure>| {
         let mut room = [0; PATH_BYTES];
         let mut label = what.to_vec();
@@ -33,9 +81,10 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
         label.extend_from_slice(name.decode(&mut name_room).unwrap_or(b"..."));
         label.extend_from_slice(b"'");
         let result = pod_template::path(path, &mut room).map_err(Failure::Error).and_then(|path| {
-            let mut mount = [0; PATH_BYTES];
             // The wait side mounts the same volume and reads it there. It does not know what a relative path is relative to.
-            if path.to_bytes().starts_with(b"/") && template.is_on_mount(path.to_bytes(), &mut mount) {
+            if path.to_bytes().starts_with(b"/")
+                && layout::clean(path.to_bytes(), &mut [0; PATH_BYTES]).is_ok_and(|path| mounts.holding(path).is_some())
+            {
                 return Ok(());
             }
             save(path).map_err(|failure| match failure {

@@ -1,5 +1,7 @@
 //! Output parameters and artifacts.
 
+use core::time::Duration;
+
 use crate::pod::{Pod, has_program, is_root, may_unshare};
 
 fn parameter(name: &str) -> String {
@@ -132,6 +134,39 @@ fn two_thousand_parameters() {
     assert_eq!(pod.sh("mkdir $W/o; for i in $(seq 0 1999); do echo $i >$W/o/$i; done").status, 0);
     for i in [0, 1, 999, 1999] {
         assert_eq!(pod.text(&pod.output("parameters", &format!("o/{i}"))), Some(format!("{i}\n")));
+    }
+}
+
+#[test]
+fn sixteen_thousand_outputs_a_hundred_mounts_and_a_long_script() {
+    const COUNT: usize = 16_000;
+    // A second or two where each object is walked once. Where each output looked through the template again, two minutes and more.
+    const DEADLINE: Duration = Duration::from_secs(30);
+    // Every other one lies on a mount, and the last is there; the rest are missing.
+    let path = |at: usize| if at.is_multiple_of(2) { format!("$W/mount-{}/p{at}", at / 2 % 100) } else { format!("$W/p{at}") };
+    let rows: Vec<String> =
+        (0..COUNT).map(|at| format!("{{\"name\":\"p{at}\",\"valueFrom\":{{\"path\":\"{}\",\"default\":\"d{at}\"}}}}", path(at))).collect();
+    let mounts: Vec<String> = (0..100).map(|at| format!("{{\"name\":\"v{at}\",\"mountPath\":\"$W/mount-{at}\"}}")).collect();
+    let template = format!(
+        "{{\"script\":{{\"source\":\"{}\",\"volumeMounts\":[{}]}},\"outputs\":{{\"parameters\":[{}]}}}}",
+        "echo line\\n".repeat(4_000_000 / 11),
+        mounts.join(","),
+        rows.join(",")
+    );
+    let pod = Pod::new().template(&template);
+    let outcome = pod.sh("mkdir $W/mount-0 $W/mount-99; echo mount >$W/mount-0/p0; echo other >$W/mount-99/p198; echo last >$W/p15999");
+    assert_eq!(outcome.status, 0);
+    assert_eq!(outcome.stderr.lines().filter(|line| line.ends_with("is missing")).count(), COUNT / 2 - 1);
+    assert!(outcome.took < DEADLINE, "run took {:?}", outcome.took);
+    assert_eq!(pod.text(&pod.output("parameters", "p15999")).as_deref(), Some("last\n"));
+    assert!(!pod.shared.join(pod.output("parameters", "mount-0")).exists());
+    let outcome = pod.run(&["wait", "--json"]);
+    assert!(outcome.took < DEADLINE, "wait took {:?}", outcome.took);
+    let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let parameters = report["parameters"].as_array().unwrap();
+    assert_eq!(parameters.len(), COUNT);
+    for (at, want) in [(0, "mount"), (198, "other"), (1, "d1"), (2, "d2"), (15_998, "d15998"), (15_999, "last")] {
+        assert_eq!(parameters[at]["value"], want, "{at}");
     }
 }
 

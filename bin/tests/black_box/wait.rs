@@ -38,6 +38,22 @@ fn the_report() {
 }
 
 #[test]
+fn a_report_much_longer_than_what_it_reports_is_whole() {
+    let pod = Pod::flat().template(OUTPUTS);
+    // Six bytes of JSON for each.
+    let value = "\u{1}".repeat(1_000_000);
+    pod.put("outputs/parameters/tmp/p", &value);
+    pod.put("outputs/parameters/tmp/m", "after it");
+    pod.put("exitcode", "0");
+    let outcome = pod.run(&["wait", "--json"]);
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+    assert!(outcome.stdout.len() > 6_000_000 && outcome.stdout.ends_with("]}\n"));
+    let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert!(report["parameters"][0]["value"].as_str() == Some(&value), "another value");
+    assert_eq!(report["parameters"][2]["value"], "after it");
+}
+
+#[test]
 fn outputs_on_a_mount_are_read_there() {
     let template = r#"{"container":{"volumeMounts":[{"mountPath":"$W"}]},"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"$W/p"}}],
         "artifacts":[{"name":"a","path":"$W/p"}]}}"#;
