@@ -1,7 +1,7 @@
 //! `build`: one static binary for a target, in `dist/<target>/emissary`.
 //!
-//! The toolchain is chosen in this order: the target's standard library if rustup has it; building it if rust-src is there; Debian's
-//! `rustc-web`, which brings its source. What is built from source links musl's own start file and library from Debian's `musl-dev`.
+//! The standard library of the target comes from the first of these that is there: rustup's; rust-src, which is built; the source in Debian's
+//! `rustc-web`, which is built. A library that is built here is linked with musl's start file and `libc.a` from Debian's `musl-dev`.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -14,11 +14,11 @@ use crate::smoke;
 use crate::targets::{TARGETS, Target};
 use crate::tools::{command, install, output, root, run};
 
-/// Where the standard library comes from.
+/// How to get the standard library of a target.
 enum Toolchain {
-    /// rustup has it built for the target.
+    /// rustup has installed it.
     Installed,
-    /// This cargo and rustc build it from the source beside them.
+    /// This cargo and this rustc build it from the source beside them.
     Source { cargo: PathBuf, rustc: PathBuf },
 }
 
@@ -26,14 +26,14 @@ enum Toolchain {
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 
-/// The host's musl target.
+/// The musl target of this machine.
 pub(crate) fn host_target() -> Result<String> {
     let host = output(command("rustc").args(["--print", "host-tuple"]))?;
     let arch = host.split('-').next().unwrap_or_default().to_string();
     Ok(format!("{arch}-unknown-linux-musl"))
 }
 
-/// Builds the binary and checks that it is static; gives its path.
+/// Builds the binary, checks that it is static and within its budget, and returns its path.
 pub(crate) fn build(target: Option<String>) -> Result<PathBuf> {
     let target = target.map_or_else(host_target, Ok)?;
     let built = compile(&target, &["--bin", "emissary"], &Variant::SHIPPED)?.join("emissary");
@@ -46,24 +46,24 @@ pub(crate) fn build(target: Option<String>) -> Result<PathBuf> {
     Ok(binary)
 }
 
-/// Builds every target, and tries each: under an emulator where it is not the host's.
+/// Builds the binary for every target and tries it, under an emulator where this machine cannot run it.
 pub(crate) fn build_all() -> Result<()> {
     let host = host_target()?;
     let (sender, prepared) = mpsc::channel();
     std::thread::scope(|scope| {
-        // While one is built, what the next ones take is fetched.
+        // While one target is built, another thread fetches what the next targets need.
         scope.spawn(move || TARGETS.iter().for_each(|target| drop(sender.send(prepare(target)))));
         for target in &TARGETS {
             prepared.recv()??;
             let binary = build(Some(target.name.to_string()))?;
             smoke::smoke(target, &host, &binary).with_context(|| format!("{} fails its smoke scenarios", target.name))?;
-            println!("{} bytes, tried: {}", binary.metadata()?.len(), binary.display());
+            println!("{} bytes, passes its smoke scenarios: {}", binary.metadata()?.len(), binary.display());
         }
         Ok(())
     })
 }
 
-/// Gets what a target takes and the machine lacks.
+/// Fetches what a target needs and the machine lacks.
 fn prepare(target: &Target) -> Result<()> {
     if let Toolchain::Source { .. } = toolchain(target.name)? {
         target.musl()?;
@@ -71,30 +71,30 @@ fn prepare(target: &Target) -> Result<()> {
     Ok(())
 }
 
-/// Builds one of the example programs for the host, as static as the binary; gives its path.
+/// Builds one of the example programs for this machine, static as the binary is, and returns its path.
 pub(crate) fn example(name: &str) -> Result<PathBuf> {
     let built = compile(&host_target()?, &["--example", name], &Variant::SHIPPED)?.join("examples").join(name);
     check_static(&built)?;
     Ok(built)
 }
 
-/// The binary once more with its symbols, for `size`; gives its path.
+/// Builds the binary with its symbols, for `size`, and returns its path.
 pub(crate) fn with_symbols(target: Option<String>) -> Result<PathBuf> {
     let target = target.map_or_else(host_target, Ok)?;
     Ok(compile(&target, &["--bin", "emissary"], &Variant::SYMBOLS)?.join("emissary"))
 }
 
-/// The host's binary that ends at once where memory is allocated while a command runs; gives its path.
+/// Builds a binary for this machine that ends at an allocation while a command runs, and returns its path.
 pub(crate) fn strict() -> Result<PathBuf> {
     Ok(compile(&host_target()?, &["--bin", "emissary", "--features", "strict-allocation"], &Variant::STRICT)?.join("emissary"))
 }
 
-/// How a binary is built beside what its target asks for.
+/// What a build sets beside what its target needs.
 struct Variant {
-    /// Below `target/`: a folder of its own, so that other builds, which use other flags, do not throw it away.
+    /// The target folder below `target/`. Each variant has its own, since cargo would discard what other flags have built.
     folder: &'static str,
     flags: &'static [&'static str],
-    /// The profile's `strip`.
+    /// The value of `strip` in the profile.
     strip: &'static str,
 }
 
@@ -104,11 +104,11 @@ impl Variant {
     const SYMBOLS: Self = Self { folder: "size", flags: &["-Csymbol-mangling-version=v0"], strip: "none" };
 }
 
-/// Runs cargo; gives the folder of the profile.
+/// Runs cargo and returns the folder of the profile.
 fn compile(target: &str, what: &[&str], variant: &Variant) -> Result<PathBuf> {
     let mut flags = vec![
         "-Ctarget-feature=+crt-static".to_string(),
-        // Paths of this machine are no part of the binary.
+        // The binary must not have paths of this machine.
         format!("--remap-path-prefix={}=.", root().display()),
     ];
     let mut cargo = match toolchain(target)? {
@@ -132,7 +132,7 @@ fn compile(target: &str, what: &[&str], variant: &Variant) -> Result<PathBuf> {
     Ok(folder.join(target).join("release"))
 }
 
-/// Chooses the toolchain.
+/// Chooses how to get the standard library.
 fn toolchain(target: &str) -> Result<Toolchain> {
     let libraries = output(command("rustc").args(["--print", "target-libdir", "--target", target]))
         .with_context(|| format!("rustc does not know the target {target}"))?;
@@ -146,7 +146,7 @@ fn toolchain(target: &str) -> Result<Toolchain> {
     Ok(Toolchain::Source { cargo, rustc })
 }
 
-/// A cargo and a rustc that have the standard library's source beside them; installs Debian's where none is there and we may.
+/// A cargo and a rustc with the source of the standard library beside them. Installs Debian's if there is none and we are root.
 pub(crate) fn with_source(why: &str) -> Result<(PathBuf, PathBuf)> {
     let source_of = |rustc: &str| {
         let sysroot = output(command(rustc).args(["--print", "sysroot"]).env_remove("RUSTUP_TOOLCHAIN")).ok()?;
@@ -161,7 +161,7 @@ pub(crate) fn with_source(why: &str) -> Result<(PathBuf, PathBuf)> {
     Ok((DEBIAN_CARGO.into(), DEBIAN_RUSTC.into()))
 }
 
-/// A cargo that builds what it is told from the standard library's source.
+/// A cargo that may build the standard library from its source.
 pub(crate) fn cargo_with_source(cargo: &Path, rustc: &Path) -> std::process::Command {
     let mut command = command(cargo);
     command.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1");
@@ -171,13 +171,13 @@ pub(crate) fn cargo_with_source(cargo: &Path, rustc: &Path) -> std::process::Com
     command
 }
 
-/// Flags for a standard library that is built from source, linked with musl from Debian's package.
+/// Flags for a standard library that is built from source and linked with musl from Debian's package.
 fn source_flags(target: &str, rustc: &Path) -> Result<Vec<String>> {
     let target = Target::named(target)?;
     let musl = target.musl()?;
-    // The start file of a static executable: one that relocates itself where it is position-independent.
+    // The start file of a static executable. That of a position-independent one relocates the executable.
     let start = musl.join(if target.is_position_independent(rustc)? { "rcrt1.o" } else { "crt1.o" });
-    // With panic=immediate-abort nothing unwinds, but the `unwind` crate still names the library.
+    // With panic=immediate-abort nothing unwinds, but the crate `unwind` still names its library.
     let empty = root().join("target/static/empty");
     std::fs::create_dir_all(&empty)?;
     std::fs::write(empty.join("libunwind.a"), b"!<arch>\n")?;
@@ -185,17 +185,17 @@ fn source_flags(target: &str, rustc: &Path) -> Result<Vec<String>> {
     let sysroot = output(command("rustc").args(["--print", "sysroot"]))?;
     let linker = Path::new(&sysroot).join("lib/rustlib").join(host).join("bin/rust-lld");
     if !linker.is_file() {
-        bail!("{} is missing: a toolchain of rustup's brings it", linker.display());
+        bail!("{} is missing; a toolchain that rustup installs has it", linker.display());
     }
     let mut flags = vec![
-        // A panic has nobody to read its message and nothing to unwind: no text, no unwinder.
+        // Nobody would read the message of a panic, and nothing catches one: no text, no unwinder.
         "-Zunstable-options".into(),
         "-Cpanic=immediate-abort".into(),
-        // Nor is anybody there to walk the stack, or to read where a panic was or what a type looks like.
+        // Nobody walks the stack, reads where a panic was, or prints a value for debugging.
         "-Cforce-unwind-tables=no".into(),
         "-Zlocation-detail=none".into(),
         "-Zfmt-debug=none".into(),
-        // musl's files come from the package, not from the toolchain.
+        // The files of musl come from the package, not from the toolchain.
         "-Clink-self-contained=no".into(),
         format!("-Clinker={}", linker.display()),
         "-Clinker-flavor=ld.lld".into(),
@@ -207,14 +207,14 @@ fn source_flags(target: &str, rustc: &Path) -> Result<Vec<String>> {
     Ok(flags)
 }
 
-/// Bytes that a binary may have, by target, each with its reason.
+/// How many bytes the binary of a target may have, and why.
 #[derive(serde::Deserialize)]
 struct Budget {
     bytes: u64,
     reason: String,
 }
 
-/// Fails for a binary that is over its budget.
+/// Fails if the binary is larger than its budget.
 fn check_size(path: &Path, target: &str) -> Result<()> {
     let file = root().join("xtask/size-budget.toml");
     let budgets: std::collections::BTreeMap<String, Budget> = toml::from_str(&std::fs::read_to_string(&file)?)?;
@@ -226,13 +226,13 @@ fn check_size(path: &Path, target: &str) -> Result<()> {
     Ok(())
 }
 
-/// Fails for a binary that names an interpreter or needs a library.
+/// Fails if the binary names an interpreter or needs a library.
 fn check_static(path: &Path) -> Result<()> {
     let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let faults = match object::FileKind::parse(&*bytes)? {
         object::FileKind::Elf64 => dynamic_parts::<elf::FileHeader64<Endianness>>(&bytes)?,
         object::FileKind::Elf32 => dynamic_parts::<elf::FileHeader32<Endianness>>(&bytes)?,
-        other => bail!("{} is no ELF file but {other:?}", path.display()),
+        other => bail!("{} is not an ELF file but {other:?}", path.display()),
     };
     if !faults.is_empty() {
         bail!("{} is not static: it has {}", path.display(), faults.join(", "));
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn a_dynamic_program_is_not_static() {
-        // This test itself is linked with the C library of the host.
+        // This test itself is linked with the C library of this machine.
         let own = std::env::current_exe().unwrap();
         let error = check_static(&own).unwrap_err().to_string();
         assert!(error.contains("an interpreter") && error.contains("a needed library"), "{error}");

@@ -1,6 +1,6 @@
-//! `demo`: plays a pod from a real template, as three processes of three users (where it is root), or as three containers.
+//! `demo`: plays a pod from a real template, as three processes or as three containers. As root, the processes belong to three users.
 //!
-//! Act one runs to its end; act two is too slow, and the wait side's deadline ends it with SIGTERM.
+//! The command of act one runs to its end. The command of act two is too slow, so the deadline of the wait side ends it with SIGTERM.
 
 use std::fs::Permissions;
 use std::io::{Read as _, Write as _};
@@ -12,8 +12,8 @@ use std::process::{Child, Command, Output, Stdio};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
-use crate::build;
-use crate::tools::{command, is_on_path, is_root, output, root};
+use crate::tools::{is_root, output, root};
+use crate::{build, docker};
 
 /// Users of the three containers; none of them root.
 const INIT_UID: u32 = 10_001;
@@ -32,7 +32,7 @@ for _ in $(seq "$ROUNDS"); do sleep 0.1; done
 echo done
 "#;
 
-/// What the pod is asked for.
+/// The template of the pod.
 fn template(work: &str) -> Value {
     json!({
         "name": "demo",
@@ -45,7 +45,7 @@ fn template(work: &str) -> Value {
     })
 }
 
-/// Plays the pod.
+/// Builds the binary and plays both acts.
 pub(crate) fn demo(docker: bool) -> Result<()> {
     let binary = build::build(None)?;
     println!("built {} ({} bytes)\n", binary.display(), binary.metadata()?.len());
@@ -85,7 +85,7 @@ fn as_processes(binary: &Path, scratch: &Path) -> Result<()> {
         };
         let init = container(&image, "init", INIT_UID).arg("init").env("ARGO_TEMPLATE", &template).output()?;
         tell("init", "emissary init", &init)?;
-        // From here on it is the copy on the volume that runs.
+        // The other two processes run the copy on the volume.
         let copy = shared.join("emissary");
         let wait = spawn(container(&copy, "wait", WAIT_UID).args(["wait", "--follow", "--timeout", deadline, "--grace", "10s"]))?;
         let main = container(&copy, "main", MAIN_UID).args(["--", "sh", "-c", SCRIPT]).env("WORK", &work).env("ROUNDS", rounds).output()?;
@@ -95,36 +95,24 @@ fn as_processes(binary: &Path, scratch: &Path) -> Result<()> {
         let want = if rounds == "3" { "0" } else { "3" };
         check(&shared, want)?;
     }
-    println!("The demo ran as it should.");
+    println!("Both acts ended as they must.");
     Ok(())
 }
 
 fn in_containers(binary: &Path, scratch: &Path) -> Result<()> {
-    if !is_on_path("docker") {
-        bail!("--docker needs Docker, and `docker` is not on the path");
+    if !docker::is_available() {
+        bail!("--docker needs Docker, and `docker info` fails");
     }
     let worker = build::example("worker")?;
     let context = scratch.join("context");
     std::fs::create_dir(&context)?;
     std::fs::copy(binary, context.join("emissary"))?;
     std::fs::copy(worker, context.join("worker"))?;
-    // Runs may overlap; each has images of its own.
+    // The names have our process id, since several runs may overlap.
     let tags = Images([format!("emissary-demo:{}", std::process::id()), format!("emissary-demo-app:{}", std::process::id())]);
     let [emissary, app] = &tags.0;
     for (file, tag) in [("Dockerfile", emissary), ("demo.Dockerfile", app)] {
-        let file = root().join("scratch-image").join(file);
-        // The classic builder: it needs no plugin and takes local images as they are.
-        let mut build = command("docker");
-        build.env("DOCKER_BUILDKIT", "0").args([
-            "build",
-            "--quiet",
-            "--build-arg",
-            &format!("EMISSARY={emissary}"),
-            "--tag",
-            tag,
-            "--file",
-        ]);
-        output(build.arg(file).arg(&context))?;
+        docker::build(tag, &root().join("scratch-image").join(file), &context, &[&format!("EMISSARY={emissary}")])?;
     }
     let work = "/var/run/argo/work";
     for (act, seconds, deadline) in [("Act one: it runs to its end", "1", "60s"), ("Act two: it is too slow", "600", "3s")] {
@@ -132,8 +120,7 @@ fn in_containers(binary: &Path, scratch: &Path) -> Result<()> {
         let shared = scratch.join(format!("volume-{seconds}"));
         volume(&shared)?;
         let container = |image: &str, name: &str, uid: u32, env: &[String], args: &[&str]| {
-            let mut docker = command("docker");
-            docker.args(["run", "--rm", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "none"]);
+            let mut docker = docker::hardened();
             docker.args(["--user", &format!("{uid}:{uid}"), "--volume", &format!("{}:/var/run/argo", shared.display())]);
             docker.args(["--env", &format!("ARGO_CONTAINER_NAME={name}")]);
             for value in env {
@@ -147,23 +134,23 @@ fn in_containers(binary: &Path, scratch: &Path) -> Result<()> {
         tell("init", "docker run … emissary init", &init)?;
         let follow = ["wait", "--follow", "--timeout", deadline, "--grace", "10s"];
         let wait = spawn(&mut container(emissary, "wait", WAIT_UID, &[], &follow))?;
-        // As nobody, in an image without a shell.
+        // The user is nobody, and the image has no shell.
         let main = container(app, "main", 65_534, &[], &["/worker", work, seconds]).output()?;
         tell("main", &format!("docker run … app /worker {work} {seconds}"), &main)?;
         tell("wait", &format!("docker run … emissary wait --follow --timeout {deadline}"), &wait.wait_with_output()?)?;
         show(&shared)?;
         check(&shared, if seconds == "1" { "0" } else { "143" })?;
     }
-    println!("The demo ran as it should.");
+    println!("Both acts ended as they must.");
     Ok(())
 }
 
-/// Images that are removed again, whatever happens.
+/// Images that are removed when the demo ends, on every path.
 struct Images([String; 2]);
 
 impl Drop for Images {
     fn drop(&mut self) {
-        let _ = output(command("docker").args(["rmi", "--force"]).args(&self.0));
+        self.0.iter().for_each(|tag| drop(docker::remove(tag)));
     }
 }
 
@@ -171,7 +158,7 @@ fn spawn(process: &mut Command) -> Result<Child> {
     process.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().with_context(|| format!("cannot start {process:?}"))
 }
 
-/// Shows what a container said.
+/// Prints the output and the exit status of a container.
 fn tell(name: &str, line: &str, output: &Output) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "[{name}] $ {line}")?;
@@ -184,9 +171,9 @@ fn tell(name: &str, line: &str, output: &Output) -> Result<()> {
     Ok(())
 }
 
-/// Lists the volume: mode, owner, size, and the text of small files.
+/// Prints the files on the volume: mode, owner, size, and the beginning of the text.
 fn show(shared: &Path) -> Result<()> {
-    println!("left on the volume:");
+    println!("on the volume are:");
     let listing = output(Command::new("find").args([".", "-mindepth", "1", "-printf", "%P\t%M\t%U\t%s\t%y\n"]).current_dir(shared))?;
     let mut lines: Vec<&str> = listing.lines().collect();
     lines.sort_unstable();
@@ -208,7 +195,7 @@ fn show(shared: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The demo is a test too: what it left has to be what the protocol says.
+/// Checks the files on the volume against the protocol: the demo is a test too.
 fn check(shared: &Path, exit_code: &str) -> Result<()> {
     let read = |path: &str| std::fs::read(shared.join(path)).with_context(|| format!("the volume lacks {path}"));
     let found = read("ctr/main/exitcode")?;
@@ -221,7 +208,7 @@ fn check(shared: &Path, exit_code: &str) -> Result<()> {
         bail!("the parameter is {value:?}");
     }
     if read("ctr/main/combined")?.is_empty() {
-        bail!("nothing was captured");
+        bail!("the combined log is empty");
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! `deny`: licences, sources and duplicates of every crate, by cargo-deny; security advisories where their database can be had.
+//! `deny`: cargo-deny checks the licences, the sources and the duplicates of every crate, and the security advisories if it can get their database.
 
 use anyhow::Result;
 
 use crate::tools::{command, output, root, run};
 
-/// Runs cargo-deny over both workspaces; installs it below `target/` where it is missing.
+/// Runs cargo-deny over both workspaces. Installs it below `target/` if it is missing.
 pub(crate) fn deny() -> Result<()> {
     let own = root().join("target/tools/bin/cargo-deny");
     let program = if output(command("cargo-deny").arg("--version")).is_ok() {
@@ -12,7 +12,7 @@ pub(crate) fn deny() -> Result<()> {
     } else {
         if !own.is_file() {
             println!("cargo-deny is missing; installing it below target/tools");
-            // It runs for a second: its build is what takes time.
+            // It runs for a second, so its build must be fast, not its code.
             run(command("cargo")
                 .args(["install", "--quiet", "--locked", "cargo-deny", "--root", "target/tools"])
                 .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0")
@@ -29,12 +29,12 @@ pub(crate) fn deny() -> Result<()> {
             deny
         };
         run(deny().args(["--offline", "check", "licenses", "bans", "sources"]))?;
-        // Its database is a repository on the network.
+        // The database is a repository on the network.
         let fetched = deny().args(["fetch", "db"]).output().is_ok_and(|output| output.status.success());
         if fetched {
             run(deny().args(["check", "advisories"]))?;
         } else {
-            println!("the database of advisories cannot be had: not checked");
+            println!("skip  the advisories: cargo-deny cannot get their database");
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
-//! `dist`: what is published: an archive for each target with binary, man page, licences and bill of materials; the image; the sums of all.
+//! `dist`: the files that are published: for each target an archive with binary, man page, licences and bill of materials; the image; the sums of all.
 //!
-//! The same sources give the same bytes: no time, no owner, no path of the machine is in them.
+//! The same sources give the same bytes: the files have no time, no owner and no path of this machine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::image::{self, gzip, hex, tar_of};
 use crate::targets::TARGETS;
 use crate::tools::{command, output, root};
 
-/// Makes it all in `dist/`.
+/// Makes all of it in `dist/`.
 pub(crate) fn dist(all: bool) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let folder = root().join("dist");
@@ -48,8 +48,8 @@ pub(crate) fn dist(all: bool) -> Result<()> {
     Ok(())
 }
 
-/// CycloneDX 1.5 of what is linked into the binary of a target, as `cargo tree` resolves it for that target alone. (Tools that go by `cargo metadata`
-/// name what the tests' features bring, too.)
+/// The bill of materials (CycloneDX 1.5): the crates that `cargo tree` resolves for this target. (Tools that use `cargo metadata` also name the crates
+/// that only the features of the tests need.)
 fn bill_of_materials(target: &str, binary: &[u8]) -> Result<Value> {
     let lock: toml::Table = toml::from_str(&std::fs::read_to_string(root().join("Cargo.lock"))?)?;
     let packages = lock["package"].as_array().context("Cargo.lock has no packages")?;
@@ -63,7 +63,7 @@ fn bill_of_materials(target: &str, binary: &[u8]) -> Result<Value> {
     let (mut components, mut depends, mut stack) = (BTreeMap::new(), BTreeMap::<String, BTreeSet<String>>::new(), Vec::<String>::new());
     for line in tree.lines() {
         let fields: Vec<&str> = line.split('|').collect();
-        let [depth, package, licence, repository] = fields[..] else { anyhow::bail!("cargo tree says {line:?}") };
+        let [depth, package, licence, repository] = fields[..] else { anyhow::bail!("cargo tree prints {line:?}") };
         let depth: usize = depth.parse()?;
         let (name, rest) = package.split_once(' ').context("no version")?;
         let version = rest.split(' ').next().unwrap_or_default().trim_start_matches('v');

@@ -1,4 +1,4 @@
-//! `fuzz`: builds and runs the cargo-fuzz targets, each from its committed seeds.
+//! `fuzz`: builds the cargo-fuzz targets and runs each from its committed seeds.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::process::{Command, Stdio};
@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::tools::{command, install, is_on_path, output, root, run};
 
-/// Runs one target or all of them for `seconds` each.
+/// Runs one target, or all, each for this many seconds.
 pub(crate) fn fuzz(seconds: u64, only: Option<&str>) -> Result<()> {
     let targets = targets()?;
     if let Some(only) = only
@@ -17,7 +17,7 @@ pub(crate) fn fuzz(seconds: u64, only: Option<&str>) -> Result<()> {
         bail!("no fuzz target '{only}'; there are: {}", targets.join(", "));
     }
     if !is_on_path("c++") {
-        install(&["g++"], "libFuzzer is C++, and there is no compiler for it")?;
+        install(&["g++"], "libFuzzer is written in C++, and there is no compiler for it")?;
     }
     if output(command("cargo").args(["fuzz", "--version"])).is_err() {
         println!("cargo-fuzz is missing; installing it with cargo");
@@ -33,13 +33,13 @@ pub(crate) fn fuzz(seconds: u64, only: Option<&str>) -> Result<()> {
         }
         cargo
     };
-    // All of them at once: the runs then find them built.
+    // One build for all: the runs find their targets built.
     let mut build = cargo();
     run(build.args(["fuzz", "build", "--features", "libfuzzer"]).args(only))?;
     let chosen: Vec<&String> = targets.iter().filter(|target| only.is_none_or(|only| only == *target)).collect();
     let next = AtomicUsize::new(0);
     let failed = Mutex::new(Vec::new());
-    // Each takes one CPU.
+    // Each target uses one CPU.
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -60,12 +60,12 @@ pub(crate) fn fuzz(seconds: u64, only: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// One target from its seeds; gives how often it was executed.
+/// Runs one target from its seeds and returns the number of executions.
 fn fuzz_one(mut cargo: Command, target: &str, seconds: u64) -> Result<u64> {
     let corpus = root().join("fuzz/corpus").join(target);
     std::fs::create_dir_all(&corpus)?;
     let seeds = root().join("fuzz/seeds").join(target);
-    ensure!(seeds.is_dir(), "{} is missing: each target has its seeds", seeds.display());
+    ensure!(seeds.is_dir(), "{} is missing; each target needs seeds", seeds.display());
     cargo.args(["fuzz", "run", "--features", "libfuzzer", target]).arg(&corpus).arg(&seeds);
     cargo.args(["--", &format!("-max_total_time={seconds}"), "-max_len=4096", "-print_final_stats=1", "-verbosity=0"]);
     let dictionary = root().join("fuzz/dictionaries").join(format!("{target}.dict"));
@@ -76,12 +76,12 @@ fn fuzz_one(mut cargo: Command, target: &str, seconds: u64) -> Result<u64> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}\n{}{said}", output.status, String::from_utf8_lossy(&output.stdout));
     let executions = said.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:")?.trim().parse().ok());
-    let executions = executions.with_context(|| format!("no word of executions:\n{said}"))?;
-    ensure!(executions > 0, "nothing was executed");
+    let executions = executions.with_context(|| format!("libFuzzer does not print the number of executions:\n{said}"))?;
+    ensure!(executions > 0, "libFuzzer has executed nothing");
     Ok(executions)
 }
 
-/// The names of the targets: the files in `fuzz/fuzz_targets`.
+/// The names of the targets: those of the files in `fuzz/fuzz_targets`.
 pub(crate) fn targets() -> Result<Vec<String>> {
     let folder = root().join("fuzz/fuzz_targets");
     let mut names = Vec::new();

@@ -1,7 +1,11 @@
-//! `image`: an OCI image layout (image-spec 1.1) of the binary alone, for one architecture or for all, as a tar archive that is loaded or pushed.
+//! `image`: an OCI image layout (image-spec 1.1) that holds the binary alone, for one architecture or for all. The layout is a tar archive, which people
+//! load or push.
 //!
-//! The archive's index has one entry, an index of the architectures, which is how tools find one that fits. Docker's classic store does not read
-//! indexes: for it there is a `manifest.json` that names the host's architecture. The same binaries give the same bytes.
+//! The index of the archive has one entry, an index of the architectures; tools pick the architecture that fits. Docker's classic store does not read
+//! indexes, so a `manifest.json` names the image of the host's architecture. The same binaries give the same bytes.
+//!
+//! The documents are written with `json!`. The types of the crate oci-spec would add 18 CPU seconds to the 25 of xtask's first build, 25 crates and a
+//! second version of syn; and their maps have no order, so two labels would give other bytes each time.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,7 +15,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::build;
-use crate::containers;
+use crate::docker;
 use crate::targets::{TARGETS, Target};
 use crate::tools::{command, install, is_on_path, output, root, run};
 
@@ -20,7 +24,7 @@ pub(crate) fn reference() -> String {
     format!("emissary:{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// Writes the archive and checks it; gives its path.
+/// Writes the archive, checks it, returns its path.
 pub(crate) fn image(all: bool) -> Result<PathBuf> {
     let host = build::host_target()?;
     let mut binaries = Vec::new();
@@ -35,12 +39,12 @@ pub(crate) fn image(all: bool) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Content by its digest.
+/// Contents, each under its digest.
 #[derive(Default)]
 struct Blobs(BTreeMap<String, Vec<u8>>);
 
 impl Blobs {
-    /// Adds it; gives its descriptor.
+    /// Adds a content and returns its descriptor.
     fn add(&mut self, media_type: &str, bytes: Vec<u8>) -> Value {
         let digest = hex(&bytes);
         let descriptor = json!({"mediaType": format!("application/vnd.oci.image.{media_type}"), "digest": format!("sha256:{digest}"), "size": bytes.len()});
@@ -49,12 +53,12 @@ impl Blobs {
     }
 }
 
-/// SHA-256 in hex.
+/// The SHA-256 of the bytes, in hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A tar archive of root's files, in the given order, at the beginning of time.
+/// A tar archive of these files, in the given order. Their owner is root and their time is 0.
 pub(crate) fn tar_of(files: &[(String, &[u8], u32)]) -> Result<Vec<u8>> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, bytes, mode) in files {
@@ -69,7 +73,7 @@ pub(crate) fn tar_of(files: &[(String, &[u8], u32)]) -> Result<Vec<u8>> {
     Ok(builder.into_inner()?)
 }
 
-/// Compressed by gzip, without a time.
+/// The bytes compressed by gzip. The header has no time.
 pub(crate) fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = flate2::GzBuilder::new().mtime(0).write(Vec::new(), flate2::Compression::best());
     std::io::Write::write_all(&mut encoder, bytes)?;
@@ -122,32 +126,23 @@ fn archive(binaries: &[(&'static Target, PathBuf)], host: &str) -> Result<Vec<u8
     tar_of(&files)
 }
 
-/// Loads it as users do: Docker takes the host's architecture and runs it; skopeo copies all, which checks every digest, and picks each.
+/// Loads the archive as users do. Docker loads the host's architecture and runs it. skopeo copies all architectures, which checks every digest, and then
+/// picks each of them.
 fn check(path: &Path, binaries: &[(&'static Target, PathBuf)]) -> Result<()> {
-    if containers::is_available() {
+    if docker::is_available() {
         let loaded = output(command("docker").args(["load", "--quiet", "--input"]).arg(path))?;
         ensure!(loaded.contains(&reference()), "docker load says {loaded:?}");
-        let ran = output(command("docker").args([
-            "run",
-            "--rm",
-            "--read-only",
-            "--network",
-            "none",
-            "--cap-drop",
-            "ALL",
-            &reference(),
-            "version",
-        ]))?;
+        let ran = output(docker::hardened().args([&reference(), "version"]))?;
         ensure!(ran == format!("emissary {}", env!("CARGO_PKG_VERSION")), "the loaded image says {ran:?}");
-        println!("docker loads it and runs it");
-        output(command("docker").args(["rmi", "--force", &reference()]))?;
+        println!("Docker loads the image and runs it");
+        docker::remove(&reference())?;
     } else {
-        println!("Docker does not answer: not loaded there");
+        println!("skip  Docker does not answer: the image was not loaded");
     }
     if !is_on_path("skopeo")
         && let Err(error) = install(&["skopeo"], "skopeo is missing, which checks every architecture of the image")
     {
-        println!("{error:#}\nGoing on without it.");
+        println!("{error:#}\nskip  the check by skopeo");
         return Ok(());
     }
     let scratch = tempfile::tempdir()?;
@@ -178,25 +173,29 @@ fn check(path: &Path, binaries: &[(&'static Target, PathBuf)]) -> Result<()> {
         std::io::Read::read_to_end(&mut entry, &mut bytes)?;
         ensure!(bytes == std::fs::read(binary)?, "the image for {architecture} has another binary");
     }
-    println!("skopeo copies all of it, and finds each architecture's binary");
+    println!("skopeo copies the image and finds the binary of each architecture");
     Ok(())
 }
 
-/// Builds the image with users, /tmp and certificates; gives its name.
-pub(crate) fn base() -> Result<String> {
-    let name = format!("emissary-base:{}", env!("CARGO_PKG_VERSION"));
-    let context = tempfile::tempdir()?;
-    base_context(&build::build(None)?, context.path())?;
-    docker_build(&name, "base.Dockerfile", context.path(), &[])?;
-    println!("built {name}");
-    Ok(name)
+/// The default name and tag of the base image.
+pub(crate) fn base_reference() -> String {
+    format!("emissary-base:{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// Puts together what `base.Dockerfile` copies.
-pub(crate) fn base_context(binary: &Path, context: &Path) -> Result<()> {
+/// Builds the image with users, /tmp and certificates under this name.
+pub(crate) fn base(name: &str) -> Result<()> {
+    let context = tempfile::tempdir()?;
+    base_context(&build::build(None)?, context.path())?;
+    docker::build(name, &root().join("scratch-image/base.Dockerfile"), context.path(), &[])?;
+    println!("built {name}");
+    Ok(())
+}
+
+/// Copies what `base.Dockerfile` needs into its context.
+fn base_context(binary: &Path, context: &Path) -> Result<()> {
     let certificates = Path::new("/etc/ssl/certs/ca-certificates.crt");
     if !certificates.is_file() {
-        install(&["ca-certificates"], "this system's certificates are missing")?;
+        install(&["ca-certificates"], "the certificates of this system are missing")?;
     }
     std::fs::copy(certificates, context.join("ca-certificates.crt"))?;
     std::fs::copy(binary, context.join("emissary"))?;
@@ -204,15 +203,4 @@ pub(crate) fn base_context(binary: &Path, context: &Path) -> Result<()> {
     let tmp = context.join("rootfs/tmp");
     std::fs::create_dir(&tmp)?;
     std::fs::set_permissions(&tmp, std::os::unix::fs::PermissionsExt::from_mode(0o1777)).context("cannot set the mode of tmp")
-}
-
-/// Builds an image of a Dockerfile in `scratch-image`.
-pub(crate) fn docker_build(name: &str, dockerfile: &str, context: &Path, args: &[&str]) -> Result<()> {
-    std::fs::copy(root().join("scratch-image").join(dockerfile), context.join("Dockerfile"))?;
-    let mut build = command("docker");
-    build.env("DOCKER_BUILDKIT", "0").args(["build", "--quiet", "--tag", name]);
-    for arg in args {
-        build.args(["--build-arg", arg]);
-    }
-    output(build.arg(context)).map(drop)
 }

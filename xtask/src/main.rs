@@ -1,57 +1,134 @@
-//! `cargo xtask COMMAND`: builds, plays, tests and fuzzes emissary. One file a command.
+//! `cargo xtask COMMAND`: builds emissary and starts everything that shows or checks it. One file a command.
 
 mod bench;
 mod build;
-mod containers;
 mod demo;
 mod deny;
 mod dist;
-mod faults;
+mod docker;
 mod fuzz;
 mod image;
 mod miri;
 mod reproduce;
-mod short;
 mod size;
 mod smoke;
-mod soak;
 mod targets;
 mod test;
 mod tools;
+mod trials;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
-const HELP: &str = "\
-cargo xtask COMMAND
+/// Builds emissary, plays it, tests it, measures it.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    task: Option<Task>,
+}
 
-  build [--target T | --all]   the static binary, in dist/<target>/emissary; without --target, the host's musl target;
-                               --all, every target, each tried under qemu-user where it is not the host's
-  size [--target T]            where the binary's bytes are: by section, by crate, the largest functions
-  bench [archive]              beside peers in the same run: start cost and memory; or the speed, size and memory of archives
-  image [--all | --base]       an OCI image archive in dist/, of the host's architecture or of all, loaded and checked; --base, a Docker
-                               image with users, /tmp and certificates
-  dist [--all]                 what is published: archives with binary, man page, licences, bill of materials; the image; sums
-  reproduce                    builds once more, elsewhere and as somebody else, and compares the bytes
-  deny                         licences, sources, duplicates and advisories of every crate
-  demo [--docker]              plays a pod on this machine: init, main, wait; with --docker as containers of a FROM scratch image
-  test                         everything: unit, golden, black-box, scenario and container tests, core on bare metal
-  faults                       every system call of a run fails once, is shortened once, and is the last once
-  miri                         core's unit tests in miri, where that can be had
-  soak [--minutes N] [--seed N]  random pods, checked against a model (5)
-  fuzz [--seconds N] [TARGET]  the fuzz targets, each N seconds (20)
-";
+#[derive(Subcommand)]
+enum Task {
+    /// Build the static binary: dist/<target>/emissary
+    ///
+    /// Fails where the binary is not static, or is larger than its budget in xtask/size-budget.toml. Gets what is missing: the standard library, musl.
+    Build {
+        /// Build for this target; without it, for the musl target of this machine
+        #[arg(long, value_name = "TARGET", conflicts_with = "all")]
+        target: Option<String>,
+        /// Build for all six targets, and try each binary, under qemu-user where this machine cannot run it
+        #[arg(long)]
+        all: bool,
+    },
+    /// Play a pod on this machine (init, main, wait) and show what it leaves
+    Demo {
+        /// Play it as three containers of an image FROM scratch
+        #[arg(long)]
+        docker: bool,
+    },
+    /// Run the tests: the fast set, or all of them
+    ///
+    /// The fast set is the proofs over core, the unit tests, the golden and differential tests, the black-box chapters and the fuzz seeds. It leaves out
+    /// the tests that are marked #[ignore]: each of these says why, and how long it takes. The closing line says what passed and what failed; the exit
+    /// status is 0 if nothing failed.
+    Test {
+        /// Run every test: the slow ones and, where Docker answers, the containers too
+        #[arg(long, conflicts_with = "names")]
+        all: bool,
+        /// Run the tests whose names contain one of these texts, slow ones too, and nothing else: `races::` is a chapter, `sparse_terabyte` a test
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Make every system call of a run fail once, shorten it once, kill the run at it once (bin/trials)
+    Faults {
+        /// Play only these scenarios; a wrong name prints the list
+        #[arg(value_name = "SCENARIO")]
+        scenarios: Vec<String>,
+    },
+    /// Play random pods and compare each with a model (bin/trials)
+    Soak {
+        /// Start new pods for this many minutes
+        #[arg(long, value_name = "N", default_value_t = 5.0)]
+        minutes: f64,
+        /// Play the pods of this seed, which an earlier run has printed
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
+    },
+    /// Run core's unit tests in miri, if this machine can get it
+    Miri,
+    /// Run the fuzz targets, each from its committed seeds
+    Fuzz {
+        /// Run each target for this many seconds
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        seconds: u64,
+        /// Run only this target
+        target: Option<String>,
+    },
+    /// Show where the bytes of the binary are: by section, by crate, the largest functions
+    Size {
+        /// Look at this target; without it, at the musl target of this machine
+        #[arg(long, value_name = "TARGET")]
+        target: Option<String>,
+    },
+    /// Compare with other programs in the same run: start cost and memory, or archives
+    Bench {
+        /// What to compare; without it, start cost and memory
+        #[arg(value_enum)]
+        what: Option<Benchmark>,
+    },
+    /// Build an OCI image archive in dist/, load it and check it
+    Image {
+        /// Build for all six architectures; without it, for the one of this machine
+        #[arg(long)]
+        all: bool,
+        /// Build another image, with Docker: a base image with users, /tmp and certificates
+        #[arg(long, conflicts_with = "all")]
+        base: bool,
+    },
+    /// Build what is published in dist/: archives (binary, man page, licences, bill of materials), the image, the sums
+    Dist {
+        /// Build for all six targets; without it, for the one of this machine
+        #[arg(long)]
+        all: bool,
+    },
+    /// Build once more, in another folder and as another user, and compare the bytes
+    Reproduce,
+    /// Check the licences, the sources, the duplicates and the advisories of every crate
+    Deny,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Benchmark {
+    /// The speed, size and memory of archives
+    Archive,
+}
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let ended = match words.split_first() {
-        // What `faults` starts again and again; its words are a program's.
-        Some((command, words)) if command == "short" => short::short(words),
-        _ => run().map(|()| ExitCode::SUCCESS),
-    };
-    match ended {
-        Ok(code) => code,
+    match run(Cli::parse().task) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error:#}");
             ExitCode::FAILURE
@@ -59,67 +136,24 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
-    let mut args = pico_args::Arguments::from_env();
-    let command = args.subcommand()?;
-    if args.contains(["-h", "--help"]) {
-        print!("{HELP}");
-        return Ok(());
+fn run(task: Option<Task>) -> Result<()> {
+    match task {
+        None => Ok(Cli::command().print_long_help()?),
+        Some(Task::Build { all: true, .. }) => build::build_all(),
+        Some(Task::Build { target, .. }) => build::build(target).map(|binary| println!("{}", binary.display())),
+        Some(Task::Demo { docker }) => demo::demo(docker),
+        Some(Task::Test { all, names }) => test::test(all, &names),
+        Some(Task::Faults { scenarios }) => trials::faults(&scenarios),
+        Some(Task::Soak { minutes, seed }) => trials::soak(minutes, seed),
+        Some(Task::Miri) => miri::miri(),
+        Some(Task::Fuzz { seconds, target }) => fuzz::fuzz(seconds, target.as_deref()),
+        Some(Task::Size { target }) => size::size(target),
+        Some(Task::Bench { what: None }) => bench::bench(),
+        Some(Task::Bench { what: Some(Benchmark::Archive) }) => bench::archive(),
+        Some(Task::Image { base: true, .. }) => image::base(&image::base_reference()),
+        Some(Task::Image { all, .. }) => image::image(all).map(drop),
+        Some(Task::Dist { all }) => dist::dist(all),
+        Some(Task::Reproduce) => reproduce::reproduce(),
+        Some(Task::Deny) => deny::deny(),
     }
-    let task: Box<dyn FnOnce() -> Result<()>> = match command.as_deref() {
-        Some("build") => {
-            let all = args.contains("--all");
-            let target = args.opt_value_from_str("--target")?;
-            Box::new(move || if all { build::build_all() } else { build::build(target).map(|binary| println!("{}", binary.display())) })
-        }
-        Some("size") => {
-            let target = args.opt_value_from_str("--target")?;
-            Box::new(move || size::size(target))
-        }
-        Some("bench") => {
-            let what: Option<String> = args.opt_free_from_str()?;
-            match what.as_deref() {
-                None => Box::new(bench::bench),
-                Some("archive") => Box::new(bench::archive),
-                Some(other) => bail!("no benchmark '{other}'\n\n{HELP}"),
-            }
-        }
-        Some("image") => {
-            let (all, base) = (args.contains("--all"), args.contains("--base"));
-            Box::new(move || if base { image::base().map(drop) } else { image::image(all).map(drop) })
-        }
-        Some("dist") => {
-            let all = args.contains("--all");
-            Box::new(move || dist::dist(all))
-        }
-        Some("reproduce") => Box::new(reproduce::reproduce),
-        Some("deny") => Box::new(deny::deny),
-        Some("demo") => {
-            let docker = args.contains("--docker");
-            Box::new(move || demo::demo(docker))
-        }
-        Some("faults") => Box::new(faults::faults),
-        Some("miri") => Box::new(miri::miri),
-        Some("soak") => {
-            let minutes = args.opt_value_from_str("--minutes")?.unwrap_or(5.0);
-            let seed = args.opt_value_from_str("--seed")?;
-            Box::new(move || soak::soak(minutes, seed))
-        }
-        Some("test") => Box::new(test::test),
-        Some("fuzz") => {
-            let seconds = args.opt_value_from_str("--seconds")?.unwrap_or(20);
-            let target: Option<String> = args.opt_free_from_str()?;
-            Box::new(move || fuzz::fuzz(seconds, target.as_deref()))
-        }
-        Some("help") | None => {
-            print!("{HELP}");
-            return Ok(());
-        }
-        Some(other) => bail!("unknown command '{other}'\n\n{HELP}"),
-    };
-    let rest = args.finish();
-    if !rest.is_empty() {
-        bail!("unexpected argument {rest:?}\n\n{HELP}");
-    }
-    task()
 }

@@ -1,16 +1,16 @@
-//! `miri`: core's unit tests in an interpreter that notices undefined behaviour. Core has no unsafe code; this looks at what it calls, too.
+//! `miri`: runs core's unit tests in an interpreter that reports undefined behaviour. Core has no unsafe code, but the code that it calls has.
 //!
-//! Miri comes with nightly toolchains. Where it cannot be had, that is said.
+//! Miri is a part of nightly toolchains. If rustup cannot get it, this command prints so and succeeds.
 
 use anyhow::Result;
 
 use crate::tools::{command, output, run};
 
-/// Runs it.
+/// Runs the tests.
 pub(crate) fn miri() -> Result<()> {
     let has_miri = || output(command("cargo").args(["+nightly", "miri", "--version"]).env_remove("RUSTUP_TOOLCHAIN")).is_ok();
     if !has_miri() {
-        println!("miri is missing; asking rustup for it");
+        println!("miri is missing; rustup tries to install it");
         let mut rustup = command("timeout");
         rustup.args(["300", "rustup", "component", "add", "--toolchain", "nightly", "miri", "rust-src"]).env_remove("RUSTUP_TOOLCHAIN");
         if let Err(error) = output(&mut rustup) {
@@ -18,7 +18,7 @@ pub(crate) fn miri() -> Result<()> {
         }
     }
     if !has_miri() {
-        println!("skip  miri cannot be had (`rustup component add --toolchain nightly miri rust-src`)");
+        println!("skip  miri is missing (`rustup component add --toolchain nightly miri rust-src`)");
         return Ok(());
     }
     let mut tests = command("cargo");

@@ -1,7 +1,7 @@
-//! `reproduce`: the same sources give the same bytes, whoever builds them, wherever, whenever.
+//! `reproduce`: checks that the same sources give the same bytes in another folder, for another user, at another time.
 //!
-//! The files that git knows of are copied to another folder, of another depth and with other times, and built there with another umask, another home,
-//! another time zone, and as another user where namespaces allow it.
+//! It copies the files that git knows to a folder of another depth, which gives them other times. There it builds with another umask, another home and
+//! another time zone, and as another user if this machine allows user namespaces.
 
 use std::path::{Path, PathBuf};
 
@@ -17,30 +17,30 @@ pub(crate) fn reproduce() -> Result<()> {
     let elsewhere = scratch.path().join("another/and/deeper/folder");
     for path in output(command("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]))?.lines() {
         let (from, to) = (root().join(path), elsewhere.join(path));
-        // One that is deleted is still known.
+        // git also lists a file that was deleted.
         if from.is_file() {
             std::fs::create_dir_all(to.parent().context("no folder")?)?;
             std::fs::copy(&from, &to)?;
         }
     }
-    // What was fetched need not be fetched again.
+    // The copy need not fetch musl again.
     let musl = root().join("target/musl");
     if musl.is_dir() {
         std::fs::create_dir(elsewhere.join("target"))?;
         run(command("cp").arg("-r").arg(musl).arg(elsewhere.join("target")))?;
     }
     let second = build_in(&elsewhere)?;
-    anyhow::ensure!(second.starts_with(&elsewhere), "{} was not built there", second.display());
+    anyhow::ensure!(second.starts_with(&elsewhere), "the build has made {}, which is not in the other folder", second.display());
     let (one, other) = (std::fs::read(&first)?, std::fs::read(&second)?);
     if one != other {
         let at = one.iter().zip(&other).position(|(a, b)| a != b).unwrap_or(one.len().min(other.len()));
         bail!("{} and {} differ from byte {at} on ({} and {} bytes)", first.display(), second.display(), one.len(), other.len());
     }
-    println!("the same {} bytes", one.len());
+    println!("both builds give the same {} bytes", one.len());
     Ok(())
 }
 
-/// Builds a copy of the workspace by its own xtask, as somebody else.
+/// Builds a copy of the workspace with its own xtask, as another user; returns the path of the binary.
 fn build_in(folder: &Path) -> Result<PathBuf> {
     let home = |name: &str, default: &str| {
         std::env::var_os(name).map(PathBuf::from).or_else(|| Some(std::env::home_dir()?.join(default))).context("no home")
@@ -48,7 +48,7 @@ fn build_in(folder: &Path) -> Result<PathBuf> {
     let as_other = ["unshare", "--user", "--map-user=12345", "--map-group=12345"];
     let may = output(command(as_other[0]).args(&as_other[1..]).arg("true")).is_ok();
     if !may {
-        println!("no namespace for another user: built as the same");
+        println!("skip  another user: this machine allows no user namespace");
     }
     let mut words: Vec<&str> = if may { as_other.to_vec() } else { Vec::new() };
     words.extend(["sh", "-c", "umask 077; exec cargo xtask build"]);
@@ -56,8 +56,8 @@ fn build_in(folder: &Path) -> Result<PathBuf> {
     build.args(&words[1..]).current_dir(folder);
     build.env("CARGO_HOME", home("CARGO_HOME", ".cargo")?).env("RUSTUP_HOME", home("RUSTUP_HOME", ".rustup")?);
     build.env("HOME", folder).env("USER", "somebody").env("TZ", "Asia/Kathmandu").env("LC_ALL", "C");
-    // Its xtask apart from ours, whose place in `target/debug` it would take; what it builds is below its own folder.
+    // Its xtask would replace ours in `target/debug`, so it is built elsewhere. What that xtask builds is below its own folder.
     build.env("CARGO_TARGET_DIR", root().join("target/reproduce"));
     let path = output(&mut build)?;
-    Ok(PathBuf::from(path.lines().last().context("the build names no file")?))
+    Ok(PathBuf::from(path.lines().last().context("the build prints no path")?))
 }

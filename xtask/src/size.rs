@@ -1,6 +1,6 @@
-//! `size`: where the bytes of the binary are: by section, by crate, and the largest functions and statics.
+//! `size`: shows where the bytes of the binary are: by section, by crate, and the largest functions and statics.
 //!
-//! The binary is built once more, with its symbols and with names that say which crate they come from; its code is the same.
+//! It builds the binary once more, with symbols whose names contain their crate. The code is the same.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _, SectionKind, Sy
 
 use crate::build;
 
-/// Functions and statics that are listed.
+/// How many functions and statics the list has.
 const LARGEST: usize = 40;
 
-/// Prints it for a target.
+/// Prints the sizes for a target.
 pub(crate) fn size(target: Option<String>) -> Result<()> {
     let stripped = build::build(target.clone())?;
     let path = build::with_symbols(target)?;
@@ -55,11 +55,11 @@ pub(crate) fn size(target: Option<String>) -> Result<()> {
 /// Where a symbol without a Rust name is from.
 pub(crate) const NO_CRATE: &str = "musl, compiler-rt";
 
-/// The crate of a symbol; what has no Rust name is the C library's or the compiler's.
+/// The crate of a symbol. A symbol without a Rust name belongs to the C library or to the compiler.
 pub(crate) fn crate_of(symbol: &str) -> String {
     let Ok(name) = rustc_demangle::try_demangle(symbol) else { return NO_CRATE.into() };
     let name = format!("{name:#}");
-    // `<T as Trait>::f` belongs to the crate of `T`, the first path in it.
+    // `<T as Trait>::f` belongs to the crate of `T`, whose path is the first in the name.
     let name = name.trim_start_matches(|c: char| !c.is_alphabetic() && c != '_');
     let name = name.trim_start_matches("mut ").trim_start_matches("dyn ");
     name.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default().to_string()

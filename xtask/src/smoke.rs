@@ -1,5 +1,5 @@
-//! Smoke scenarios for a binary of any target, under an emulator where it is not the host's: exit code, signal, log, parameter, and a folder artifact
-//! read back by GNU tar.
+//! Smoke scenarios for the binary of any target: exit code, signal, log, parameter, and a folder artifact that GNU tar reads. An emulator runs the binary
+//! if this machine cannot.
 
 use core::time::Duration;
 use std::path::Path;
@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::targets::Target;
 use crate::tools::{install, is_on_path, output};
 
-/// Runs them; says what falls short.
+/// Runs the scenarios. The error names the first check that fails.
 pub(crate) fn smoke(target: &Target, host: &str, binary: &Path) -> Result<()> {
     let runner = target.runner(host);
     if let Some(runner) = runner
@@ -45,7 +45,7 @@ pub(crate) fn smoke(target: &Target, host: &str, binary: &Path) -> Result<()> {
     let read = |path: &str| std::fs::read_to_string(shared.join(path)).with_context(|| format!("the shared folder lacks {path}"));
 
     let done = emissary(&["--", "sh", "-c", "echo out; echo v >$W/p; exit 3"]).output()?;
-    ensure!(done.status.code() == Some(3) && read("exitcode")? == "3", "exit code 3 became {}: {done:?}", done.status);
+    ensure!(done.status.code() == Some(3) && read("exitcode")? == "3", "the exit code is not 3 but {}: {done:?}", done.status);
     ensure!(read("stdout")? == "out\n", "the log is {:?}", read("stdout")?);
     ensure!(read(&format!("outputs/parameters{}/p", work.display()))? == "v\n", "the parameter is wrong");
     let archive = shared.join(format!("outputs/artifacts{}/o.tgz", work.display()));
@@ -59,7 +59,7 @@ pub(crate) fn smoke(target: &Target, host: &str, binary: &Path) -> Result<()> {
     ensure!(report["exitCode"] == 3 && report["parameters"][0]["value"] == "v", "the report is {report}");
 
     let missing = emissary(&["--", "no-such-command"]).output()?;
-    ensure!(missing.status.code() == Some(64) && read("exitcode")? == "64", "a missing command became {}", missing.status);
+    ensure!(missing.status.code() == Some(64) && read("exitcode")? == "64", "the status of a missing command is {}", missing.status);
 
     let mut running = emissary(&["--", "sh", "-c", "trap 'exit 5' TERM; touch $W/ready; while :; do sleep 0.02; done"]).spawn()?;
     let began = Instant::now();
@@ -68,8 +68,8 @@ pub(crate) fn smoke(target: &Target, host: &str, binary: &Path) -> Result<()> {
         std::thread::sleep(Duration::from_millis(5));
     }
     let sent = emissary(&["signal", "SIGTERM"]).status()?;
-    ensure!(sent.success(), "signal ended with {sent}");
+    ensure!(sent.success(), "`emissary signal` ended with {sent}");
     let ended = running.wait()?;
-    ensure!(ended.code() == Some(5) && read("exitcode")? == "5", "a signal became {ended}");
+    ensure!(ended.code() == Some(5) && read("exitcode")? == "5", "the signalled run ended with {ended}");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The targets that are built: what Debian calls their architecture, where its musl lies, who runs them elsewhere.
+//! The targets of the binary: Debian's name for the architecture, the folder of Debian's musl, the emulator.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,21 +9,21 @@ use crate::tools::{command, install, is_on_path, output, root, run};
 
 /// One target.
 pub(crate) struct Target {
-    /// Its name for rustc.
+    /// rustc's name for the target.
     pub(crate) name: &'static str,
-    /// Its architecture for Debian.
+    /// Debian's name for the architecture.
     debian: &'static str,
-    /// Folder of Debian's musl below `/usr/lib`.
+    /// The folder of Debian's musl below `/usr/lib`.
     musl: &'static str,
-    /// Architecture and variant in an image's platform (image-spec; Go's GOARCH and GOARM).
+    /// Architecture and variant in the platform of an image (image-spec; Go's GOARCH and GOARM).
     pub(crate) platform: (&'static str, Option<&'static str>),
-    /// Its emulator.
+    /// The emulator.
     qemu: &'static str,
-    /// Symbols of an unwinder that std names for it and nothing reaches.
+    /// Symbols of an unwinder that std names for this target and no code reaches.
     pub(crate) unreached: &'static [&'static str],
 }
 
-/// All of them; the first is x86_64.
+/// All targets; the first is x86_64.
 pub(crate) const TARGETS: [Target; 6] = [
     Target {
         name: "x86_64-unknown-linux-musl",
@@ -76,13 +76,13 @@ pub(crate) const TARGETS: [Target; 6] = [
 ];
 
 impl Target {
-    /// The target of that name.
+    /// Finds the target with this name.
     pub(crate) fn named(name: &str) -> Result<&'static Self> {
         let known = || TARGETS.iter().map(|target| target.name).collect::<Vec<_>>().join(", ");
         TARGETS.iter().find(|target| target.name == name).with_context(|| format!("no target '{name}'; there are: {}", known()))
     }
 
-    /// The folder of its musl: the installed one, else one that is unpacked below `target/`.
+    /// The folder with the target's musl: the installed one, else one below `target/`, which this function fills.
     pub(crate) fn musl(&self) -> Result<PathBuf> {
         let installed = Path::new("/usr/lib").join(self.musl);
         let unpacked = root().join("target/musl").join(self.debian);
@@ -93,7 +93,7 @@ impl Target {
             }
         }
         if let Err(error) = self.unpack(&unpacked) {
-            // Debian 12 has none for riscv64.
+            // Debian 12 has no musl-dev for riscv64.
             println!("{error:#}; compiling musl from Debian's source instead");
             self.compile(&unpacked, &folder)?;
         }
@@ -103,8 +103,8 @@ impl Target {
         Ok(folder)
     }
 
-    /// Fetches Debian's `musl-dev` of this architecture and unpacks it. Nothing is installed, and the package lists are our own, so that the machine
-    /// stays as it is; it takes no root.
+    /// Fetches Debian's `musl-dev` for this architecture and unpacks it. It installs nothing and uses its own package lists, so the machine stays as it is,
+    /// and it does not need root.
     fn unpack(&self, into: &Path) -> Result<()> {
         if !is_on_path("apt-get") || !is_on_path("dpkg-deb") {
             bail!(
@@ -120,9 +120,9 @@ impl Target {
         std::fs::create_dir_all(state.join("lists/partial"))?;
         std::fs::create_dir_all(state.join("cache/archives/partial"))?;
         let apt = || apt(into, &state, &[format!("APT::Architecture={}", self.debian), format!("APT::Architectures={}", self.debian)]);
-        // One list of several may be out of order on its mirror; the download tells whether the one that matters is.
+        // A mirror may lack one of several lists. The download fails if that list is needed.
         if let Err(error) = run(apt().arg("update")) {
-            println!("{error:#}; going on with what there is");
+            println!("{error:#}; going on with the lists that are there");
         }
         run(apt().args(["download", "musl-dev"]))?;
         let package = std::fs::read_dir(into)?
@@ -133,8 +133,8 @@ impl Target {
         run(command("dpkg-deb").arg("-x").arg(package).arg(into))
     }
 
-    /// Fetches the source of Debian's musl and Debian's cross compiler, which is unpacked and not installed, and compiles what is linked: `libc.a` and
-    /// `crt1.o`. It takes no root.
+    /// Fetches the source of Debian's musl and Debian's cross compiler, unpacks both without installing them, and compiles the files that are linked:
+    /// `libc.a` and `crt1.o`. It does not need root.
     fn compile(&self, into: &Path, folder: &Path) -> Result<()> {
         let (arch, _) = self.musl.split_once('-').context("no architecture")?;
         let gnu = format!("{arch}-linux-gnu");
@@ -143,14 +143,14 @@ impl Target {
                 install(&[package], &format!("{program} is missing, which compiles musl"))?;
             }
         }
-        // The cross compilers of a release have the version of its own.
+        // The cross compilers of a Debian release have the version of its own compiler.
         let version = output(command("gcc").arg("-dumpversion"))?;
         let host = output(command("gcc").arg("-print-multiarch"))?;
         let (state, get, source) = (into.join("apt"), into.join("get"), into.join("source"));
         for folder in [&state.join("lists/partial"), &state.join("cache/archives/partial"), &get, &source] {
             std::fs::create_dir_all(folder)?;
         }
-        // Our own list: the machine's may have no sources.
+        // The list is our own, since that of the machine may have no sources.
         let release = std::fs::read_to_string("/etc/os-release")?;
         let codename = release.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).context("this Debian has no code name")?;
         let known =
@@ -179,7 +179,7 @@ impl Target {
                 run(command("tar").arg("-xf").arg(path).arg("-C").arg(&source).arg("--strip-components=1"))?;
             }
         }
-        // The unpacked assembler's own libraries.
+        // The libraries of the unpacked assembler.
         let libraries = cross.join("usr/lib").join(host);
         let compiler = cross.join("usr/bin").join(format!("{gnu}-gcc-{version}"));
         let make = |program: &Path, args: &[&str]| {
@@ -196,19 +196,19 @@ impl Target {
         make(&source.join("configure"), &[&format!("--target={arch}"), "--disable-shared"])?;
         make(Path::new("make"), &["-s", "-j2", "lib/libc.a", "lib/crt1.o"])?;
         std::fs::create_dir_all(folder)?;
-        // The library last: it is what says that all is there.
+        // The library comes last: where it is, the other file is too.
         for file in ["crt1.o", "libc.a"] {
             std::fs::copy(source.join("lib").join(file), folder.join(file))?;
         }
         Ok(())
     }
 
-    /// The program that runs a binary of this target here: nothing for our own, else an emulator.
+    /// The emulator that runs a binary of this target; `None` if the target is that of this machine.
     pub(crate) fn runner(&self, host: &str) -> Option<&'static str> {
         (self.name != host).then_some(self.qemu)
     }
 
-    /// Whether rustc makes position-independent executables of static ones.
+    /// Whether rustc makes static executables position-independent.
     pub(crate) fn is_position_independent(&self, rustc: &Path) -> Result<bool> {
         let mut rustc = command(rustc);
         rustc.env("RUSTC_BOOTSTRAP", "1").args(["-Zunstable-options", "--print", "target-spec-json", "--target", self.name]);
@@ -217,7 +217,7 @@ impl Target {
     }
 }
 
-/// apt-get with lists and a cache of its own below `state`, so that the machine stays as it is and no root is needed.
+/// An apt-get with its own lists and cache below `state`: the machine stays as it is, and it does not need root.
 fn apt(folder: &Path, state: &Path, more: &[String]) -> Command {
     let mut apt = command("apt-get");
     apt.current_dir(folder).arg("-qq");

@@ -1,55 +1,146 @@
-//! `test`: everything that can pass or fail, with its set-up. Ends with `N passed, N failed`.
+//! `test`: builds the static binary and runs the tests against it: the fast set, all of them, or those of some names. The last line is
+//! `N passed, N failed`.
+//!
+//! A test is slow if its attribute is `#[ignore = "…"]`, which gives the reason and the time.
 
+use core::time::Duration;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
+use clap::CommandFactory as _;
 
-use crate::build;
-use crate::containers;
 use crate::size;
 use crate::tools::{command, output, root, run};
+use crate::{build, docker, image};
 
 /// A target without an operating system, on which core has to compile.
 const BARE_METAL: &str = "thumbv7em-none-eabi";
 
-/// Runs all tests against the static binary.
-pub(crate) fn test() -> Result<()> {
+/// The names of the tests that need Docker begin so.
+const DOCKER_TESTS: &str = "docker_";
+
+/// Runs the tests whose names contain one of `names`; without names, the fast set or all.
+pub(crate) fn test(all: bool, names: &[String]) -> Result<()> {
+    let mut tally = Tally::new();
     let binary = build::build(None)?;
-    let mut tally = Tally::default();
-    tally.step("core compiles for bare metal without alloc", core_on_bare_metal());
-    tally.step("no function of core can panic", core_never_panics());
-    tally.step("nothing is allocated while a command runs", nothing_is_allocated_while_a_command_runs());
-    tally.step("one file alone leaves safe Rust", unsafe_is_in_one_folder());
-    tally.step("the README names every command", readme_names_commands());
-    if containers::is_available() {
-        tally.step("a pod of containers, PID namespaces shared and not", containers::test(&binary));
-        tally.step("the image with users, /tmp and certificates", containers::test_base());
-        tally.step("the executor image over a stand-in for Argo's", containers::test_executor(&binary));
-    } else {
-        println!("skip  pods of containers and images: Docker does not answer");
+    tally.end_part("static binary");
+    if names.is_empty() {
+        tally.step("core compiles for bare metal without alloc", core_on_bare_metal());
+        tally.step("no function of core can panic", core_never_panics());
+        tally.step("nothing is allocated while a command runs", nothing_is_allocated_while_a_command_runs());
+        tally.step("one folder alone leaves safe Rust", unsafe_is_in_one_folder());
+        tally.step("the README names every command", readme_names_commands());
+        tally.end_part("proofs");
+        tally.cargo_test(&mut tests_against(&binary))?;
+        tally.end_part("fast tests");
+        let mut seeds = command("cargo");
+        seeds.args(["test", "--locked", "--quiet", "--manifest-path", "fuzz/Cargo.toml"]);
+        tally.cargo_test(seeds.env_remove("FUZZ_SEED"))?;
+        tally.end_part("fuzz seeds");
     }
-    let mut tests = cargo_with_default_signals();
-    tests.args(["test", "--locked", "--workspace", "--no-fail-fast"]).env("EMISSARY_BIN", &binary);
-    let succeeded = tally.cargo_test(&mut tests)?;
-    let mut seeds = command("cargo");
-    seeds.args(["test", "--locked", "--quiet", "--manifest-path", "fuzz/Cargo.toml"]);
-    let succeeded = tally.cargo_test(&mut seeds)? && succeeded;
-    println!("\n{} passed, {} failed", tally.passed, tally.failed);
-    if tally.failed > 0 || !succeeded {
+    if all || !names.is_empty() {
+        chosen_tests(&mut tally, &binary, names)?;
+    }
+    println!("\n{}", tally.times());
+    if let Some(skipped) = tally.skipped {
+        println!("skip  {skipped}");
+    }
+    if !all && tally.ignored > 0 {
+        println!(
+            "This was the fast set. It left out {} slow and container tests; `cargo xtask test --all` runs every test.",
+            tally.ignored
+        );
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    if tally.failed > 0 || tally.has_error {
         bail!("tests failed");
+    }
+    if tally.passed == 0 {
+        bail!("no test has such a name");
     }
     Ok(())
 }
 
-#[derive(Default)]
+/// `cargo test` for the workspace; the black-box tests run this binary.
+fn tests_against(binary: &Path) -> Command {
+    let mut tests = cargo_with_default_signals();
+    tests.args(["test", "--locked", "--workspace", "--no-fail-fast"]).env("EMISSARY_BIN", binary);
+    tests
+}
+
+/// Runs the tests of these names; without names, the slow tests.
+fn chosen_tests(tally: &mut Tally, binary: &Path, names: &[String]) -> Result<()> {
+    let mut tests = tests_against(binary);
+    let mut containers = None;
+    if names.is_empty() || names.iter().any(|name| name.starts_with(DOCKER_TESTS)) {
+        if docker::is_available() {
+            match Containers::new(&mut tests) {
+                Ok(built) => containers = Some(built),
+                Err(error) => tally.step("what the container tests need can be built", Err(error)),
+            }
+            tally.end_part("images");
+        } else {
+            tally.skipped = Some("the container tests: Docker does not answer");
+        }
+    }
+    tests.args(["--tests", "--"]).args(names);
+    if names.is_empty() {
+        // The slow tests mostly wait, so more of them run at once than there are CPUs.
+        let threads = 2 * std::thread::available_parallelism().map_or(1, usize::from);
+        tests.args(["--ignored", &format!("--test-threads={threads}")]);
+    } else {
+        tests.arg("--include-ignored");
+    }
+    if containers.is_none() {
+        tests.args(["--skip", DOCKER_TESTS]);
+    }
+    tally.cargo_test(&mut tests)?;
+    drop(containers);
+    tally.end_part(if names.is_empty() { "slow tests" } else { "tests" });
+    Ok(())
+}
+
+/// What the container tests need beside the binary. The image is removed at the end.
+struct Containers(String);
+
+impl Containers {
+    /// Builds two programs and an image, and names them in the environment of the tests.
+    fn new(tests: &mut Command) -> Result<Self> {
+        tests.env("EMISSARY_WORKER", build::example("worker")?).env("EMISSARY_STAND_IN", build::example("stand_in")?);
+        let base = format!("emissary-base-test:{}", std::process::id());
+        image::base(&base)?;
+        tests.env("EMISSARY_BASE_IMAGE", &base);
+        Ok(Self(base))
+    }
+}
+
+impl Drop for Containers {
+    fn drop(&mut self) {
+        let _ = docker::remove(&self.0);
+    }
+}
+
+/// What passed and what failed, and how long each part took.
 struct Tally {
     passed: u64,
     failed: u64,
+    ignored: u64,
+    /// Whether a run of cargo has failed, which happens without a failed test too.
+    has_error: bool,
+    /// What this machine cannot run.
+    skipped: Option<&'static str>,
+    parts: Vec<(&'static str, Duration)>,
+    began: Instant,
 }
 
 impl Tally {
+    fn new() -> Self {
+        Self { passed: 0, failed: 0, ignored: 0, has_error: false, skipped: None, parts: Vec::new(), began: Instant::now() }
+    }
+
     fn step(&mut self, what: &str, result: Result<()>) {
         match result {
             Ok(()) => {
@@ -63,24 +154,38 @@ impl Tally {
         }
     }
 
-    /// Runs `cargo test`, shows what it prints, and adds up its closing lines.
-    fn cargo_test(&mut self, command: &mut Command) -> Result<bool> {
+    /// Ends a part, which began where the last one ended.
+    fn end_part(&mut self, name: &'static str) {
+        self.parts.push((name, self.began.elapsed()));
+        self.began = Instant::now();
+    }
+
+    /// The time of each part, in one line.
+    fn times(&self) -> String {
+        let parts: Vec<String> = self.parts.iter().map(|(name, time)| format!("{name} {} s", time.as_secs())).collect();
+        format!("{}: {} s", parts.join(", "), self.parts.iter().map(|(_, time)| *time).sum::<Duration>().as_secs())
+    }
+
+    /// Runs `cargo test`, prints its output, and adds up its closing lines.
+    fn cargo_test(&mut self, command: &mut Command) -> Result<()> {
         let mut child = command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {command:?}"))?;
         for line in BufReader::new(child.stdout.take().context("no pipe")?).lines() {
             let line = line?;
             println!("{line}");
             let words: Vec<&str> = line.split_whitespace().collect();
-            // `test result: ok. 60 passed; 0 failed; …`
-            if let ["test", "result:", _, passed, "passed;", failed, "failed;", ..] = words[..] {
+            // `test result: ok. 60 passed; 0 failed; 1 ignored; …`
+            if let ["test", "result:", _, passed, "passed;", failed, "failed;", ignored, "ignored;", ..] = words[..] {
                 self.passed += passed.parse::<u64>()?;
                 self.failed += failed.parse::<u64>()?;
+                self.ignored += ignored.parse::<u64>()?;
             }
         }
-        Ok(child.wait()?.success())
+        self.has_error |= !child.wait()?.success();
+        Ok(())
     }
 }
 
-/// Cargo without the signals that whoever started us ignores, as nohup and a shell's background job do: every command of a test would ignore them too.
+/// A cargo that ignores no signal. Where nohup or a shell's background job has started us, we ignore some, and every command of a test would inherit that.
 fn cargo_with_default_signals() -> Command {
     // GNU coreutils 8.31 and later.
     if output(command("env").args(["--default-signal", "true"])).is_ok() {
@@ -127,8 +232,8 @@ fn rust_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Compiles core alone, with nothing but the `core` library built for a target that has no operating system: a use of `alloc` or `std` fails, which
-/// it would not where rustup brings the target's libraries with `alloc` among them.
+/// Compiles core for a target without an operating system, for which nothing but the `core` library is built. A use of `alloc` or `std` fails. (It would
+/// succeed with the target's libraries of rustup, which include `alloc`.)
 fn core_on_bare_metal() -> Result<()> {
     let (cargo, rustc) =
         build::with_source(&format!("the source of the core library for {BARE_METAL} is missing (`rustup component add rust-src`)"))?;
@@ -187,7 +292,7 @@ fn core_never_panics() -> Result<()> {
     Ok(())
 }
 
-/// While a command runs nothing is allocated: a binary that ends at once where it would be runs one with much output and a signal.
+/// Nothing is allocated while a command runs. A variant of the binary ends at an allocation; it runs a command with much output and a signal.
 fn nothing_is_allocated_while_a_command_runs() -> Result<()> {
     let binary = build::strict()?;
     let scratch = tempfile::tempdir()?;
@@ -197,7 +302,7 @@ fn nothing_is_allocated_while_a_command_runs() -> Result<()> {
         emissary.args(["--", "sh", "-c", script]).env("EMISSARY_DIR", scratch.path()).env("EMISSARY_LAYOUT", "flat").stdin(Stdio::null());
         emissary.output()
     };
-    // A file for a signal, orphans, more output than any buffer holds, and time to be idle in between.
+    // A signal by file, orphans, more output than any buffer holds, and time to be idle in between.
     let script = "trap 'echo caught' USR1; for i in $(seq 3000); do echo line $i of the output; done; echo USR1 >$EMISSARY_DIR/signal.new; \
                   mv $EMISSARY_DIR/signal.new $EMISSARY_DIR/signal; (sleep 0.05 &) ; sleep 0.1; sleep 0.1; echo err >&2; exit 7";
     let output = run(script)?;
@@ -205,7 +310,7 @@ fn nothing_is_allocated_while_a_command_runs() -> Result<()> {
     if output.status.code() != Some(7) || text.lines().count() != 3_001 || !text.contains("caught") {
         bail!("ended with {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     }
-    // The check can fail: a warning is text, and text is allocated.
+    // This shows that the check can fail: a warning is text, and text is allocated.
     let output = run("echo NONSENSE >$EMISSARY_DIR/signal; sleep 1")?;
     if output.status.success() {
         bail!("the strict binary does not notice an allocation");
@@ -213,14 +318,15 @@ fn nothing_is_allocated_while_a_command_runs() -> Result<()> {
     Ok(())
 }
 
-/// A newcomer finds each command of `cargo xtask` in the README.
+/// A newcomer finds every command of `cargo xtask` in the README.
 fn readme_names_commands() -> Result<()> {
     let readme = std::fs::read_to_string(root().join("README.md"))?;
-    let missing: Vec<&str> = crate::HELP
-        .lines()
-        .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?.split_whitespace().next())
-        .filter(|name| !readme.contains(&format!("cargo xtask {name}")))
-        .collect();
+    let cli = crate::Cli::command();
+    let names: Vec<&str> = cli.get_subcommands().map(clap::Command::get_name).collect();
+    let missing: Vec<&&str> = names.iter().filter(|name| !readme.contains(&format!("cargo xtask {name}"))).collect();
+    if names.is_empty() {
+        bail!("cargo xtask has no commands");
+    }
     if !missing.is_empty() {
         bail!("README.md does not name {missing:?}");
     }

@@ -1,4 +1,4 @@
-//! Running other programs, and getting those that are missing.
+//! Running other programs, and installing those that are missing.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the workspace").to_path_buf()
 }
 
-/// A command in the workspace's folder, without what the cargo that runs us has set for itself.
+/// A command in the folder of the workspace. Its environment lacks the variables that the cargo which runs us has set for itself.
 pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command.current_dir(root());
@@ -28,13 +28,13 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// Its words, for a message.
+/// The words of the command, for a message.
 fn line(command: &Command) -> String {
     let words = core::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-/// Runs it, its output on ours.
+/// Runs the command. Its output goes where ours goes.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| format!("cannot start {}", line(command)))?;
     if !status.success() {
@@ -43,7 +43,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs it and gives its stdout without white space around it.
+/// Runs the command and returns its stdout without white space at both ends.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot start {}", line(command)))?;
     if !output.status.success() {
@@ -52,7 +52,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?.trim().to_string())
 }
 
-/// Whether a program of this name is on the path.
+/// Whether the path has a program of this name.
 pub(crate) fn is_on_path(name: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()))
 }
@@ -62,13 +62,13 @@ pub(crate) fn is_root() -> bool {
     output(Command::new("id").arg("-u")).is_ok_and(|uid| uid == "0")
 }
 
-/// Installs Debian packages where we are root on Debian, after saying so; elsewhere says which commands would.
+/// Installs Debian packages if we are root on Debian, and prints that. Elsewhere the error names the commands that would install them.
 pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
     let line = format!("apt-get update && apt-get install -y --no-install-recommends {}", packages.join(" "));
     if !is_root() || !is_on_path("apt-get") {
         bail!("{why}. On Debian, as root:\n    {line}");
     }
-    // One at a time: apt-get does not wait for another.
+    // One at a time: apt-get does not wait for another apt-get.
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock();
     println!("{why}; installing: {}", packages.join(" "));
@@ -80,13 +80,13 @@ pub(crate) fn install(packages: &[&str], why: &str) -> Result<()> {
         .stdout(std::process::Stdio::null()))
 }
 
-/// Numbers without any order, the same for the same seed: xorshift64* (Vigna, 2016).
+/// Random numbers for the data of `bench`; the same seed gives the same numbers: xorshift64* (Vigna, 2016).
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// From a seed.
+    /// Starts from a seed.
     pub(crate) const fn new(seed: u64) -> Self {
-        // Zero would stay zero.
+        // A state of 0 would stay 0.
         Self(seed | 1)
     }
 
@@ -96,15 +96,5 @@ impl Random {
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    /// A number below a limit.
-    pub(crate) const fn below(&mut self, limit: u64) -> u64 {
-        (self.next() >> 33) % limit
-    }
-
-    /// True so many times of a hundred.
-    pub(crate) const fn is(&mut self, percent: u64) -> bool {
-        self.below(100) < percent
     }
 }

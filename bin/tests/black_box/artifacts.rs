@@ -160,6 +160,7 @@ fn what_failed_leaves_nothing_to_the_next() {
 }
 
 #[test]
+#[ignore = "slow, 4 s: compresses at the highest level"]
 fn a_long_save_says_how_far_it_is() {
     if !has_program("taskset") {
         return;

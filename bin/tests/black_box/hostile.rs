@@ -152,6 +152,7 @@ fn at_the_logs_and_the_folders() {
 }
 
 #[test]
+#[ignore = "slow, 10 s: wait copies logs for so long"]
 fn the_wait_side_reads_none_of_it() {
     let places = ["ctr/main/exitcode", "ctr/main/stdout", "ctr/main/combined", "outputs/parameters", "outputs/parameters/$W/p", "ctr/main"];
     // Some wait for an end that does not come: all at once.

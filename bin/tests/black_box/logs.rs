@@ -178,6 +178,7 @@ fn stdout_may_be_a_file() {
 }
 
 #[test]
+#[ignore = "slow, 5 s: the last output waits for a reader so long"]
 fn one_request_to_end_is_enough_although_nobody_reads_us() {
     let pod = Pod::new().capturing();
     let mut running = pod.start(&["--", "cat", "/dev/zero"]);

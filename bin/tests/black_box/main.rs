@@ -1,6 +1,7 @@
 //! Runs the binary from outside and looks at what it leaves behind: the same ground as the protocol, one file a chapter.
 //!
-//! `cargo xtask test` names the static binary in `EMISSARY_BIN`; plain `cargo test` takes the one that cargo has built.
+//! `cargo xtask test` names the static binary in `EMISSARY_BIN`; plain `cargo test` takes the one that cargo has built. Tests with `#[ignore]` are slow:
+//! `cargo xtask test --all` runs them too.
 
 mod pod;
 

@@ -5,6 +5,7 @@ use core::time::Duration;
 use crate::pod::{Pod, may_unshare, until};
 
 #[test]
+#[ignore = "slow, 5 s: sweeps over 40 moments"]
 fn a_signal_file_at_any_moment_of_the_start() {
     // From before we look for it to after the command runs: it is delivered, whenever it comes.
     for delay_us in (0..8_000).step_by(200) {

@@ -224,23 +224,27 @@ fn signals_before_the_start_come_in_order_of_arrival() {
 
 #[test]
 fn nothing_wakes_us_while_nothing_happens() {
-    for pod in [Pod::new(), Pod::new().capturing(), Pod::flat()] {
-        let running = pod.start_ready("touch $W/ready; exec sleep 600");
-        pod.until_it_has_looked();
-        let switches = || {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap();
-            status.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_string).collect::<Vec<_>>()
-        };
-        // It has gone back to sleep once the numbers stay.
-        until("it to sleep", || {
-            let before = switches();
-            std::thread::sleep(core::time::Duration::from_millis(20));
-            before == switches()
-        });
-        let before = switches();
-        std::thread::sleep(core::time::Duration::from_millis(1_500));
-        assert_eq!(switches(), before);
-        running.kill(15);
-        assert_eq!(running.finish().status, 143);
-    }
+    std::thread::scope(|scope| {
+        for pod in [Pod::new(), Pod::new().capturing(), Pod::flat()] {
+            scope.spawn(move || {
+                let running = pod.start_ready("touch $W/ready; exec sleep 600");
+                pod.until_it_has_looked();
+                let switches = || {
+                    let status = std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap();
+                    status.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_string).collect::<Vec<_>>()
+                };
+                // It has gone back to sleep once the numbers stay.
+                until("it to sleep", || {
+                    let before = switches();
+                    std::thread::sleep(core::time::Duration::from_millis(20));
+                    before == switches()
+                });
+                let before = switches();
+                std::thread::sleep(core::time::Duration::from_millis(1_500));
+                assert_eq!(switches(), before);
+                running.kill(15);
+                assert_eq!(running.finish().status, 143);
+            });
+        }
+    });
 }

@@ -209,16 +209,22 @@ fn job_control_works_in_a_shell() {
 }
 
 #[test]
+#[ignore = "slow, 5 s: the last output waits for a reader so long"]
 fn a_terminal_that_nobody_reads_holds_up_no_signal() {
-    for pod in [Pod::new().capturing(), Pod::new()] {
-        let screen = Screen::unread();
-        let running = screen.start(&pod, &["--", "sh", "-c", "touch $W/ready; exec cat /dev/zero"]);
-        until("the command", || pod.work.join("ready").exists());
-        // The terminal is full soon.
-        std::thread::sleep(Duration::from_millis(200));
-        running.kill(15);
-        assert_eq!((running.finish().status, pod.exit_code().as_deref()), (143, Some("143")));
-    }
+    // Each waits five seconds for a reader: both at once.
+    std::thread::scope(|scope| {
+        for pod in [Pod::new().capturing(), Pod::new()] {
+            scope.spawn(move || {
+                let screen = Screen::unread();
+                let running = screen.start(&pod, &["--", "sh", "-c", "touch $W/ready; exec cat /dev/zero"]);
+                until("the command", || pod.work.join("ready").exists());
+                // The terminal is full soon.
+                std::thread::sleep(Duration::from_millis(200));
+                running.kill(15);
+                assert_eq!((running.finish().status, pod.exit_code().as_deref()), (143, Some("143")));
+            });
+        }
+    });
 }
 
 #[test]
@@ -237,6 +243,7 @@ fn the_commands_terminal_is_shown_although_its_output_goes_elsewhere() {
 }
 
 #[test]
+#[ignore = "slow, 4 s: compresses at the highest level"]
 fn a_long_save_shows_a_bar() {
     if !has_program("taskset") {
         return;

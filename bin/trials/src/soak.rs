@@ -1,8 +1,11 @@
-//! `soak`: random pods, one after the other and several at once, each checked against a model; nothing may leak.
+//! `soak`: plays random pods, several at once, and compares each with a model. Nothing may leak.
 //!
-//! A pod is an init, one to three main containers with dependencies, retries, outputs, signals by file or to the process, and a wait side, all on one volume;
-//! and in some a fault: an emissary that is killed and started again, rubbish for a signal, an output that is missing or cannot be saved. What each must end with
-//! follows from what was drawn. Afterwards no process and no draft file is left. Beside them one pod runs for the whole time, whose memory and descriptors have to stay what they were. The seed is printed; `--seed N` plays the same pods again.
+//! A pod is an init, one to three main containers, and a wait side, all on one volume. The containers have dependencies, retries, outputs, and signals
+//! that come by file or to the process. Some pods have a fault: an emissary that is killed and started again, a signal file with rubbish, an output that
+//! is missing or cannot be saved. The model derives from the random draw how each container must end. Afterwards no process and no draft file may be
+//! left. Beside them one steady pod runs the whole time, and its memory and descriptors must not grow.
+//!
+//! The program prints the seed. Pod N of seed S is the first pod of seed S + N, so `--seed` plays a failed pod again.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -13,20 +16,19 @@ use std::sync::Mutex;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use fastrand::Rng;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::build;
-use crate::tools::{Random, output};
-
-/// What a pod may take: it does nothing that takes longer than a second or two.
+/// The longest time that a pod may take. None has more than a second or two of work.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Memory of an emissary that waits, in kB: what a pod's templates and buffers take, and room.
+/// Memory that an emissary may have while it waits, in kB: the templates and buffers of a pod, and some room.
 const MEMORY_LIMIT_KB: u64 = 600;
 
-/// Plays pods for so many minutes.
-pub(crate) fn soak(minutes: f64, seed: Option<u64>) -> Result<()> {
-    let binary = build::build(None)?;
+/// Starts new pods for so many minutes, from this seed or from the time of day.
+pub(crate) fn soak(binary: &Path, minutes: f64, seed: Option<u64>) -> Result<()> {
     let seed = seed.unwrap_or_else(|| SystemTime::UNIX_EPOCH.elapsed().map_or(1, |now| now.as_secs()));
     println!("seed {seed}");
     let began = Instant::now();
@@ -35,13 +37,12 @@ pub(crate) fn soak(minutes: f64, seed: Option<u64>) -> Result<()> {
     let failed: Mutex<Option<(u64, anyhow::Error)>> = Mutex::new(None);
     let workers = 2 * std::thread::available_parallelism().map_or(1, usize::from);
     let signals = std::thread::scope(|scope| {
-        let steady = scope.spawn(|| steady(&binary, until));
+        let steady = scope.spawn(|| steady(binary, until));
         for _ in 0..workers {
             scope.spawn(|| {
                 while Instant::now() < until && failed.lock().is_ok_and(|failed| failed.is_none()) {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    let mut random = Random::new(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-                    if let Err(error) = play(&binary, &mut random) {
+                    if let Err(error) = play(binary, &mut Rng::with_seed(seed.wrapping_add(number))) {
                         let _ = failed.lock().map(|mut failed| failed.get_or_insert((number, error)).0);
                     }
                 }
@@ -50,7 +51,7 @@ pub(crate) fn soak(minutes: f64, seed: Option<u64>) -> Result<()> {
         steady.join().map_err(|_| anyhow!("the steady pod panicked"))?
     });
     if let Some((number, error)) = failed.into_inner()? {
-        bail!("seed {seed}, pod {number}: {error:#}");
+        bail!("pod {number} of seed {seed}: {error:#}\n`cargo xtask soak --seed {}` plays this pod first", seed.wrapping_add(number));
     }
     let signals = signals.context("the steady pod")?;
     // What the command of a killed emissary has started ends a moment later.
@@ -63,16 +64,16 @@ pub(crate) fn soak(minutes: f64, seed: Option<u64>) -> Result<()> {
         ensure!(ended.elapsed() < Duration::from_secs(5), "processes are left: {left:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
-    println!("{} pods in {} s, {workers} at once; {signals} signals to a steady one", next.into_inner(), began.elapsed().as_secs());
+    println!("{} pods in {} s, {workers} at once; {signals} signals to the steady pod", next.into_inner(), began.elapsed().as_secs());
     Ok(())
 }
 
-/// The folder of a pod of this process begins so.
+/// How the folder names of all pods of this process begin.
 fn prefix() -> String {
     format!("emissary-soak-{}-", std::process::id())
 }
 
-/// Command lines of what our pods have started: it carries the pod's folder in its environment.
+/// The command lines of the processes that our pods have started. The environment of each names the folder of its pod.
 fn processes() -> Result<Vec<String>> {
     let prefix = prefix();
     let is_ours = |text: Vec<u8>| text.windows(prefix.len()).any(|window| window == prefix.as_bytes());
@@ -83,7 +84,7 @@ fn processes() -> Result<Vec<String>> {
         .collect())
 }
 
-/// Memory (kB) and descriptors of a process that is idle; the least of a few looks, since it may be at something.
+/// Memory (kB) and descriptors of an idle process. It takes the smallest of ten measurements, since the process may be busy for a moment.
 fn usage(pid: u32) -> Result<(u64, usize)> {
     let mut least = (u64::MAX, usize::MAX);
     for _ in 0..10 {
@@ -96,8 +97,8 @@ fn usage(pid: u32) -> Result<(u64, usize)> {
     Ok(least)
 }
 
-/// One pod for the whole time, whose command gets a signal by file, rubbish for one, orphans and output again and again, and whose logs are followed. What
-/// both sides have at the end they must have had soon after the start. Gives how many signals it took.
+/// Plays one pod the whole time. Its command gets signal files, some with rubbish, and makes orphans and output again and again; its wait side follows
+/// the logs. The memory and the descriptors of both sides after 200 signals are what they may have at the end. Returns the number of signals.
 fn steady(binary: &Path, until: Instant) -> Result<u64> {
     let folder = tempfile::Builder::new().prefix(&prefix()).tempdir()?;
     let shared = folder.path().join("shared");
@@ -117,7 +118,7 @@ fn steady(binary: &Path, until: Instant) -> Result<u64> {
         Ok(fs::rename(&draft, &signal)?)
     };
     while !folder.path().join("ready").exists() {
-        ensure!(running.0[0].try_wait()?.is_none(), "it has ended");
+        ensure!(running.0[0].try_wait()?.is_none(), "the steady pod has ended early");
         std::thread::sleep(Duration::from_millis(5));
     }
     let (mut count, mut before) = (0, None);
@@ -126,7 +127,7 @@ fn steady(binary: &Path, until: Instant) -> Result<u64> {
         count += 1;
         let left = Instant::now();
         while signal.exists() {
-            ensure!(left.elapsed() < PATIENCE, "signal {count} is not taken");
+            ensure!(left.elapsed() < PATIENCE, "emissary does not take signal {count}");
             std::thread::sleep(Duration::from_millis(2));
         }
         std::thread::sleep(Duration::from_millis(2));
@@ -140,7 +141,7 @@ fn steady(binary: &Path, until: Instant) -> Result<u64> {
         ensure!(after.0 <= before.0 + 16, "{} kB of memory, and {} after {count} signals", before.0, after.0);
     }
     leave("TERM")?;
-    for (child, what) in running.0.iter_mut().zip(["it", "its wait side"]) {
+    for (child, what) in running.0.iter_mut().zip(["the steady pod", "its wait side"]) {
         let left = Instant::now();
         let status = loop {
             if let Some(status) = child.try_wait()? {
@@ -157,11 +158,11 @@ fn steady(binary: &Path, until: Instant) -> Result<u64> {
 /// How a container's command ends.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum End {
-    /// By itself.
+    /// It exits with this code.
     Code(u8),
-    /// By a signal that it catches, which comes by file or to emissary's process.
+    /// A signal makes it exit, which it catches. The signal comes by file or to emissary's process.
     Caught { by_file: bool },
-    /// By a signal that it does not catch.
+    /// A signal ends it, which it does not catch.
     Killed { by_file: bool },
 }
 
@@ -170,74 +171,80 @@ struct Container {
     end: End,
     lines: u64,
     depends: Option<String>,
-    /// Attempts that fail with [`EARLY`] before one ends as `end` says.
+    /// This many attempts fail with [`EARLY`]; the next one ends as `end` says.
     early: u64,
 }
 
-/// Exit code of an attempt that is to be repeated.
+/// Exit code of an attempt that emissary must repeat.
 const EARLY: u8 = 9;
 
 impl Container {
-    /// What it ends with where it is let run, and how many attempts that takes.
+    /// Its exit code if it runs at all, and the number of attempts.
     fn outcome(&self, attempts: u64) -> (i32, u64) {
         match self.end {
             _ if self.early >= attempts => (EARLY.into(), attempts),
             End::Code(0) => (0, self.early + 1),
             End::Code(code) => (code.into(), attempts),
             End::Caught { .. } => (42, self.early + 1),
-            // A request to end is one for good.
+            // emissary does not repeat an attempt that was asked to end.
             End::Killed { .. } => (128 + 15, self.early + 1),
         }
     }
 }
 
-/// What goes wrong in a pod, in the container `main`.
+/// What goes wrong in the container `main` of a pod.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Fault {
     None,
-    /// Its emissary gets SIGKILL, and is started again as a kubelet does.
+    /// Its emissary gets SIGKILL and is started again, as a kubelet would.
     Killed,
-    /// Somebody leaves something for a signal that is none.
+    /// Its signal file names no signal.
     Rubbish,
-    /// Its command does not make the parameter's file.
+    /// Its command does not create the file of the parameter.
     Missing,
-    /// It makes a pipe there.
+    /// Its command creates a named pipe in the place of that file.
     Unsavable,
 }
 
-fn play(binary: &Path, random: &mut Random) -> Result<()> {
+/// True in so many of a hundred cases.
+fn chance(random: &mut Rng, percent: u8) -> bool {
+    random.u8(..100) < percent
+}
+
+/// Plays one random pod and compares it with the model.
+fn play(binary: &Path, random: &mut Rng) -> Result<()> {
     let folder = tempfile::Builder::new().prefix(&prefix()).tempdir()?;
     let (shared, work) = (folder.path().join("shared"), folder.path().join("work"));
     fs::create_dir(&shared)?;
     fs::create_dir(&work)?;
-    let count = 1 + random.below(3);
+    let count = random.usize(1..=3);
     let mut containers: Vec<Container> = Vec::new();
     for at in 0..count {
-        let end = match random.below(6) {
-            0 => End::Caught { by_file: random.is(50) },
-            1 => End::Killed { by_file: random.is(50) },
-            2 => End::Code(u8::try_from(1 + random.below(120))?),
+        let end = match random.u8(..6) {
+            0 => End::Caught { by_file: chance(random, 50) },
+            1 => End::Killed { by_file: chance(random, 50) },
+            2 => End::Code(random.u8(1..=120)),
             _ => End::Code(0),
         };
-        let depends = (at > 0 && random.is(40)).then(|| containers[0].name.clone());
+        let depends = (at > 0 && chance(random, 40)).then(|| containers[0].name.clone());
         let name = if at + 1 == count { "main".to_string() } else { format!("c{at}") };
-        containers.push(Container { name, end, lines: random.below(400), depends, early: 0 });
+        containers.push(Container { name, end, lines: random.u64(..400), depends, early: 0 });
     }
-    let fault = match random.below(12) {
+    let fault = match random.u8(..12) {
         0 => Fault::Killed,
         1 => Fault::Rubbish,
         2 => Fault::Missing,
         3 => Fault::Unsavable,
         _ => Fault::None,
     };
-    // A signal that is caught ends an attempt, not the step: its command would wait for another one. And a second start counts from the beginning.
+    // A caught signal ends one attempt, and the command of the next attempt would wait for another signal. A second start counts the attempts from 0.
     let may_retry = fault != Fault::Killed && containers.iter().all(|container| !matches!(container.end, End::Caught { .. }));
-    let attempts = if may_retry && random.is(40) { 1 + random.below(3) } else { 1 };
+    let attempts = if may_retry && chance(random, 40) { random.u64(1..=3) } else { 1 };
     if attempts > 1 {
-        containers.iter_mut().for_each(|container| container.early = random.below(attempts + 2).saturating_sub(1));
+        containers.iter_mut().for_each(|container| container.early = random.u64(..attempts + 2).saturating_sub(1));
     }
-    let has_parameter = random.is(70) || matches!(fault, Fault::Missing | Fault::Unsavable);
-    let artifact_bytes = random.is(70).then(|| random.below(600_000));
+    let has_parameter = chance(random, 70) || matches!(fault, Fault::Missing | Fault::Unsavable);
+    let artifact_bytes = chance(random, 70).then(|| random.u64(..600_000));
     let mut outputs = json!({});
     if has_parameter {
         outputs["parameters"] = json!([{"name": "p", "valueFrom": {"path": work.join("p")}}]);
@@ -262,13 +269,13 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
     };
     let init = emissary("init").arg("init").output()?;
     ensure!(init.status.success(), "init: {}", String::from_utf8_lossy(&init.stderr));
-    // The wait side first or last, as a pod's containers start in any order.
-    let wait_first = random.is(50);
+    // The containers of a pod start in any order, so the wait side starts first or last.
+    let wait_first = chance(random, 50);
     let start_wait =
         || -> Result<Child> { Ok(emissary("wait").args(["wait", "--json", "--timeout", "50s"]).stdout(Stdio::piped()).spawn()?) };
     let mut wait = Running(if wait_first { vec![start_wait()?] } else { Vec::new() });
     let mut running = Running(Vec::new());
-    // `ready` is how it says that it may be signalled.
+    // A command that waits for its signal creates the file NAME.`ready`.
     let start = |container: &Container, ready: &str| {
         let Container { name, lines, early, .. } = container;
         let parameter = match fault {
@@ -296,7 +303,7 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
         emissary(name).args(["--", "sh", "-c", &script]).spawn()
     };
     for container in &containers {
-        // What the command of an emissary that is killed has started may still be at it afterwards.
+        // The first command of a killed emissary may live on, so its file has another name.
         let is_killed = fault == Fault::Killed && container.name == "main";
         running.0.push(start(container, if is_killed { "early" } else { "ready" })?);
     }
@@ -308,7 +315,7 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
         fs::rename(own.join("new"), own.join("signal"))?;
     }
     if fault == Fault::Killed {
-        std::thread::sleep(Duration::from_millis(random.below(60)));
+        std::thread::sleep(Duration::from_millis(random.u64(..60)));
         let killed = running.0.last_mut().context("a container")?;
         killed.kill()?;
         killed.wait()?;
@@ -318,7 +325,7 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
         wait.0.push(start_wait()?);
     }
     let codes = follow(&containers, &mut running.0, &work, &emissary, &mut wait.0[0])?;
-    // What each has to be.
+    // The exit code that each container must have.
     let main_ran = main.depends.is_none() || codes[0] == 0;
     for (container, &code) in containers.iter().zip(&codes) {
         let want = match container.outcome(attempts) {
@@ -354,7 +361,7 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
             json!([{"name": "o", "path": work.join("o"), "file": main_ran.then_some(&file), "bytes": size(Path::new(&file))}]);
     }
     if fault == Fault::Killed {
-        // It may have been reported before the second start, which writes more.
+        // The report may be older than the second start, which writes more.
         for report in [&mut report, &mut want] {
             report["containers"].as_array_mut().context("containers")?.iter_mut().for_each(|row| {
                 row["stdoutBytes"].take();
@@ -364,7 +371,7 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
         }
     }
     ensure!(report == want, "wait reports {report}, not {want}");
-    ensure!(output.status.code() == Some(code), "wait ends with {}, and the codes are {codes:?}", output.status);
+    ensure!(output.status.code() == Some(code), "wait ends with {}, and the exit codes are {codes:?}", output.status);
     for (container, &code) in containers.iter().zip(&codes) {
         let own = shared.join("ctr").join(&container.name);
         let found = fs::read_to_string(own.join("exitcode"))?;
@@ -374,18 +381,18 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
             let log = fs::read_to_string(own.join("stdout"))?;
             let once: String = (1..=container.lines).map(|line| format!("line {line}\n")).collect();
             let want = once.repeat(usize::try_from(container.outcome(attempts).1)?);
-            // What was killed had copied a part.
+            // The killed emissary had copied a part already.
             let is_whole = if container.name == "main" && fault == Fault::Killed { log.ends_with(&want) } else { log == want };
             ensure!(is_whole, "{}'s log has {} bytes, not {}", container.name, log.len(), want.len());
         }
     }
-    // An emissary that was killed leaves what it was writing, under a name that nobody reads.
+    // A killed emissary leaves its draft files, whose names nobody reads.
     if fault != Fault::Killed {
         no_drafts(&shared)?;
     }
     if main_ran {
         if has_parameter && matches!(fault, Fault::Missing | Fault::Unsavable) {
-            ensure!(!Path::new(&below("parameters", "p")).exists(), "there is a parameter");
+            ensure!(!Path::new(&below("parameters", "p")).exists(), "there is a parameter, which the command did not write");
         } else if has_parameter {
             ensure!(fs::read(below("parameters", "p"))? == b"v\n", "the parameter is wrong");
         }
@@ -395,7 +402,7 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
             let mut entry = archive.entries()?.next().context("an empty archive")??;
             let mut contents = Vec::new();
             std::io::Read::read_to_end(&mut entry, &mut contents)?;
-            // What a killed emissary's command had started may have written to it later.
+            // A process that the command of the killed emissary has started may have written to the file later.
             let is_same = fault == Fault::Killed || contents == fs::read(work.join("o"))?;
             ensure!(contents.len() as u64 == bytes && is_same, "the artifact has other contents");
         }
@@ -403,7 +410,7 @@ fn play(binary: &Path, random: &mut Random) -> Result<()> {
     Ok(())
 }
 
-/// No draft is left anywhere on the volume.
+/// Checks that the volume has no draft file.
 fn no_drafts(folder: &Path) -> Result<()> {
     for entry in fs::read_dir(folder)?.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -415,7 +422,7 @@ fn no_drafts(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Processes that end with their pod, however that ends.
+/// Processes that are killed when the pod is dropped, on every path.
 struct Running(Vec<Child>);
 
 impl Drop for Running {
@@ -427,7 +434,7 @@ impl Drop for Running {
     }
 }
 
-/// Sends the signals that are due and waits for all ends; their exit codes.
+/// Sends each container its signal, waits until all have ended, and returns their exit codes.
 fn follow(
     containers: &[Container],
     running: &mut [Child],
@@ -453,11 +460,11 @@ fn follow(
             }
             sent[at] = true;
             let (signal, by_file) = match container.end {
-                End::Caught { by_file } => ("USR1", by_file),
-                End::Killed { by_file } => ("TERM", by_file),
+                End::Caught { by_file } => (Signal::SIGUSR1, by_file),
+                End::Killed { by_file } => (Signal::SIGTERM, by_file),
                 End::Code(_) => continue,
             };
-            // A waiting emissary is small, has few descriptors, and one child.
+            // An emissary that waits for its command has little memory and few descriptors.
             let status = fs::read_to_string(format!("/proc/{}/status", running[at].id()))?;
             let memory: u64 = status
                 .lines()
@@ -468,9 +475,10 @@ fn follow(
             let descriptors = fs::read_dir(format!("/proc/{}/fd", running[at].id()))?.count();
             ensure!(descriptors < 20, "{} has {descriptors} descriptors", container.name);
             if by_file {
-                output(emissary("other").args(["signal", signal, &container.name]))?;
+                let sent = emissary("other").args(["signal", signal.as_str(), &container.name]).output()?;
+                ensure!(sent.status.success(), "`emissary signal` fails: {}", String::from_utf8_lossy(&sent.stderr));
             } else {
-                output(Command::new("kill").args([&format!("-{signal}"), &running[at].id().to_string()]))?;
+                kill(Pid::from_raw(i32::try_from(running[at].id())?), signal)?;
             }
         }
         std::thread::sleep(Duration::from_millis(2));

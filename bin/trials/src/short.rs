@@ -1,8 +1,10 @@
-//! `short`: runs a program one of whose calls is asked for fewer bytes than the program wanted, so that the kernel reads or writes fewer. `faults` uses it.
+//! `short`: runs a program and shortens one of its system calls: the kernel is asked for fewer bytes than the program wanted. `faults` uses it.
 //!
-//! strace can make a call fail or lie about its outcome; this one is carried out, and says what it did. The main thread alone is followed, through
-//! ptrace(2). What the call gets in its register is put back when it returns, since a system call changes no other register.
+//! strace can make a call fail or fake its result. Here the kernel carries the call out and returns what it really did. ptrace(2) follows the main
+//! thread alone. A system call changes no register but that of its result, so the tracer puts the program's own count back when the call returns.
 
+use std::ffi::OsString;
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -12,17 +14,20 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
-/// Whether registers of this architecture are known here.
+/// Whether this file knows the registers of this architecture.
 pub(crate) const IS_POSSIBLE: bool = cfg!(any(target_arch = "x86_64", target_arch = "aarch64"));
 
-/// What is left of the bytes that were asked for: a divisor, or one byte.
-#[derive(Clone, Copy, PartialEq)]
+/// How many of the wanted bytes the call asks for.
+#[derive(Clone, Copy, PartialEq, clap::ValueEnum)]
 pub(crate) enum Share {
+    /// One byte.
     One,
+    /// Half of them, rounded up.
     Half,
 }
 
 impl Share {
+    /// Its name on the command line.
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::One => "one",
@@ -38,7 +43,7 @@ impl Share {
     }
 }
 
-/// A call by strace's name: its number, and which argument counts bytes. `None` for calls that have no such count.
+/// The number of a call, and the index of the argument that counts bytes. `None` for a call without such an argument.
 pub(crate) fn call(name: &str) -> Option<(c_long, usize)> {
     match name {
         "read" => Some((libc::SYS_read, 2)),
@@ -51,12 +56,10 @@ pub(crate) fn call(name: &str) -> Option<(c_long, usize)> {
     }
 }
 
-/// `short CALL NTH SHARE MARK PROGRAM ARG…`: ends as the program does, and makes the file MARK where it has shortened the call.
-pub(crate) fn short(words: &[String]) -> Result<ExitCode> {
-    let [name, nth, share, mark, program @ ..] = words else { bail!("short CALL NTH one|half MARK PROGRAM ARG…") };
-    let (number, argument) = call(name).with_context(|| format!("{name} has no count of bytes"))?;
-    let share = if share == Share::One.word() { Share::One } else { Share::Half };
-    // Stopped until it is followed; then it becomes the program. (`PTRACE_TRACEME` would have to be called between fork and exec.)
+/// Runs the program to its end and returns its exit code. Creates the file `mark` once it has shortened the call.
+pub(crate) fn short(name: &str, nth: usize, share: Share, mark: &Path, program: &[OsString]) -> Result<ExitCode> {
+    let (number, argument) = call(name).with_context(|| format!("{name} has no argument that counts bytes"))?;
+    // The shell stops itself. Once it is traced it goes on and becomes the program. (`PTRACE_TRACEME` would need code between fork and exec.)
     let mut shell = Command::new("sh");
     shell.args(["-c", "kill -STOP $$; exec \"$@\"", "sh"]).args(program);
     let pid = Pid::from_raw(i32::try_from(shell.spawn().context("cannot start sh")?.id())?);
@@ -70,8 +73,8 @@ pub(crate) fn short(words: &[String]) -> Result<ExitCode> {
         let mut signal = None;
         match status {
             WaitStatus::Exited(_, code) => return Ok(ExitCode::from(u8::try_from(code)?)),
-            WaitStatus::Signaled(_, signal, _) => bail!("ended by {signal}"),
-            // `execve` itself is left next.
+            WaitStatus::Signaled(_, signal, _) => bail!("{signal} has ended the program"),
+            // The next stop is the exit of `execve` itself.
             WaitStatus::PtraceEvent(_, _, event) if event == Event::PTRACE_EVENT_EXEC as c_int => (is_program, is_inside) = (true, true),
             WaitStatus::PtraceSyscall(_) if is_program => {
                 is_inside = !is_inside;
@@ -80,7 +83,7 @@ pub(crate) fn short(words: &[String]) -> Result<ExitCode> {
                     let (called, asked) = registers_of(&mut registers, argument);
                     if called == number && *asked > 1 && may_be_short(pid, &mut registers) {
                         count += 1;
-                        if count.to_string() == *nth {
+                        if count == nth {
                             let (_, asked) = registers_of(&mut registers, argument);
                             to_restore = Some(*asked);
                             *asked = share.of(*asked);
@@ -101,7 +104,7 @@ pub(crate) fn short(words: &[String]) -> Result<ExitCode> {
     }
 }
 
-/// The call's number and one of its arguments, at the call's entry.
+/// The number of the call and one of its arguments. The registers are those at the entry of the call.
 #[cfg(target_arch = "x86_64")]
 fn registers_of(registers: &mut libc::user_regs_struct, argument: usize) -> (c_long, &mut u64) {
     let number = registers.orig_rax.cast_signed();
@@ -114,7 +117,8 @@ fn registers_of(registers: &mut libc::user_regs_struct, argument: usize) -> (c_l
     (registers.regs[8].cast_signed(), &mut registers.regs[argument])
 }
 
-/// Not a file that gives whole records or nothing: signalfd(2) and inotify(7) refuse less room than one takes.
+/// Whether the descriptor gives parts of what is asked for. A signalfd(2) and an inotify(7) descriptor give whole records, and refuse a read that has
+/// no room for one.
 fn may_be_short(pid: Pid, registers: &mut libc::user_regs_struct) -> bool {
     let descriptor = *registers_of(registers, 0).1;
     std::fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).is_ok_and(|target| !target.to_string_lossy().starts_with("anon_inode:"))

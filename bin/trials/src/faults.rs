@@ -1,0 +1,217 @@
+//! `faults`: every system call of a run fails once, every read and write is shortened once, and a SIGKILL ends the run at every call once.
+//!
+//! strace runs the binary and makes the Nth call of a kind fail, or kills the binary there. [`crate::short`] runs it and shortens the Nth call. After
+//! each run these must hold:
+//!
+//! - The exit status and the exit code file agree, or the status is not 0 and emissary has printed a warning.
+//! - No file under a final name is wrong.
+//! - The command has ended.
+//! - After a SIGKILL, a second run over the same volume does its work.
+//! - After an interrupted or shortened call, the run ends as if nothing had happened.
+//!
+//! How many calls of each kind there are comes from a run without a fault, under strace too.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Mutex;
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::scenarios::{Pod, SCENARIOS, Scenario};
+use crate::short::{self, Share};
+
+/// The errors that each kind of call can return and that a healthy machine never shows. `None` for a call that this list does not know.
+fn errors(call: &str) -> Option<&'static [&'static str]> {
+    let errors: &[&str] = match call {
+        "read" | "pread64" => &["EINTR", "EIO", "EAGAIN"],
+        "write" => &["EINTR", "EIO", "ENOSPC", "EAGAIN"],
+        "openat" | "open" => &["EINTR", "EIO", "EMFILE", "ENFILE", "ENOMEM", "EACCES", "EPERM"],
+        "mkdirat" => &["EIO", "ENOSPC", "EACCES", "EPERM"],
+        "renameat" | "renameat2" | "unlinkat" => &["EIO", "EACCES", "EPERM", "ENOSPC"],
+        "ppoll" | "poll" => &["EINTR", "ENOMEM"],
+        "wait4" => &["EINTR"],
+        "kill" => &["EPERM"],
+        "clone" => &["EAGAIN", "ENOMEM", "EPERM"],
+        "pipe2" | "signalfd4" | "inotify_init1" | "inotify_add_watch" => &["EMFILE", "ENOMEM"],
+        "mmap" | "mremap" => &["ENOMEM"],
+        "fstat" | "newfstatat" | "stat" | "lstat" | "getdents64" | "readlinkat" | "lseek" | "getcwd" | "faccessat2" | "fchmod" => {
+            &["EIO", "EACCES", "EPERM", "ENOMEM"]
+        }
+        // Kernels and filters that do not know the call return the first two.
+        "copy_file_range" => &["ENOSYS", "EPERM", "EXDEV", "EIO", "EINTR", "ENOSPC"],
+        "prctl" | "ioctl" | "umask" | "fcntl" => &["EPERM", "EIO"],
+        // Linux's close frees the descriptor even when it returns an error; strace would skip the call.
+        "close" => &[],
+        // These cannot fail, or fail only for a mistake of our own, or end the process.
+        "arch_prctl" | "set_tid_address" | "rt_sigprocmask" | "rt_sigaction" | "getpid" | "gettid" | "exit_group" | "munmap"
+        | "mprotect" | "futex" | "madvise" | "sched_getaffinity" | "clock_gettime" | "brk" => &[],
+        _ => return None,
+    };
+    Some(errors)
+}
+
+/// Plays every fault of the named scenarios, or of all when no name is given.
+pub(crate) fn faults(binary: &Path, only: &[String]) -> Result<()> {
+    let names = SCENARIOS.map(|scenario| scenario.name);
+    for name in only {
+        ensure!(names.contains(&&**name), "no scenario '{name}'; there are: {}", names.join(", "));
+    }
+    let mut tries = Vec::new();
+    for scenario in SCENARIOS.iter().filter(|scenario| only.is_empty() || only.iter().any(|name| name == scenario.name)) {
+        tries.extend(tries_of(scenario, &counted(binary, scenario)?)?);
+    }
+    let (next, unreached) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let wrong = Mutex::new(Vec::new());
+    // The runs mostly wait for processes: the machine can play more of them at once than it has CPUs.
+    std::thread::scope(|scope| {
+        for _ in 0..5 * std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(one) = tries.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match one.play_until_reached(binary) {
+                        Ok(true) => {}
+                        Ok(false) => drop(unreached.fetch_add(1, Ordering::Relaxed)),
+                        Err(error) => wrong.lock().expect("no panic").push(format!("{}, {}: {error:#}", one.scenario.name, one.words())),
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner()?;
+    for line in &wrong {
+        println!("{line}");
+    }
+    let count = |is: &dyn Fn(Fault) -> bool| tries.iter().filter(|one| is(one.fault)).count();
+    let (kills, shorts) = (count(&|fault| matches!(fault, Fault::Kill)), count(&|fault| matches!(fault, Fault::Short(_))));
+    let unreached = unreached.into_inner();
+    let failures = tries.len() - kills - shorts;
+    println!("{failures} calls failed, {shorts} calls shortened, {kills} kills; {unreached} of these not reached; {} wrong", wrong.len());
+    ensure!(wrong.is_empty(), "some faults have wrong results");
+    // The number of waits and reads differs from run to run, and `short` leaves reads of one byte and of whole records alone.
+    ensure!(10 * unreached < tries.len(), "too few calls were reached: has the format of strace's trace changed?");
+    Ok(())
+}
+
+/// All faults of a scenario, given how many calls of each kind it makes.
+fn tries_of<'a>(scenario: &'a Scenario, calls: &BTreeMap<String, usize>) -> Result<Vec<Try<'a>>> {
+    ensure!(calls.values().sum::<usize>() > 20, "{}: strace has counted {calls:?}", scenario.name);
+    let mut tries = Vec::new();
+    for (call, &count) in calls {
+        for nth in 1..=count {
+            let mut add = |fault| tries.push(Try { scenario, call: call.clone(), nth, fault });
+            let errors = errors(call).with_context(|| format!("{}: the list of errors has no entry for {call}", scenario.name))?;
+            errors.iter().for_each(|error| add(Fault::Fails(error)));
+            if call == "write" {
+                add(Fault::WritesNothing);
+            }
+            if short::IS_POSSIBLE && short::call(call).is_some() {
+                add(Fault::Short(Share::One));
+                add(Fault::Short(Share::Half));
+            }
+            add(Fault::Kill);
+        }
+    }
+    Ok(tries)
+}
+
+/// What happens at a call.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// The call returns this error.
+    Fails(&'static str),
+    /// The call returns 0, as if there were no room for the moment. (No read returns 0: that would claim the end of a file which has not ended.)
+    WritesNothing,
+    /// The kernel carries the call out for fewer bytes.
+    Short(Share),
+    /// A SIGKILL ends the run.
+    Kill,
+}
+
+/// One fault at one call of one scenario.
+struct Try<'a> {
+    scenario: &'a Scenario,
+    call: String,
+    nth: usize,
+    fault: Fault,
+}
+
+impl Try<'_> {
+    /// The fault in the words of strace's option `inject`, which a person can read too.
+    fn words(&self) -> String {
+        let what = match self.fault {
+            Fault::Fails(error) => format!("error={error}"),
+            Fault::WritesNothing => "retval=0".to_string(),
+            Fault::Short(share) => format!("short={}", share.word()),
+            Fault::Kill => "signal=KILL".to_string(),
+        };
+        format!("{}:{what}:when={}", self.call, self.nth)
+    }
+
+    /// Plays the fault up to three times, since not every run makes as many calls. Returns whether one of the runs reached the call.
+    fn play_until_reached(&self, binary: &Path) -> Result<bool> {
+        // Every run has the same calls that are too short to be shortened.
+        let runs = if let Fault::Short(_) = self.fault { 1 } else { 3 };
+        for _ in 0..runs {
+            if self.play(binary)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Plays the fault once and checks the result. Returns whether the run reached the call.
+    fn play(&self, binary: &Path) -> Result<bool> {
+        let pod = Pod::new(binary, self.scenario)?;
+        let through: Vec<String> = match self.fault {
+            Fault::Short(share) => {
+                let trials = std::env::current_exe()?.display().to_string();
+                let mark = pod.mark().display().to_string();
+                vec![trials, "short".into(), self.call.clone(), self.nth.to_string(), share.word().into(), mark]
+            }
+            _ => pod.strace(&["-e", &format!("trace={}", self.call), "-e", &format!("inject={}", self.words())]),
+        };
+        let ended = pod.run(&through)?;
+        pod.command_is_gone()?;
+        let whole = pod.outputs_are_whole()?;
+        let is_reached = match self.fault {
+            Fault::Kill => ended.status.is_none(),
+            Fault::Short(_) => pod.mark().exists(),
+            _ => pod.trace()?.contains("(INJECTED)"),
+        };
+        match self.fault {
+            Fault::Kill => pod.runs_again(&ended)?,
+            // The next call succeeds.
+            Fault::Short(_) | Fault::Fails("EINTR") => {
+                ensure!(ended.status == Some(self.scenario.code), "the run ends with {:?}: {}", ended.status, ended.stderr);
+                pod.agrees(&ended)?;
+                ensure!(!ended.stderr.contains("emissary: "), "emissary warns: {}", ended.stderr);
+                ensure!(whole, "an output is missing");
+                pod.is_told(&ended, whole)?;
+            }
+            Fault::Fails(_) | Fault::WritesNothing => {
+                pod.agrees(&ended)?;
+                pod.is_told(&ended, whole)?;
+            }
+        }
+        Ok(is_reached)
+    }
+}
+
+/// Counts the calls of each kind in a run without a fault.
+fn counted(binary: &Path, scenario: &Scenario) -> Result<BTreeMap<String, usize>> {
+    let pod = Pod::new(binary, scenario)?;
+    let ended = pod.run(&pod.strace(&["-e", "trace=all"]))?;
+    ensure!(ended.status == Some(scenario.code), "{} ends with {:?}: {}", scenario.name, ended.status, ended.stderr);
+    ensure!(pod.outputs_are_whole()?, "{} leaves no output", scenario.name);
+    let mut calls = BTreeMap::new();
+    for line in pod.trace()?.lines() {
+        if let Some((name, _)) = line.split_once('(')
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        {
+            *calls.entry(name.to_string()).or_insert(0) += 1;
+        }
+    }
+    // strace itself calls execve.
+    calls.remove("execve");
+    Ok(calls)
+}

@@ -1,0 +1,83 @@
+//! Trials of the static binary that take minutes: every system call of a run fails once (`faults`), random pods run against a model (`soak`).
+//!
+//! `cargo xtask faults` and `cargo xtask soak` build the binary and start this program with the path of the binary.
+
+mod faults;
+mod scenarios;
+mod short;
+mod soak;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::short::Share;
+
+/// Trials of the static binary.
+#[derive(Parser)]
+struct Cli {
+    #[command(subcommand)]
+    trial: Trial,
+}
+
+#[derive(Subcommand)]
+enum Trial {
+    /// Make every system call of every scenario fail once, shorten it once, and kill the run at it once.
+    Faults {
+        /// The binary under test.
+        #[arg(long, value_name = "FILE")]
+        binary: PathBuf,
+        /// Play only these scenarios.
+        #[arg(value_name = "SCENARIO")]
+        only: Vec<String>,
+    },
+    /// Play random pods and compare each with a model.
+    Soak {
+        /// The binary under test.
+        #[arg(long, value_name = "FILE")]
+        binary: PathBuf,
+        /// Start new pods for this many minutes.
+        #[arg(long, value_name = "N", default_value_t = 5.0)]
+        minutes: f64,
+        /// Start from this seed; without it, the seed is the time of day.
+        #[arg(long, value_name = "N")]
+        seed: Option<u64>,
+    },
+    /// Run a program and shorten one of its system calls (`faults` uses it).
+    #[command(hide = true)]
+    Short {
+        /// The name of the call, as strace prints it.
+        call: String,
+        /// Which of these calls is shortened, counted from 1.
+        nth: usize,
+        /// How many bytes remain.
+        share: Share,
+        /// The file that is created once the call was shortened.
+        mark: PathBuf,
+        /// The program and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        program: Vec<OsString>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().trial) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("trials: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(trial: Trial) -> Result<ExitCode> {
+    match trial {
+        Trial::Faults { binary, only } => faults::faults(&binary, &only)?,
+        Trial::Soak { binary, minutes, seed } => soak::soak(&binary, minutes, seed)?,
+        Trial::Short { call, nth, share, mark, program } => return short::short(&call, nth, share, &mark, &program),
+    }
+    Ok(ExitCode::SUCCESS)
+}
