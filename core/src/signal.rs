@@ -38,6 +38,25 @@ impl Origin {
     }
 }
 
+/// A signal that we received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Which one.
+    pub signal: Signal,
+    /// Who raised it.
+    pub origin: Origin,
+    /// It was ignored when we were started, and never asked us for anything.
+    pub is_ignored: bool,
+}
+
+impl Received {
+    /// Whether it asks us to end; see [`Signal::is_request_to_end`].
+    #[must_use]
+    pub const fn is_request_to_end(self) -> bool {
+        self.signal.is_request_to_end() && !self.is_ignored
+    }
+}
+
 /// Why some bytes are no signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignalError {
@@ -304,6 +323,16 @@ mod tests {
         // si_code of kill(2), tgkill(2) and the kernel.
         for (code, pid, want) in [(0, 7, Origin::Process), (-6, 7, Origin::Process), (0, 1, Origin::Ourselves), (0x80, 0, Origin::Kernel)] {
             assert_eq!(Origin::new(code, pid, 1), want);
+        }
+    }
+
+    #[test]
+    fn what_asks_us_for_something() {
+        let received = |signal, origin, is_ignored| Received { signal, origin, is_ignored };
+        for (signal, is_ignored, want) in
+            [(Signal::HUP, false, true), (Signal::HUP, true, false), (Signal::KILL, false, true), (Signal::CONT, false, false)]
+        {
+            assert_eq!(received(signal, Origin::Process, is_ignored).is_request_to_end(), want);
         }
     }
 

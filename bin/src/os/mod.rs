@@ -13,3 +13,4 @@ pub(crate) mod memory;
 pub(crate) mod signals;
 pub(crate) mod spawn;
 pub(crate) mod threads;
+pub(crate) mod trace;

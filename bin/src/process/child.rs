@@ -16,7 +16,7 @@ use super::tee::{self, Source};
 use super::terminal::Terminal;
 use crate::os::signals::{self, Mask};
 use crate::os::spawn::{self, Argv, Spawn};
-use crate::os::{env, errno};
+use crate::os::{env, errno, trace};
 use crate::report::console::Console;
 use crate::report::error::Error;
 
@@ -139,24 +139,30 @@ fn explain(path: &CStr, cause: Errno) -> Error {
     not_started(path.to_bytes(), &text).with_errno(cause)
 }
 
-/// Delivers a signal to the command's process group. That the group is gone already is no error.
+/// Delivers a signal to the command's process group, and to the command itself where it has left that.
 ///
 /// # Errors
-/// What kill(2) says otherwise.
+/// What kill(2) says of the command, which has not been reaped and so is there. That its group is gone is none.
 pub(crate) fn forward(pid: Pid, signal: Signal) -> Result<(), Errno> {
-    match signals::kill(-pid.as_raw_nonzero().get(), signal.number()) {
-        Err(Errno::SRCH) => Ok(()),
-        other => other,
-    }
+    let raw = pid.as_raw_nonzero().get();
+    let _ = signals::kill(-raw, signal.number());
+    // A group takes a signal if one process of it may be sent one: 0 asks about this one.
+    signals::kill(raw, if signals::leads_its_group(raw) { 0 } else { signal.number() })
 }
 
-/// Reaps every child that has ended; gives the command's exit code if it is among them.
+/// Reaps every child that has ended, and lets go of those that made us their tracer; gives the command's exit code if it has ended.
 pub(crate) fn reap(command: Option<Pid>) -> Option<u8> {
     let mut code = None;
     loop {
         match rustix::process::wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) if Some(pid) == command => code = Outcome::from_wait_status(status.as_raw()).exit_code(),
-            Ok(Some(_)) | Err(Errno::INTR) => {}
+            Ok(Some((pid, status))) => {
+                if let Some(signal) = status.stopping_signal() {
+                    trace::let_go(pid, signal);
+                } else if Some(pid) == command {
+                    code = Outcome::from_wait_status(status.as_raw()).exit_code();
+                }
+            }
+            Err(Errno::INTR) => {}
             Ok(None) | Err(_) => return code,
         }
     }

@@ -12,7 +12,7 @@ use emissary_core::json::Str;
 use emissary_core::layout::{self, File, Kind};
 use emissary_core::limits::{CONTAINER_NAME_BYTES, PATH_BYTES, SIGNAL_FILE_BYTES};
 use emissary_core::ready::{self, Readiness};
-use emissary_core::signal::Signal;
+use emissary_core::signal::{Received, Signal};
 use emissary_core::signal_file::{Look, Next, Outcome, SignalFile, Taken};
 use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
 use emissary_core::template::Template;
@@ -136,6 +136,7 @@ fn supervise(
         captures: false,
         terminal: None,
         child: None,
+        refusal_is_said: false,
         is_draining: false,
         reap_is_due: false,
         began: clock::now(),
@@ -200,6 +201,8 @@ struct Run<'a> {
     captures: bool,
     terminal: Option<Terminal>,
     child: Option<Pid>,
+    /// That the command may not be signalled was said.
+    refusal_is_said: bool,
     is_draining: bool,
     reap_is_due: bool,
     began: Instant,
@@ -354,21 +357,35 @@ impl<'a> Run<'a> {
         if let Some(pid) = self.child
             && let Err(errno) = child::forward(pid, signal)
         {
-            self.console.error(&Error::new("signal", b"the command's process group", errno));
+            if !core::mem::replace(&mut self.refusal_is_said, true) {
+                self.console.error(&Error::new("signal", b"the command", errno));
+            }
+            if signal == Signal::KILL && rustix::process::getpid() == Pid::INIT {
+                memory::command_runs(false);
+                self.tell(Event::Unkillable);
+            }
         }
     }
 
-    /// A signal for the command. An artifact plugin's server ends through its signal file alone: its pod sends SIGTERM to all containers at
+    /// A signal that we received. An artifact plugin's server ends through its signal file alone: its pod sends SIGTERM to all containers at
     /// once, and the server is still needed then.
-    fn signal(&mut self, signal: Signal, is_from_file: bool) {
-        match &self.terminal {
+    fn receive(&mut self, received: Received) {
+        let signal = received.signal;
+        if let Some(terminal) = self.terminal.as_ref().filter(|_| signal == Signal::WINCH) {
             // The kernel tells the command, once its own terminal has the new size.
-            Some(terminal) if signal == Signal::WINCH && !is_from_file => return terminal.resize(),
-            Some(terminal) if signal == Signal::CONT => terminal.make_raw(),
-            _ => {}
+            return terminal.resize();
         }
-        if self.role == Role::Main || is_from_file || signal != Signal::TERM {
-            self.tell(Event::Signal(signal));
+        if signal == Signal::TERM && self.role == Role::PluginSidecar {
+            return;
+        }
+        self.resume(signal);
+        self.tell(if received.is_ignored { Event::Ignored(signal) } else { Event::Signal(signal) });
+    }
+
+    /// A shell that lets us go on may have changed our terminal.
+    fn resume(&self, signal: Signal) {
+        if let Some(terminal) = self.terminal.as_ref().filter(|_| signal == Signal::CONT) {
+            terminal.make_raw();
         }
     }
 
@@ -429,12 +446,12 @@ impl<'a> Run<'a> {
         set.wait(clock::now(), self.machine.next_deadline());
         // The machine's queue is bounded, the kernel keeps the rest.
         while !self.machine.has_action()
-            && let Some(signal) = self.signals.next()
+            && let Some(received) = self.signals.next()
         {
-            if signal == Signal::CHLD {
+            if received.signal == Signal::CHLD {
                 self.reap_is_due = true;
             } else {
-                self.signal(signal, false);
+                self.receive(received);
             }
         }
         self.tell(Event::Tick);
@@ -482,7 +499,10 @@ impl<'a> Run<'a> {
             Ok(None) => (Taken::Absent, None),
             Ok(Some(bytes)) => {
                 match Signal::parse(bytes) {
-                    Ok(signal) => self.signal(signal, true),
+                    Ok(signal) => {
+                        self.resume(signal);
+                        self.tell(Event::Signal(signal));
+                    }
                     Err(cause) => {
                         let text = Error::because(&[b"signal file ignored: '", bytes, b"'"], &|out| cause.describe(out));
                         self.console.warn(&[&text.text]);

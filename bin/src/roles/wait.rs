@@ -152,8 +152,8 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
             set.push(follower.outlets[outlet].as_fd(), PollFlags::OUT);
         }
         set.wait(now, machine.next_deadline(now));
-        while let Some(signal) = signals.next() {
-            if signal.is_request_to_end() {
+        while let Some(received) = signals.next() {
+            if received.is_request_to_end() {
                 machine.handle(clock::now(), Event::EndRequested);
             }
         }
@@ -248,8 +248,8 @@ fn print(signals: &Signals, mut text: &[u8]) -> Result<(), Error> {
             let mut set = PollSet::new(signals);
             set.push(outlet.as_fd(), PollFlags::OUT);
             set.wait(Instant::default(), None);
-            while let Some(signal) = signals.next() {
-                if signal.is_request_to_end() {
+            while let Some(received) = signals.next() {
+                if received.is_request_to_end() {
                     return Err(error(Errno::INTR));
                 }
             }

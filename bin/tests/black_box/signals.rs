@@ -1,6 +1,6 @@
 //! Signals: received, or found in the signal file; and what the command starts with.
 
-use crate::pod::{Pod, is_gone, may_unshare, until};
+use crate::pod::{Pod, has_program, is_gone, is_root, may_unshare, until};
 
 const TRAP: &str = "trap 'echo got term; exit 3' TERM; touch $W/ready; while :; do sleep 0.02; done";
 const SLEEP: &str = "touch $W/ready; exec sleep 600";
@@ -243,4 +243,227 @@ fn nothing_wakes_us_while_nothing_happens() {
         running.kill(15);
         assert_eq!(running.finish().status, 143);
     }
+}
+
+#[test]
+fn what_was_ignored_at_the_start_asks_for_nothing() {
+    let ignoring = ["env", "--ignore-signal=HUP,INT,QUIT"];
+    // While it waits: for a person, and for another container.
+    let set = r#"{"containerSet":{"containers":[{"name":"a"},{"name":"main","dependencies":["a"]}]}}"#;
+    for pod in
+        [Pod::new().env("ARGO_DEBUG_PAUSE_BEFORE", "true"), Pod::flat().env("ARGO_DEBUG_PAUSE_BEFORE", "true"), Pod::new().template(set)]
+    {
+        let pod = pod.via(&ignoring);
+        let running = pod.start(&["--", "sh", "-c", "exit 7"]);
+        running.until_it_listens();
+        [1, 2, 3].iter().for_each(|&signal| running.kill(signal));
+        pod.until_it_has_looked();
+        assert_eq!(pod.exit_code(), None);
+        // What was not ignored still does.
+        running.kill(15);
+        assert_eq!((running.finish().status, pod.exit_code().as_deref()), (143, Some("143")));
+    }
+    // A file that somebody wrote is meant for us.
+    let pod = Pod::new().env("ARGO_DEBUG_PAUSE_BEFORE", "true").via(&ignoring);
+    let running = pod.start(&["--", "true"]);
+    running.until_it_listens();
+    pod.put("ctr/main/signal", "INT");
+    assert_eq!((running.finish().status, pod.exit_code().as_deref()), (130, Some("130")));
+}
+
+#[test]
+fn what_was_ignored_at_the_start_ends_no_retries() {
+    let template = |pause: &str| {
+        format!(r#"{{"containerSet":{{"containers":[{{"name":"main"}}],"retryStrategy":{{"retries":2,"duration":"{pause}"}}}}}}"#)
+    };
+    for (pause, asleep) in [("0s", true), ("1s", false)] {
+        let pod = Pod::new().template(&template(pause)).via(&["env", "--ignore-signal=HUP"]);
+        let running = pod.start_ready("echo x >>$W/attempts; touch $W/ready; until [ -e $W/go ]; do sleep 0.02; done; exit 5");
+        if asleep {
+            // To the command, which ignores it too.
+            running.kill(1);
+            pod.until_it_has_looked();
+        }
+        std::fs::write(pod.work.join("go"), "").unwrap();
+        if !asleep {
+            until("the pause", || running.children().is_empty());
+            running.kill(1);
+        }
+        assert_eq!(running.finish().status, 5);
+        assert_eq!(std::fs::read_to_string(pod.work.join("attempts")).unwrap(), "x\nx\n", "{pause}");
+    }
+}
+
+#[test]
+fn what_was_ignored_at_the_start_does_not_end_the_wait_side() {
+    for pod in [Pod::new(), Pod::flat()] {
+        let pod = pod.via(&["env", "--ignore-signal=HUP,INT,QUIT"]);
+        let running = pod.start(&["wait"]);
+        running.until_it_listens();
+        [1, 2, 3].iter().for_each(|&signal| running.kill(signal));
+        until("the folder", || pod.shared.join(pod.own("")).is_dir());
+        std::thread::sleep(core::time::Duration::from_millis(100));
+        assert_eq!(pod.text(&pod.own("signal")), None);
+        pod.put(&pod.own("exitcode"), "0");
+        assert_eq!(running.finish().status, 0);
+    }
+}
+
+#[test]
+fn a_command_that_leaves_its_group() {
+    if !has_program("perl") {
+        return;
+    }
+    // It joins ours; with and without a process that stays in the one it had.
+    for stays in ["", "if (!fork) { exec 'sleep', '600' } "] {
+        let script = format!(
+            "$SIG{{USR1}} = sub {{ exit 9 }}; {stays}setpgrp(0, getppid) or die; open my $f, '>', \"$ENV{{W}}/ready\"; close $f; sleep 600"
+        );
+        for (signal, code) in [("10", 9), ("15", 143), ("9", 137)] {
+            let pod = Pod::new();
+            let running = pod.start(&["--", "perl", "-e", &script]);
+            until("the command", || pod.work.join("ready").exists());
+            pod.put("ctr/main/signal", signal);
+            let outcome = running.finish();
+            assert_eq!((outcome.status, outcome.stderr.as_str()), (code, ""), "{signal}");
+        }
+    }
+}
+
+/// A set-uid program in the scratch folder that becomes root, whoever calls it, and then runs the words behind it; `None` where there can be none.
+fn set_uid(pod: &Pod) -> Option<String> {
+    if !is_root("a set-uid command") || !has_program("setpriv") {
+        return None;
+    }
+    let path = pod.work.join("root");
+    let made = std::process::Command::new("sh")
+        .args(["-c", "cp $(command -v setpriv) $0 && chmod 4755 $0", path.to_str().unwrap()])
+        .status()
+        .unwrap()
+        .success();
+    let check = ["--reuid=65534", "--clear-groups", path.to_str().unwrap(), "--reuid=0", "id", "-u"];
+    let id = std::process::Command::new("setpriv").args(check).output().unwrap();
+    if !made || id.stdout != b"0\n" {
+        eprintln!("set-uid has no effect here: not tested");
+        return None;
+    }
+    Some(path.to_str().unwrap().into())
+}
+
+#[test]
+fn a_command_that_may_not_be_signalled_is_said_once() {
+    let pod = Pod::new();
+    let Some(root) = set_uid(&pod) else { return };
+    let pod = pod.via(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
+    let running = pod.start(&[
+        "--",
+        &root,
+        "--reuid=0",
+        "sh",
+        "-c",
+        "echo $$ >$W/pid; touch $W/ready; until [ -e $W/go ]; do sleep 0.02; done; exit 4",
+    ]);
+    until("the command", || pod.work.join("ready").exists());
+    for signal in ["15", "10", "9"] {
+        pod.put("ctr/main/signal", signal);
+        until("it to be taken", || pod.text("ctr/main/signal").is_none());
+    }
+    pod.until_it_has_looked();
+    // Not PID 1: its end would leave the command behind.
+    assert_eq!(pod.exit_code(), None);
+    std::fs::write(pod.work.join("go"), "").unwrap();
+    let outcome = running.finish();
+    assert_eq!((outcome.status, pod.exit_code().as_deref()), (4, Some("4")));
+    assert_eq!(outcome.stderr.matches("operation not permitted").count(), 1, "{outcome:?}");
+}
+
+#[test]
+fn pid_1_ends_where_it_may_not_kill() {
+    if !may_unshare("--pid") {
+        return;
+    }
+    for pod in [Pod::new().capturing(), Pod::flat()] {
+        let Some(root) = set_uid(&pod) else { return };
+        let pod = pod.via(&["unshare", "--pid", "--fork", "--kill-child", "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
+        let running = pod.start(&["--", &root, "--reuid=0", "sh", "-c", "echo said; touch $W/ready; exec sleep 600"]);
+        until("the command", || pod.work.join("ready").exists());
+        pod.put(&pod.own("signal"), "15");
+        pod.until_it_has_looked();
+        assert_eq!(pod.exit_code(), None);
+        pod.put(&pod.own("signal"), "9");
+        let outcome = running.finish();
+        assert_eq!((outcome.status, pod.exit_code().as_deref()), (137, Some("137")), "{outcome:?}");
+        assert_eq!((outcome.stdout.as_str(), pod.text(&pod.own("stdout")).as_deref()), ("said\n", Some("said\n")));
+    }
+}
+
+/// Words that make the caller's parent its tracer, and then run a script in perl.
+fn traced(script: &str) -> String {
+    format!("syscall({}, 0, 0, 0, 0) == 0 or die; {script}", libc::SYS_ptrace)
+}
+
+#[test]
+fn a_command_that_asks_to_be_traced() {
+    if !has_program("perl") {
+        return;
+    }
+    for pod in [Pod::new(), Pod::flat()] {
+        let running = pod.start(&[
+            "--",
+            "perl",
+            "-e",
+            &traced("$| = 1; $SIG{USR1} = sub { print \"usr1\\n\" }; open my $f, '>', \"$ENV{W}/ready\"; close $f; sleep 1 while 1"),
+        ]);
+        until("the command", || pod.work.join("ready").exists());
+        running.kill(10);
+        pod.until_it_has_looked();
+        running.kill(15);
+        let outcome = running.finish();
+        assert_eq!((outcome.status, pod.exit_code().as_deref(), outcome.stdout.as_str()), (143, Some("143"), "usr1\n"));
+    }
+    // The kernel stops it at execve; that is no signal of its own.
+    let pod = Pod::new();
+    assert_eq!(pod.run(&["--", "perl", "-e", &traced("exec 'sh', '-c', 'exit 7'")]).status, 7);
+    // One that it has earned is.
+    assert_eq!(pod.run(&["--", "perl", "-e", &traced("kill 'ABRT', $$; sleep 600")]).status, 134);
+    // It is stopped and goes on.
+    let running =
+        pod.start(&["--", "perl", "-e", &traced("open my $f, '>', \"$ENV{W}/ready\"; close $f; sleep 1 until -e \"$ENV{W}/go\"; exit 3")]);
+    until("the command", || pod.work.join("ready").exists());
+    running.kill(20);
+    pod.until_it_has_looked();
+    running.kill(18);
+    std::fs::write(pod.work.join("go"), "").unwrap();
+    assert_eq!(running.finish().status, 3);
+}
+
+#[test]
+fn an_orphan_that_asks_to_be_traced() {
+    if !has_program("perl") {
+        return;
+    }
+    let pod = Pod::new();
+    // Its parent is gone before it asks, so that it asks us.
+    let asks = traced("$SIG{USR1} = sub { exit 0 }; open my $f, '>', \"$ENV{W}/ready\"; print $f $$; close $f; sleep 1 while 1");
+    pod.script(
+        "orphan",
+        &format!(
+            "my $parent = getppid; open my $f, '>', \"$ENV{{W}}/began\"; select undef, undef, undef, 0.01 while getppid == $parent; {asks}"
+        ),
+        0o644,
+    );
+    let running = pod.start(&[
+        "--",
+        "sh",
+        "-c",
+        "(perl $W/orphan & until [ -e $W/began ]; do sleep 0.02; done); until [ -e $W/go ]; do sleep 0.02; done",
+    ]);
+    let pid = || std::fs::read_to_string(pod.work.join("ready")).ok()?.parse().ok();
+    until("the orphan", || pid().is_some());
+    let pid: i32 = pid().unwrap();
+    let signal = rustix::process::Signal::from_named_raw(10).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), signal).unwrap();
+    until("it to be gone", || !std::path::Path::new("/proc").join(pid.to_string()).exists());
+    std::fs::write(pod.work.join("go"), "").unwrap();
+    assert_eq!(running.finish().status, 0);
 }
