@@ -55,6 +55,12 @@ impl Received {
     pub const fn is_request_to_end(self) -> bool {
         self.signal.is_request_to_end() && !self.is_ignored
     }
+
+    /// Whether a terminal stops its foreground with it, and so us.
+    #[must_use]
+    pub fn is_suspension(self) -> bool {
+        self.signal == Signal::TSTP && self.origin == Origin::Kernel && !self.is_ignored
+    }
 }
 
 /// Why some bytes are no signal.
@@ -111,6 +117,12 @@ impl Signal {
     pub const CONT: Self = Self(18);
     /// Stop: cannot be caught.
     pub const STOP: Self = Self(19);
+    /// Stop, from the terminal.
+    pub const TSTP: Self = Self(20);
+    /// Stop: it reads from a terminal in whose background it is.
+    pub const TTIN: Self = Self(21);
+    /// Stop: it writes to such a terminal.
+    pub const TTOU: Self = Self(22);
     /// Urgent data on a socket.
     pub const URG: Self = Self(23);
     /// The limit of CPU time is reached.
@@ -333,6 +345,14 @@ mod tests {
             [(Signal::HUP, false, true), (Signal::HUP, true, false), (Signal::KILL, false, true), (Signal::CONT, false, false)]
         {
             assert_eq!(received(signal, Origin::Process, is_ignored).is_request_to_end(), want);
+        }
+        for (signal, origin, is_ignored, want) in [
+            (Signal::TSTP, Origin::Kernel, false, true),
+            (Signal::TSTP, Origin::Kernel, true, false),
+            (Signal::TSTP, Origin::Process, false, false),
+            (Signal::TTIN, Origin::Kernel, false, false),
+        ] {
+            assert_eq!(received(signal, origin, is_ignored).is_suspension(), want);
         }
     }
 

@@ -12,5 +12,6 @@ pub(crate) mod fs;
 pub(crate) mod memory;
 pub(crate) mod signals;
 pub(crate) mod spawn;
+pub(crate) mod terminal;
 pub(crate) mod threads;
 pub(crate) mod trace;

@@ -64,6 +64,14 @@ fn is_ignored(signal: Signal) -> bool {
     asked == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
 }
 
+/// Stops this process and those of its group, as ^Z does, until somebody continues them. Where nobody could, the kernel stops none (an orphaned process
+/// group, PID 1).
+pub(crate) fn suspend() {
+    let blocked = set_mask(Mask(!(1 << (Signal::TSTP.number() - 1))));
+    let _ = kill(0, Signal::TSTP.number());
+    set_mask(blocked);
+}
+
 /// Whether a process leads the process group that it is in.
 pub(crate) fn leads_its_group(pid: i32) -> bool {
     // SAFETY: touches no memory. A group outside our PID namespace is 0.
@@ -102,7 +110,7 @@ impl Signals {
                 && (signal == Signal::CHLD || signal.is_forwarded(origin))
             {
                 // Asked only of those for which it matters.
-                let is_ignored = signal.is_request_to_end() && is_ignored(signal);
+                let is_ignored = (signal.is_request_to_end() || signal == Signal::TSTP) && is_ignored(signal);
                 return Some(Received { signal, origin, is_ignored });
             }
         }

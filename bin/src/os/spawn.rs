@@ -46,8 +46,8 @@ pub(crate) struct Spawn<'a> {
     pub(crate) stdio: [Option<BorrowedFd<'a>>; 3],
     /// Its stdin is a terminal that becomes the controlling one of a session of its own.
     pub(crate) terminal: bool,
-    /// Where there is no such terminal, ours becomes that of its process group.
-    pub(crate) takes_terminal: bool,
+    /// Where there is no such terminal: ours, in whose foreground it starts.
+    pub(crate) foreground: Option<BorrowedFd<'a>>,
     /// The signal mask it starts with.
     pub(crate) mask: Mask,
     /// SIGCHLD is ignored.
@@ -62,8 +62,7 @@ struct Child {
     argv: *const *const c_char,
     stdio: [RawFd; 3],
     terminal: bool,
-    /// Where there is no such terminal, ours becomes that of its process group.
-    takes_terminal: bool,
+    foreground: RawFd,
     mask: Mask,
     ignores_sigchld: bool,
     umask: libc::mode_t,
@@ -92,7 +91,7 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<Pid, Errno> {
         argv: spawn.argv.pointers.as_ptr(),
         stdio: spawn.stdio.map(|fd| fd.map_or(-1, |fd| fd.as_raw_fd())),
         terminal: spawn.terminal,
-        takes_terminal: spawn.takes_terminal,
+        foreground: spawn.foreground.map_or(-1, |fd| fd.as_raw_fd()),
         mask: spawn.mask,
         ignores_sigchld: spawn.ignores_sigchld,
         umask: spawn.umask as libc::mode_t,
@@ -160,12 +159,12 @@ fn prepare_child(child: &Child) -> Result<(), Errno> {
     } else {
         // SAFETY: touches no memory.
         check(unsafe { libc::setpgid(0, 0) })?;
-        if child.takes_terminal {
+        if child.foreground >= 0 {
             // Before it can read from it. That is allowed from the background, too, while SIGTTOU is blocked, as every signal is.
             // SAFETY: touches no memory.
             let group = unsafe { libc::getpid() };
             // SAFETY: takes numbers.
-            unsafe { libc::tcsetpgrp(0, group) };
+            unsafe { libc::tcsetpgrp(child.foreground, group) };
         }
     }
     // SAFETY: takes numbers.

@@ -12,7 +12,7 @@ use emissary_core::json::Str;
 use emissary_core::layout::{self, File, Kind};
 use emissary_core::limits::{CONTAINER_NAME_BYTES, PATH_BYTES, SIGNAL_FILE_BYTES};
 use emissary_core::ready::{self, Readiness};
-use emissary_core::signal::{Received, Signal};
+use emissary_core::signal::{Origin, Received, Signal};
 use emissary_core::signal_file::{Look, Next, Outcome, SignalFile, Taken};
 use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
 use emissary_core::template::Template;
@@ -24,7 +24,7 @@ use rustix::process::Pid;
 use super::request::{Common, Personality};
 use crate::os::signals::{self, Signals};
 use crate::os::spawn::Argv;
-use crate::os::{clock, fs, memory};
+use crate::os::{clock, fs, memory, terminal};
 use crate::pod::container::Container;
 use crate::pod::environment::{self, is_true};
 use crate::pod::folder::Folder;
@@ -35,7 +35,7 @@ use crate::process::argv;
 use crate::process::child::{self, Inherited};
 use crate::process::events::PollSet;
 use crate::process::tee::{Kept, Tee};
-use crate::process::terminal::Terminal;
+use crate::process::terminal::{Foreground, Terminal};
 use crate::report::console::Console;
 use crate::report::error::Error;
 use crate::save::{input_links, outputs};
@@ -135,6 +135,7 @@ fn supervise(
         tee: None,
         captures: false,
         terminal: None,
+        foreground: None,
         child: None,
         refusal_is_said: false,
         is_draining: false,
@@ -200,6 +201,8 @@ struct Run<'a> {
     tee: Option<Tee<'a>>,
     captures: bool,
     terminal: Option<Terminal>,
+    /// Our own terminal, where the command has none of its own.
+    foreground: Option<Foreground>,
     child: Option<Pid>,
     /// That the command may not be signalled was said.
     refusal_is_said: bool,
@@ -346,6 +349,7 @@ impl<'a> Run<'a> {
                     self.tee.get_or_insert_with(|| Tee::new(self.console, self.folder, Kept::Nothing)).attach(started.outputs);
                 }
                 self.terminal = started.terminal;
+                self.foreground = started.foreground;
                 self.tell(Event::Spawned);
                 // What was there before we began to watch, and what came while the command was being started.
                 self.look();
@@ -371,9 +375,15 @@ impl<'a> Run<'a> {
     /// once, and the server is still needed then.
     fn receive(&mut self, received: Received) {
         let signal = received.signal;
-        if let Some(terminal) = self.terminal.as_ref().filter(|_| signal == Signal::WINCH) {
-            // The kernel tells the command, once its own terminal has the new size.
-            return terminal.resize();
+        if received.is_suspension() {
+            return self.suspend();
+        }
+        if signal == Signal::WINCH {
+            self.terminal.iter().for_each(Terminal::resize);
+            // Of its own terminal's new size the kernel tells the command, and one that is still to start will ask.
+            if received.origin == Origin::Kernel && (self.terminal.is_some() || self.child.is_none()) {
+                return;
+            }
         }
         if signal == Signal::TERM && self.role == Role::PluginSidecar {
             return;
@@ -382,22 +392,48 @@ impl<'a> Run<'a> {
         self.tell(if received.is_ignored { Event::Ignored(signal) } else { Event::Signal(signal) });
     }
 
-    /// A shell that lets us go on may have changed our terminal.
-    fn resume(&self, signal: Signal) {
-        if let Some(terminal) = self.terminal.as_ref().filter(|_| signal == Signal::CONT) {
-            terminal.make_raw();
+    /// Whoever lets us go on may have put us in the foreground, or taken us out of it.
+    fn resume(&mut self, signal: Signal) {
+        if signal == Signal::CONT {
+            self.terminal.iter_mut().for_each(Terminal::look_again);
+            if let (Some(foreground), Some(pid)) = (&self.foreground, self.child) {
+                foreground.hand_over(pid);
+            }
         }
+    }
+
+    /// Our terminal stops us, and so the command.
+    fn suspend(&mut self) {
+        self.forward(Signal::TSTP);
+        if self.terminal.is_some() {
+            terminal::restore();
+        }
+        signals::suspend();
+        self.resume(Signal::CONT);
+        self.forward(Signal::CONT);
     }
 
     fn reap(&mut self) {
         self.reap_is_due = false;
-        if let Some(code) = child::reap(self.child) {
+        let Some(pid) = self.child else {
+            child::reap(None);
+            return;
+        };
+        let reaped = child::reap(Some(pid));
+        if let Some(code) = reaped.code {
             memory::command_runs(false);
             memory::leave_code(if code == 0 { exit::FAILURE } else { code });
             self.child = None;
+            if let Some(foreground) = self.foreground.take() {
+                foreground.take_back(pid);
+            }
             let mut room = [0; 3];
             self.console.info(&[b"sub-process exited, exit code ", exit::digits(code, &mut room)]);
             self.tell(Event::Exited(code));
+        } else if let (Some(signal), Some(foreground)) = (reaped.stopped, &self.foreground)
+            && foreground.suspend(pid, signal)
+        {
+            self.forward(Signal::CONT);
         }
     }
 
@@ -409,8 +445,10 @@ impl<'a> Run<'a> {
 
     /// Moves what the command has written.
     fn pump(&mut self) {
-        if let Some(terminal) = &mut self.terminal {
-            terminal.pump();
+        if self.terminal.as_mut().is_some_and(Terminal::pump) {
+            // The command's goes away, too: the kernel tells it.
+            self.tee.iter_mut().for_each(Tee::hang_up);
+            self.terminal = None;
         }
         if let Some(tee) = &mut self.tee {
             let mut moved = tee.pump();

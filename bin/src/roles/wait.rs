@@ -155,6 +155,8 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
         while let Some(received) = signals.next() {
             if received.is_request_to_end() {
                 machine.handle(clock::now(), Event::EndRequested);
+            } else if received.is_suspension() {
+                signals::suspend();
             }
         }
         carry_out(console, &mut machine, &mut mains, &mut follower);
@@ -251,6 +253,9 @@ fn print(signals: &Signals, mut text: &[u8]) -> Result<(), Error> {
             while let Some(received) = signals.next() {
                 if received.is_request_to_end() {
                     return Err(error(Errno::INTR));
+                }
+                if received.is_suspension() {
+                    signals::suspend();
                 }
             }
         }
