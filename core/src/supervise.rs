@@ -263,6 +263,16 @@ impl Machine {
         }
     }
 
+    /// Whether the command may be started, now or again: until then it needs what was passed in for it.
+    #[must_use]
+    pub const fn may_start(&self) -> bool {
+        match self.phase {
+            Phase::Running | Phase::Draining => self.attempts_left > 0 && !self.is_ending,
+            Phase::Waiting(Gate::After) | Phase::Saving | Phase::Done => false,
+            _ => true,
+        }
+    }
+
     /// Takes in what happened at `now`.
     pub fn handle(&mut self, now: Instant, event: Event) {
         match event {
@@ -834,6 +844,24 @@ mod tests {
             ],
         );
         assert_eq!(machine.next_deadline(), None);
+    }
+
+    #[test]
+    fn how_long_the_command_may_be_started() {
+        let mut machine = Machine::new(Setup::default());
+        let mut told = |event| {
+            machine.handle(Instant::default(), event);
+            while machine.poll_action().is_some() {}
+            machine.may_start()
+        };
+        let events = [E::Begin, E::Planned(Plan { attempts: 2, ..PLAN }), E::Found, E::Spawned, E::Exited(1), E::Drained];
+        assert_eq!(events.map(&mut told), [true; 6]);
+        assert_eq!([E::Spawned, E::Exited(1), E::Drained, E::Saved { all: true }].map(&mut told), [false; 4]);
+        let mut machine = Machine::new(Setup::default());
+        for event in [E::Begin, E::Planned(Plan { attempts: 2, ..PLAN }), E::Found, E::Spawned, E::Signal(Signal::TERM)] {
+            machine.handle(Instant::default(), event);
+        }
+        assert!(!machine.may_start());
     }
 
     #[test]

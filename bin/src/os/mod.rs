@@ -5,6 +5,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod cpu;
+pub(crate) mod descriptors;
 pub(crate) mod entry;
 pub(crate) mod env;
 pub(crate) mod errno;

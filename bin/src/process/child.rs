@@ -16,7 +16,7 @@ use super::tee::{self, Source};
 use super::terminal::{Foreground, Terminal};
 use crate::os::signals::{self, Mask};
 use crate::os::spawn::{self, Argv, Spawn};
-use crate::os::{env, errno, trace};
+use crate::os::{env, errno, fs, trace};
 use crate::report::console::Console;
 use crate::report::error::Error;
 
@@ -107,6 +107,8 @@ pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: boo
             }
         } else if capture {
             let (source, sink) = tee::pipe()?;
+            // A command that becomes another user may open /dev/stdout.
+            fs::resemble(ours[at], sink.as_fd());
             (outputs[at], sinks[at]) = (Some(Source::Pipe(source)), Some(sink));
         }
     }

@@ -41,7 +41,7 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// Makes one with the settings and the size of our own, and takes ours; the other end is the command's. Where our stdout is no terminal
+    /// Makes one with the settings, the size and the owner of our own, and takes ours; the other end is the command's. Where our stdout is no terminal
     /// (`shows_output`), others may write to it behind us, and lines end on ours as before.
     ///
     /// # Errors
@@ -54,6 +54,7 @@ impl Terminal {
         let master = rustix::pty::openpt(flags).map_err(error)?;
         rustix::pty::grantpt(&master).and_then(|()| rustix::pty::unlockpt(&master)).map_err(error)?;
         let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).map_err(error)?;
+        fs::resemble(stdin, slave.as_fd());
         let settings = rustix::termios::tcgetattr(stdin).map_err(error)?;
         rustix::io::ioctl_fionbio(&master, true).map_err(error)?;
         let slave = Some(slave);

@@ -24,7 +24,7 @@ use rustix::process::Pid;
 use super::request::{Common, Personality};
 use crate::os::signals::{self, Signals};
 use crate::os::spawn::Argv;
-use crate::os::{clock, fs, memory, terminal};
+use crate::os::{clock, descriptors, fs, memory, terminal};
 use crate::pod::container::Container;
 use crate::pod::environment::{self, is_true};
 use crate::pod::folder::Folder;
@@ -58,7 +58,7 @@ pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
         // Argo's executor leaves its command with none, and steps that share a volume under several uids rely on it.
         umask: if common.personality == Personality::Argoexec { 0 } else { umask },
     };
-    fs::occupy_standard_descriptors();
+    let inherits = descriptors::occupy_standard();
     let console = common.console;
     let shared = match Shared::open(&common.place) {
         Ok(shared) => shared,
@@ -69,7 +69,8 @@ pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
         Err(error) => return console.fatal(&error),
     };
     memory::leave_in(folder.as_fd());
-    supervise(console, &shared, &folder, command, role, &inherited).unwrap_or_else(|error| leave(console, &folder, console.fatal(&error)))
+    supervise(console, &shared, &folder, command, role, &inherited, inherits)
+        .unwrap_or_else(|error| leave(console, &folder, console.fatal(&error)))
 }
 
 /// Ends a run whose arguments are wrong: somebody may wait for its exit code.
@@ -108,6 +109,7 @@ fn supervise(
     command: &[&CStr],
     role: Role,
     inherited: &Inherited,
+    inherits: bool,
 ) -> Result<u8, Error> {
     // As PID 1 orphans come to us anyway. Where this is refused they go elsewhere.
     let own_pid = rustix::process::getpid();
@@ -138,6 +140,9 @@ fn supervise(
         foreground: None,
         child: None,
         refusal_is_said: false,
+        holds_stdin: true,
+        holds_others: true,
+        inherits,
         is_draining: false,
         reap_is_due: false,
         began: clock::now(),
@@ -177,6 +182,7 @@ fn supervise(
                 Action::Finish(code) => return Ok(leave(console, folder, code)),
             }
         }
+        run.release();
         // Only now, so that no signal is still on its way to a process id that is free again.
         if run.reap_is_due {
             run.reap();
@@ -206,6 +212,11 @@ struct Run<'a> {
     child: Option<Pid>,
     /// That the command may not be signalled was said.
     refusal_is_said: bool,
+    /// What was passed in for the command is still open here: stdin, and descriptors past 2.
+    holds_stdin: bool,
+    holds_others: bool,
+    /// Such descriptors were seen at the start.
+    inherits: bool,
     is_draining: bool,
     reap_is_due: bool,
     began: Instant,
@@ -240,6 +251,8 @@ impl<'a> Run<'a> {
         let path = self.shared.layout.path(File::Container, &mut room).ok();
         self.own_watch = path.and_then(|path| self.watch.add(path, false));
         self.tell(Event::Watching);
+        // The first look is at a few hundred: by now there is time for the rest.
+        self.inherits = true;
         self.tell_what_goes_unseen();
         // What came before.
         self.tell(Event::Changed);
@@ -368,6 +381,20 @@ impl<'a> Run<'a> {
                 memory::command_runs(false);
                 self.tell(Event::Unkillable);
             }
+        }
+    }
+
+    /// Closes what only the command needs, once no further attempt does: whoever is at the other end learns at once that the command has closed it.
+    fn release(&mut self) {
+        if self.machine.may_start() {
+            return;
+        }
+        // From a terminal we read.
+        if core::mem::take(&mut self.holds_stdin) && self.terminal.is_none() {
+            descriptors::leave_stdin(self.folder.as_fd());
+        }
+        if self.inherits && core::mem::take(&mut self.holds_others) {
+            descriptors::close_inherited();
         }
     }
 

@@ -27,7 +27,7 @@ use rustix::io::Errno;
 
 use super::request::{Common, WaitFlags};
 use crate::os::signals::{self, Signals};
-use crate::os::{clock, env, fs};
+use crate::os::{clock, descriptors, env, fs};
 use crate::pod::container::Container as Neighbour;
 use crate::pod::environment;
 use crate::pod::folder::Folder;
@@ -49,7 +49,7 @@ const NO_DEADLINE_MS: i64 = -62_135_596_800_000;
 pub(crate) fn wait(common: &Common<'_>, flags: &WaitFlags) -> u8 {
     rustix::process::umask(Mode::empty());
     signals::block_all_signals();
-    fs::occupy_standard_descriptors();
+    descriptors::occupy_standard();
     match wait_and_report(common, flags) {
         Ok(code) => code,
         Err(error) => common.console.fatal(&error),

@@ -467,3 +467,173 @@ fn an_orphan_that_asks_to_be_traced() {
     std::fs::write(pod.work.join("go"), "").unwrap();
     assert_eq!(running.finish().status, 0);
 }
+
+/// A pipe by name, open for reading; a reader that does not wait.
+fn fifo(pod: &Pod) -> std::fs::File {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let path = pod.work.join("fifo");
+    let _ = std::fs::remove_file(&path);
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o666.into(), 0).unwrap();
+    std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap()
+}
+
+/// Reads what is there, until the last writer has closed it.
+fn until_end(mut reader: &std::fs::File) -> String {
+    let mut all = Vec::new();
+    until("the end of the pipe", || {
+        let mut piece = [0; 64];
+        match std::io::Read::read(&mut reader, &mut piece) {
+            // Before the first writer has come a pipe says the same as after the last.
+            Ok(0) => !all.is_empty(),
+            Ok(read) => {
+                all.extend_from_slice(&piece[..read]);
+                false
+            }
+            Err(_) => false,
+        }
+    });
+    String::from_utf8(all).unwrap()
+}
+
+#[test]
+fn a_descriptor_that_the_command_closes_is_closed() {
+    for (number, pod) in [(3, Pod::new()), (9, Pod::new().capturing()), (200, Pod::flat()), (300, Pod::new())] {
+        let reader = fifo(&pod);
+        let pod = pod.via(&["bash", "-c", &format!("exec {number}>$W/fifo; exec \"$@\""), "bash"]);
+        let script = format!("echo x >&{number}; exec {number}>&-; touch $W/ready; exec sleep 600");
+        let running = pod.start(&["--", "bash", "-c", &script]);
+        assert_eq!(until_end(&reader), "x\n", "{number}");
+        pod.until_it_has_looked();
+        assert_eq!(pod.exit_code(), None);
+        running.kill(15);
+        assert_eq!(running.finish().status, 143);
+    }
+}
+
+#[test]
+fn a_stdin_that_the_command_closes_is_closed() {
+    for (pod, script) in [
+        (Pod::new(), "exec <&-; touch $W/ready; exec sleep 600"),
+        (Pod::new().capturing(), "exec </dev/null; touch $W/ready; exec sleep 600"),
+        (Pod::flat(), "read x; exec <&-; touch $W/ready; exec sleep 600"),
+    ] {
+        let mut running = pod.start_on(
+            &["--", "sh", "-c", script],
+            [std::process::Stdio::piped(), std::process::Stdio::piped(), std::process::Stdio::piped()],
+        );
+        let mut stdin = running.child.stdin.take().unwrap();
+        // It may be closed by now.
+        let _ = std::io::Write::write_all(&mut stdin, b"line\n");
+        until("the command", || pod.work.join("ready").exists());
+        until("nobody to read it", || std::io::Write::write_all(&mut stdin, b"x").is_err());
+        running.kill(15);
+        assert_eq!(running.finish().status, 143);
+    }
+}
+
+#[test]
+fn each_attempt_has_what_was_passed_in() {
+    let template = r#"{"containerSet":{"containers":[{"name":"main"}],"retryStrategy":{"retries":3,"duration":"10ms"}}}"#;
+    let pod = Pod::new().template(template);
+    let reader = fifo(&pod);
+    let pod = pod.via(&["sh", "-c", "exec 7>$W/fifo; exec \"$@\"", "sh"]);
+    let script = "read x; echo got $x >&7; [ $x = 3 ] || exit 5; exec 7>&- <&-; touch $W/ready; exec sleep 600";
+    let mut running = pod
+        .start_on(&["--", "sh", "-c", script], [std::process::Stdio::piped(), std::process::Stdio::piped(), std::process::Stdio::piped()]);
+    let mut stdin = running.child.stdin.take().unwrap();
+    for line in ["1\n", "2\n", "3\n"] {
+        std::io::Write::write_all(&mut stdin, line.as_bytes()).unwrap();
+    }
+    assert_eq!(until_end(&reader), "got 1\ngot 2\ngot 3\n");
+    until("nobody to read it", || std::io::Write::write_all(&mut stdin, b"x").is_err());
+    running.kill(15);
+    assert_eq!(running.finish().status, 143);
+    // Nor is it kept for attempts that do not come, while a person looks at what the first has left.
+    let pod = Pod::new().template(template).env("ARGO_DEBUG_PAUSE_AFTER", "true");
+    let reader = fifo(&pod);
+    let pod = pod.via(&["sh", "-c", "exec 7>$W/fifo; exec \"$@\"", "sh"]);
+    let running = pod.start(&["--", "sh", "-c", "echo once >&7"]);
+    assert_eq!((until_end(&reader).as_str(), pod.exit_code()), ("once\n", None));
+    pod.put("ctr/main/after", "");
+    assert_eq!(running.finish().status, 0);
+}
+
+#[test]
+fn variables_that_name_us_name_the_command() {
+    let names = "echo $$ $LISTEN_PID ${WATCHDOG_PID} $OTHER";
+    for pod in [Pod::new(), Pod::new().capturing(), Pod::flat()] {
+        let pod = pod.via(&["sh", "-c", "export LISTEN_PID=$$ WATCHDOG_PID=$$ OTHER=$$; exec \"$@\"", "sh"]);
+        let running = pod.start(&["--", "sh", "-c", names]);
+        let own = running.child.id().to_string();
+        let outcome = running.finish();
+        let words: Vec<&str> = outcome.stdout.split_whitespace().collect();
+        assert!(words[0] != own && words == [words[0], words[0], words[0], &own], "{outcome:?}");
+    }
+    // At each attempt.
+    let template = r#"{"containerSet":{"containers":[{"name":"main"}],"retryStrategy":{"retries":2}}}"#;
+    let pod = Pod::new().template(template).via(&["sh", "-c", "export LISTEN_PID=$$; exec \"$@\"", "sh"]);
+    let outcome = pod.sh("echo $$ $LISTEN_PID; exit 1");
+    for line in outcome.stdout.lines() {
+        let (own, named) = line.split_once(' ').unwrap();
+        assert_eq!(own, named, "{outcome:?}");
+    }
+    assert_eq!(outcome.stdout.lines().count(), 2);
+    // Those of another process stay.
+    let pod = Pod::new().env("LISTEN_PID", "1").env("WATCHDOG_PID", "999999999999");
+    assert!(pod.sh(names).stdout.ends_with(" 1 999999999999\n"));
+    // A number that begins like ours is not ours.
+    let pod = Pod::new().via(&["sh", "-c", "export LISTEN_PID=${$}0 WATCHDOG_PID=x$$; exec \"$@\"", "sh"]);
+    let running = pod.start(&["--", "sh", "-c", names]);
+    let own = running.child.id();
+    assert!(running.finish().stdout.ends_with(&format!(" {own}0 x{own}\n")));
+}
+
+#[test]
+fn the_id_of_a_process_descriptor_names_the_command() {
+    if !has_program("perl") {
+        return;
+    }
+    let id = format!("sub id {{ (stat '/proc/self/fd/' . syscall({}, 0 + $$, 0))[1] }}", libc::SYS_pidfd_open);
+    let pod = Pod::new();
+    let seen = |given: &str| {
+        let enter = format!("{id} $ENV{{LISTEN_PID}} = $$; $ENV{{LISTEN_PIDFDID}} = {given}; exec @ARGV");
+        let outcome =
+            Pod::new().via(&["perl", "-e", &enter]).run(&["--", "perl", "-e", &format!("{id} print id, ' ', $ENV{{LISTEN_PIDFDID}}")]);
+        let (own, named) = outcome.stdout.split_once(' ').unwrap_or_else(|| panic!("{outcome:?}"));
+        (own.to_string(), named.to_string())
+    };
+    // Before Linux 6.9 all of them have one number.
+    let two = pod.run(&["--", "perl", "-e", &format!("{id} print id, ' '; my $pid = fork; if (!$pid) {{ print id; exit }} wait")]).stdout;
+    if two.split_whitespace().collect::<std::collections::BTreeSet<_>>().len() < 2 {
+        eprintln!("process descriptors have no numbers of their own here: not tested");
+        return;
+    }
+    let (own, named) = seen("id");
+    assert_eq!(own, named);
+    let (own, named) = seen("5");
+    assert!(own != named && named == "5");
+}
+
+#[test]
+fn dev_stdout_after_privileges_are_dropped() {
+    if !is_root("another user") || !has_program("setpriv") {
+        return;
+    }
+    for pod in [Pod::new().capturing(), Pod::flat()] {
+        let mut ends = Vec::new();
+        // conmon's are everybody's; a container's runtime gives them to its user.
+        let mut sink = |mode: u32, owner: u32| {
+            let (source, sink) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+            rustix::fs::fchmod(&sink, mode.into()).unwrap();
+            rustix::fs::fchown(&sink, Some(rustix::fs::Uid::from_raw(owner)), None).unwrap();
+            ends.push(std::fs::File::from(source));
+            std::process::Stdio::from(sink)
+        };
+        let stdio = [std::process::Stdio::null(), sink(0o777, 0), sink(0o600, 65534)];
+        let script = "setpriv --reuid 65534 --clear-groups sh -c 'echo x >/dev/stdout; echo y >/dev/stderr'; stat -L -c '%a %u' /dev/stdout /dev/stderr";
+        let running = pod.start_on(&["--", "sh", "-c", script], stdio);
+        let outcome = running.finish();
+        let said: Vec<String> = ends.iter().map(|end| std::io::read_to_string(end).unwrap()).collect();
+        assert_eq!((outcome.status, said[0].as_str(), said[1].as_str()), (0, "x\n777 0\n600 65534\n", "y\n"));
+    }
+}

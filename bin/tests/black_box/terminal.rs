@@ -10,7 +10,7 @@ use rustix::pty::OpenptFlags;
 use rustix::termios::{LocalModes, OutputModes, Winsize};
 
 use crate::outputs::{slow_artifact, two_letters};
-use crate::pod::{Pod, Running, has_program, may_unshare, until};
+use crate::pod::{Pod, Running, has_program, is_root, may_unshare, until};
 
 /// A terminal as a person has it: the end to type into, and all that was shown.
 struct Screen {
@@ -536,4 +536,18 @@ fn without_memory_the_settings_are_back() {
     });
     assert_eq!(pod.exit_code().as_deref(), Some("64"));
     assert!(!screen.is_raw());
+}
+
+#[test]
+fn dev_stdout_on_a_terminal_after_privileges_are_dropped() {
+    if !is_root("another user") || !has_program("setpriv") {
+        return;
+    }
+    let pod = Pod::new();
+    let screen = Screen::new(24, 80);
+    rustix::fs::fchmod(&screen.slave, 0o622.into()).unwrap();
+    rustix::fs::fchown(&screen.slave, Some(rustix::fs::Uid::from_raw(65_533)), None).unwrap();
+    let script = "setpriv --reuid 65534 --regid 65534 --clear-groups sh -c 'echo x >/dev/stdout'; stat -L -c '%a %u' /dev/stdin";
+    assert_eq!(screen.start(&pod, &["--", "sh", "-c", script]).finish().status, 0);
+    screen.until_shown("x\r\n622 65533\r\n");
 }
