@@ -38,6 +38,31 @@ impl Origin {
     }
 }
 
+/// A signal that we received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Received {
+    /// Which one.
+    pub signal: Signal,
+    /// Who raised it.
+    pub origin: Origin,
+    /// It was ignored when we were started, and never asked us for anything.
+    pub is_ignored: bool,
+}
+
+impl Received {
+    /// Whether it asks us to end; see [`Signal::is_request_to_end`].
+    #[must_use]
+    pub const fn is_request_to_end(self) -> bool {
+        self.signal.is_request_to_end() && !self.is_ignored
+    }
+
+    /// Whether a terminal stops its foreground with it, and so us.
+    #[must_use]
+    pub fn is_suspension(self) -> bool {
+        self.signal == Signal::TSTP && self.origin == Origin::Kernel && !self.is_ignored
+    }
+}
+
 /// Why some bytes are no signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignalError {
@@ -92,6 +117,12 @@ impl Signal {
     pub const CONT: Self = Self(18);
     /// Stop: cannot be caught.
     pub const STOP: Self = Self(19);
+    /// Stop, from the terminal.
+    pub const TSTP: Self = Self(20);
+    /// Stop: it reads from a terminal in whose background it is.
+    pub const TTIN: Self = Self(21);
+    /// Stop: it writes to such a terminal.
+    pub const TTOU: Self = Self(22);
     /// Urgent data on a socket.
     pub const URG: Self = Self(23);
     /// The limit of CPU time is reached.
@@ -296,6 +327,24 @@ mod tests {
         // si_code of kill(2), tgkill(2) and the kernel.
         for (code, pid, want) in [(0, 7, Origin::Process), (-6, 7, Origin::Process), (0, 1, Origin::Ourselves), (0x80, 0, Origin::Kernel)] {
             assert_eq!(Origin::new(code, pid, 1), want);
+        }
+    }
+
+    #[test]
+    fn what_asks_us_for_something() {
+        let received = |signal, origin, is_ignored| Received { signal, origin, is_ignored };
+        for (signal, is_ignored, want) in
+            [(Signal::HUP, false, true), (Signal::HUP, true, false), (Signal::KILL, false, true), (Signal::CONT, false, false)]
+        {
+            assert_eq!(received(signal, Origin::Process, is_ignored).is_request_to_end(), want);
+        }
+        for (signal, origin, is_ignored, want) in [
+            (Signal::TSTP, Origin::Kernel, false, true),
+            (Signal::TSTP, Origin::Kernel, true, false),
+            (Signal::TSTP, Origin::Process, false, false),
+            (Signal::TTIN, Origin::Kernel, false, false),
+        ] {
+            assert_eq!(received(signal, origin, is_ignored).is_suspension(), want);
         }
     }
 

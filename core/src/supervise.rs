@@ -92,6 +92,10 @@ pub enum Event {
     },
     /// A signal that is to be forwarded was received ([`Signal::is_forwarded`]), or one was read from the signal file.
     Signal(Signal),
+    /// The same, of one that was ignored when we were started: it asks nobody to end.
+    Ignored(Signal),
+    /// SIGKILL was refused, and we are PID 1, whose end ends every other process.
+    Unkillable,
     /// All main containers have ended (for a sidecar).
     MainsExited,
     /// Something changed in a watched folder.
@@ -232,6 +236,16 @@ impl Machine {
         }
     }
 
+    /// Whether the command may be started, now or again: until then it needs what was passed in for it.
+    #[must_use]
+    pub const fn may_start(&self) -> bool {
+        match self.phase {
+            Phase::Running | Phase::Draining => self.attempts_left > 0 && !self.is_ending,
+            Phase::Waiting(Gate::After) | Phase::Saving | Phase::Done => false,
+            _ => true,
+        }
+    }
+
     /// Takes in what happened at `now`.
     pub fn handle(&mut self, now: Instant, event: Event) {
         match event {
@@ -261,14 +275,10 @@ impl Machine {
             }
             Event::Spawned if self.phase == Phase::Starting => self.run(now),
             Event::Failed(code) => self.fail(code),
-            Event::Exited(code) if self.phase == Phase::Running => {
-                self.code = code;
-                // Whoever asked for the end does not wait long for a reader of our stdout.
-                self.timers.clear(PHASE);
-                if self.is_ending {
-                    self.timers.set(PHASE, now.after(ABANDON_AFTER));
-                }
-                self.go(Phase::Draining, Action::Drain);
+            Event::Exited(code) if self.phase == Phase::Running => self.exited(now, code),
+            Event::Unkillable if self.phase == Phase::Running => {
+                self.is_ending = true;
+                self.exited(now, exit::code_of_signal(Signal::KILL));
             }
             Event::Drained if self.phase == Phase::Draining => {
                 self.timers.clear(PHASE);
@@ -276,7 +286,8 @@ impl Machine {
             }
             Event::CopyFailed => self.copy_failed = true,
             Event::Saved { all } if self.phase == Phase::Saving => self.finish(all),
-            Event::Signal(signal) => self.signal(signal),
+            Event::Signal(signal) => self.signal(signal, signal.is_request_to_end()),
+            Event::Ignored(signal) => self.signal(signal, false),
             Event::MainsExited if self.plan.is_sidecar && !self.mains_exited => {
                 self.mains_exited = true;
                 if self.phase == Phase::Running {
@@ -330,7 +341,7 @@ impl Machine {
         }
         self.attempts_left = self.attempts_left.saturating_sub(1);
         for signal in self.pending.take() {
-            self.forward(signal);
+            self.push(Action::Forward(signal));
         }
         if self.mains_exited {
             self.end_sidecar(now);
@@ -349,26 +360,37 @@ impl Machine {
     }
 
     fn end_sidecar(&mut self, now: Instant) {
-        self.forward(Signal::TERM);
+        self.is_ending = true;
+        self.push(Action::Forward(Signal::TERM));
         self.timers.set(PHASE, now.after(self.plan.grace));
     }
 
-    fn forward(&mut self, signal: Signal) {
-        self.is_ending |= signal.is_request_to_end();
-        self.push(Action::Forward(signal));
+    /// The command is gone, or we give it up.
+    fn exited(&mut self, now: Instant, code: u8) {
+        self.code = code;
+        // Whoever asked for the end does not wait long for a reader of our stdout.
+        self.timers.clear(PHASE);
+        if self.is_ending {
+            self.timers.set(PHASE, now.after(ABANDON_AFTER));
+        }
+        self.go(Phase::Draining, Action::Drain);
     }
 
-    fn signal(&mut self, signal: Signal) {
+    /// Takes in a signal for the command; `asks` that it asks for the end of whatever is under way.
+    fn signal(&mut self, signal: Signal, asks: bool) {
         match self.phase {
-            Phase::Running => self.forward(signal),
+            Phase::Running => {
+                self.is_ending |= asks;
+                self.push(Action::Forward(signal));
+            }
             // The command is gone. Whoever insists on the end does not wait for a reader of our stdout that takes nothing.
-            Phase::Draining if signal.is_request_to_end() => {
+            Phase::Draining if asks => {
                 self.is_ending = true;
                 self.push(Action::Abandon);
             }
             // It must not be held any longer, and its code stands.
-            Phase::Waiting(Gate::After) if signal.is_request_to_end() => self.save(),
-            Phase::Waiting(gate) if signal.is_request_to_end() => {
+            Phase::Waiting(Gate::After) if asks => self.save(),
+            Phase::Waiting(gate) if asks => {
                 let code = exit::code_of_signal(signal);
                 // Between two attempts the command has run, and what it left is saved.
                 if gate == Gate::Retry {
@@ -384,6 +406,7 @@ impl Machine {
             | Phase::Finding
             | Phase::Starting
             | Phase::Waiting(Gate::Ready | Gate::Dependencies | Gate::Before | Gate::Retry) => {
+                self.is_ending |= asks;
                 self.pending.push(signal);
             }
             Phase::Draining | Phase::Waiting(Gate::After) | Phase::Saving | Phase::Done => {}
@@ -402,7 +425,7 @@ impl Machine {
         }
         match self.phase {
             Phase::Waiting(Gate::Retry) => self.pass(Gate::Retry),
-            Phase::Running => self.forward(Signal::KILL),
+            Phase::Running => self.push(Action::Forward(Signal::KILL)),
             Phase::Draining => self.push(Action::Abandon),
             _ => {}
         }
@@ -449,9 +472,7 @@ impl Machine {
             Phase::Running | Phase::Draining | Phase::Saving | Phase::Done | Phase::Waiting(Gate::After) => {}
             // What an attempt before has left is saved.
             Phase::Starting if self.has_run => {
-                for signal in self.pending.take() {
-                    self.is_ending |= signal.is_request_to_end();
-                }
+                self.pending = Pending::NONE;
                 self.code = code;
                 self.after_last_attempt();
             }
@@ -753,6 +774,72 @@ mod tests {
         );
         // For a main container it means nothing.
         play(Setup::default(), &[(0, E::Begin, &[A::Plan]), (0, E::Planned(PLAN), &[A::Find]), (0, E::MainsExited, &[])]);
+    }
+
+    #[test]
+    fn what_was_ignored_asks_nobody_to_end() {
+        let plan = Plan { has_dependencies: true, attempts: 2, ..PLAN };
+        let setup = Setup { pauses_before: true, pauses_after: true, ..Setup::default() };
+        let hup = E::Ignored(Signal::HUP);
+        let rows: [(u64, Event, &[Action]); 16] = [
+            (0, E::Begin, &[A::Plan]),
+            (0, hup, &[]),
+            (0, E::Planned(plan), &[A::Await(Gate::Dependencies)]),
+            (0, hup, &[]),
+            (0, E::Opened(Gate::Dependencies), &[A::Find]),
+            (0, E::Found, &[A::Await(Gate::Before)]),
+            (0, E::Opened(Gate::Before), &[A::Spawn]),
+            // The command decides for itself.
+            (0, E::Spawned, &[A::Forward(Signal::HUP)]),
+            (1, hup, &[A::Forward(Signal::HUP)]),
+            (2, E::Exited(1), &[A::Drain]),
+            (2, hup, &[]),
+            (2, E::Drained, &[A::Spawn]),
+            (2, E::Spawned, &[]),
+            (3, E::Exited(1), &[A::Drain]),
+            (3, E::Drained, &[A::Await(Gate::After)]),
+            (3, hup, &[]),
+        ];
+        play(setup, &rows);
+    }
+
+    #[test]
+    fn a_command_that_cannot_be_killed_is_given_up() {
+        let plan = Plan { attempts: 3, ..PLAN };
+        let machine = play(
+            Setup { pauses_after: true, ..Setup::default() },
+            &[
+                (0, E::Begin, &[A::Plan]),
+                (0, E::Unkillable, &[]),
+                (0, E::Planned(plan), &[A::Find]),
+                (0, E::Found, &[A::Spawn]),
+                (0, E::Spawned, &[]),
+                (1, E::Unkillable, &[A::Drain]),
+                (1, E::Unkillable, &[]),
+                (1, E::Exited(0), &[]),
+                (1, E::Drained, &[A::Save]),
+                (1, E::Saved { all: true }, &[A::Finish(137)]),
+            ],
+        );
+        assert_eq!(machine.next_deadline(), None);
+    }
+
+    #[test]
+    fn how_long_the_command_may_be_started() {
+        let mut machine = Machine::new(Setup::default());
+        let mut told = |event| {
+            machine.handle(Instant::default(), event);
+            while machine.poll_action().is_some() {}
+            machine.may_start()
+        };
+        let events = [E::Begin, E::Planned(Plan { attempts: 2, ..PLAN }), E::Found, E::Spawned, E::Exited(1), E::Drained];
+        assert_eq!(events.map(&mut told), [true; 6]);
+        assert_eq!([E::Spawned, E::Exited(1), E::Drained, E::Saved { all: true }].map(&mut told), [false; 4]);
+        let mut machine = Machine::new(Setup::default());
+        for event in [E::Begin, E::Planned(Plan { attempts: 2, ..PLAN }), E::Found, E::Spawned, E::Signal(Signal::TERM)] {
+            machine.handle(Instant::default(), event);
+        }
+        assert!(!machine.may_start());
     }
 
     #[test]

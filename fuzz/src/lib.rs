@@ -891,7 +891,13 @@ pub fn supervisor(data: &[u8]) {
         let kind = bytes.byte();
         let value = bytes.byte();
         let gate = [Gate::Ready, Gate::Dependencies, Gate::Before, Gate::Retry, Gate::After][usize::from(value % 5)];
-        let event = match kind % 14 {
+        let kind = if kind >= 0xf0 { kind } else { kind % 14 };
+        let event = match kind {
+            0xfd if runs => Event::Unkillable,
+            0xfe => match Signal::new(u64::from(value % 64) + 1) {
+                Some(signal) => Event::Ignored(signal),
+                None => continue,
+            },
             _ if kind >= 0xf0 => match kind & 3 {
                 0 => Event::Changed,
                 1 => Event::LookAfter(Duration::from_ms(value.into())),
@@ -938,11 +944,15 @@ pub fn supervisor(data: &[u8]) {
                 Event::Tick
             }
         };
-        let ended = matches!(event, Event::Exited(_));
+        let ended = matches!(event, Event::Exited(_) | Event::Unkillable);
         let mut is_lost = false;
         match event {
             Event::Exited(code) => {
                 exited = Some(code);
+                others.clear();
+            }
+            Event::Unkillable => {
+                exited = Some(137);
                 others.clear();
             }
             Event::Failed(code) => others.push(code),

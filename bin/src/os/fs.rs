@@ -8,7 +8,6 @@ use core::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
 
 use emissary_core::buf::Writer;
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RawMode, RenameFlags};
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockOffsetType, FlockType};
@@ -242,22 +241,12 @@ pub(crate) fn write_all(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Makes sure that descriptors 0 to 2 are taken, so that nothing we open gets one of them. What fills a gap closes at execve: the
-/// command finds closed what we found closed.
-pub(crate) fn occupy_standard_descriptors() {
-    let mut fds = [
-        PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::empty()),
-        PollFd::from_borrowed_fd(rustix::stdio::stdout(), PollFlags::empty()),
-        PollFd::from_borrowed_fd(rustix::stdio::stderr(), PollFlags::empty()),
-    ];
-    let _ = rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
-    for fd in &fds {
-        if fd.revents().contains(PollFlags::NVAL)
-            // The lowest free number is this one. A path descriptor needs no device, and fails at every read and write.
-            && let Ok(filler) = open_at(CWD, c"/", OFlags::PATH, 0)
-        {
-            core::mem::forget(filler);
-        }
+/// Gives something that stands for another file the mode and, where we may, the owner of that.
+pub(crate) fn resemble(original: BorrowedFd<'_>, stand_in: BorrowedFd<'_>) {
+    if let Ok(stat) = rustix::fs::fstat(original) {
+        let _ = rustix::fs::fchmod(stand_in, Mode::from_raw_mode(stat.st_mode & 0o777));
+        let (user, group) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
+        let _ = rustix::fs::fchown(stand_in, Some(user), Some(group));
     }
 }
 

@@ -105,6 +105,7 @@ fn out_of_memory() -> ! {
             unsafe { libc::renameat(folder, draft.as_ptr(), folder, name.as_ptr()) };
         }
     }
+    super::terminal::restore();
     // Last, and only where somebody takes it.
     let text = b"emissary: error: out of memory\n";
     let mut ready = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };

@@ -5,6 +5,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod cpu;
+pub(crate) mod descriptors;
 pub(crate) mod entry;
 pub(crate) mod env;
 pub(crate) mod errno;
@@ -12,4 +13,6 @@ pub(crate) mod fs;
 pub(crate) mod memory;
 pub(crate) mod signals;
 pub(crate) mod spawn;
+pub(crate) mod terminal;
 pub(crate) mod threads;
+pub(crate) mod trace;

@@ -5,7 +5,7 @@ use core::ffi::{c_int, c_long};
 use core::ptr;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use emissary_core::signal::{Origin, Signal};
+use emissary_core::signal::{Origin, Received, Signal};
 use rustix::io::Errno;
 
 use super::errno::last_errno;
@@ -55,6 +55,29 @@ pub(crate) fn kill(pid: i32, signal: u8) -> Result<(), Errno> {
     if unsafe { libc::kill(pid, c_int::from(signal)) } == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
+/// Whether a signal was ignored when we were started: we change the disposition of SIGCHLD alone.
+fn is_ignored(signal: Signal) -> bool {
+    let mut action = core::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: the pointer is to room for one; nothing is changed.
+    let asked = unsafe { libc::sigaction(c_int::from(signal.number()), ptr::null(), action.as_mut_ptr()) };
+    // SAFETY: zeroes are a disposition, too: the default one.
+    asked == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
+}
+
+/// Stops this process and those of its group, as ^Z does, until somebody continues them. Where nobody could, the kernel stops none (an orphaned process
+/// group, PID 1).
+pub(crate) fn suspend() {
+    let blocked = set_mask(Mask(!(1 << (Signal::TSTP.number() - 1))));
+    let _ = kill(0, Signal::TSTP.number());
+    set_mask(blocked);
+}
+
+/// Whether a process leads the process group that it is in.
+pub(crate) fn leads_its_group(pid: i32) -> bool {
+    // SAFETY: touches no memory. A group outside our PID namespace is 0.
+    (unsafe { libc::getpgid(pid) }) == pid
+}
+
 /// Signals that were sent to us.
 pub(crate) struct Signals {
     fd: OwnedFd,
@@ -72,7 +95,7 @@ impl Signals {
     }
 
     /// The next one that is waiting and is either to be forwarded or SIGCHLD.
-    pub(crate) fn next(&self) -> Option<Signal> {
+    pub(crate) fn next(&self) -> Option<Received> {
         // struct signalfd_siginfo, signalfd(2): 128 bytes; ssi_signo at 0, ssi_code at 8, ssi_pid at 12.
         let mut record = [0; 128];
         loop {
@@ -86,7 +109,9 @@ impl Signals {
             if let Some(signal) = Signal::new(u64::from(word(0)))
                 && (signal == Signal::CHLD || signal.is_forwarded(origin))
             {
-                return Some(signal);
+                // Asked only of those for which it matters.
+                let is_ignored = (signal.is_request_to_end() || signal == Signal::TSTP) && is_ignored(signal);
+                return Some(Received { signal, origin, is_ignored });
             }
         }
     }

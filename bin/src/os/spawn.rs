@@ -46,8 +46,8 @@ pub(crate) struct Spawn<'a> {
     pub(crate) stdio: [Option<BorrowedFd<'a>>; 3],
     /// Its stdin is a terminal that becomes the controlling one of a session of its own.
     pub(crate) terminal: bool,
-    /// Where there is no such terminal, ours becomes that of its process group.
-    pub(crate) takes_terminal: bool,
+    /// Where there is no such terminal: ours, in whose foreground it starts.
+    pub(crate) foreground: Option<BorrowedFd<'a>>,
     /// The signal mask it starts with.
     pub(crate) mask: Mask,
     /// SIGCHLD is ignored.
@@ -62,8 +62,8 @@ struct Child {
     argv: *const *const c_char,
     stdio: [RawFd; 3],
     terminal: bool,
-    /// Where there is no such terminal, ours becomes that of its process group.
-    takes_terminal: bool,
+    foreground: RawFd,
+    names: [Option<Naming>; NAMING.len()],
     mask: Mask,
     ignores_sigchld: bool,
     umask: libc::mode_t,
@@ -92,7 +92,8 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<Pid, Errno> {
         argv: spawn.argv.pointers.as_ptr(),
         stdio: spawn.stdio.map(|fd| fd.map_or(-1, |fd| fd.as_raw_fd())),
         terminal: spawn.terminal,
-        takes_terminal: spawn.takes_terminal,
+        foreground: spawn.foreground.map_or(-1, |fd| fd.as_raw_fd()),
+        names: NAMING.map(Naming::of_us),
         mask: spawn.mask,
         ignores_sigchld: spawn.ignores_sigchld,
         umask: spawn.umask as libc::mode_t,
@@ -106,6 +107,9 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<Pid, Errno> {
     // SAFETY: with CLONE_VFORK this thread waits until the child has replaced its memory or ended, so `child` and `stack` outlive it; all
     // signals are blocked, so no handler runs on either side.
     let pid = unsafe { libc::clone(run_child, top.cast(), flags, ptr::from_mut(&mut child).cast()) };
+    for naming in child.names.iter().flatten() {
+        naming.put_back();
+    }
     if pid < 0 {
         return Err(last_errno());
     }
@@ -128,7 +132,10 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<Pid, Errno> {
 extern "C" fn run_child(child: *mut c_void) -> c_int {
     let child = child.cast::<Child>();
     // SAFETY: the parent passes a pointer to its `Child` and waits.
-    let child = unsafe { &*child };
+    let child = unsafe { &mut *child };
+    for naming in child.names.iter_mut().flatten() {
+        naming.name_caller();
+    }
     let errno = exec_child(child).raw_os_error().to_ne_bytes();
     // SAFETY: four bytes to a descriptor of ours; where that fails the parent reads nothing and reaps status 127.
     unsafe { libc::write(child.report, errno.as_ptr().cast(), errno.len()) };
@@ -145,7 +152,7 @@ fn exec_child(child: &Child) -> Errno {
         |errno| errno,
         |()| {
             // SAFETY: the parent passes a NUL-terminated path and a vector that ends with a null pointer; `environ` is the C library's.
-            unsafe { libc::execve(child.path, child.argv, environ) };
+            unsafe { libc::execve(child.path, child.argv, environ.cast_const()) };
             last_errno()
         },
     )
@@ -160,12 +167,12 @@ fn prepare_child(child: &Child) -> Result<(), Errno> {
     } else {
         // SAFETY: touches no memory.
         check(unsafe { libc::setpgid(0, 0) })?;
-        if child.takes_terminal {
+        if child.foreground >= 0 {
             // Before it can read from it. That is allowed from the background, too, while SIGTTOU is blocked, as every signal is.
             // SAFETY: touches no memory.
             let group = unsafe { libc::getpid() };
             // SAFETY: takes numbers.
-            unsafe { libc::tcsetpgrp(0, group) };
+            unsafe { libc::tcsetpgrp(child.foreground, group) };
         }
     }
     // SAFETY: takes numbers.
@@ -195,12 +202,90 @@ fn prepare_child(child: &Child) -> Result<(), Errno> {
 }
 
 unsafe extern "C" {
-    static environ: *const *const c_char;
+    static environ: *mut *const c_char;
+}
+
+/// Variables that name the one process for which something is meant, by its id or, with `true`, by the number of its process descriptor's file
+/// (sd_listen_fds(3), sd_watchdog_enabled(3)).
+const NAMING: [(&[u8], bool); 3] = [(b"LISTEN_PID=", false), (b"WATCHDOG_PID=", false), (b"LISTEN_PIDFDID=", true)];
+
+/// Bytes of the longest of them: its name, the digits of a number, a NUL.
+const NAMING_BYTES: usize = 15 + 20 + 1;
+
+/// A variable that names us, and is to name the command.
+struct Naming {
+    /// Where the environment points to it.
+    slot: *mut *const c_char,
+    original: *const c_char,
+    changed: [u8; NAMING_BYTES],
+    name_bytes: usize,
+    by_descriptor: bool,
+}
+
+impl Naming {
+    /// The variable of this name, if it names us.
+    #[inline(never)]
+    fn of_us((name, by_descriptor): (&[u8], bool)) -> Option<Self> {
+        // SAFETY: the C library's; nobody else changes the environment.
+        let mut slot = unsafe { environ };
+        loop {
+            // SAFETY: the environment ends with a null pointer, at which this stops.
+            let original = unsafe { slot.read() };
+            if original.is_null() {
+                return None;
+            }
+            // SAFETY: each of its pointers is to a NUL-terminated string.
+            let variable = unsafe { CStr::from_ptr(original) }.to_bytes();
+            if let Some(value) = variable.strip_prefix(name) {
+                let names_us = emissary_core::exit::parse_decimal(value).is_some_and(|value| Some(value) == caller(by_descriptor));
+                let mut changed = [0; NAMING_BYTES];
+                changed[..name.len()].copy_from_slice(name);
+                return names_us.then_some(Self { slot, original, changed, name_bytes: name.len(), by_descriptor });
+            }
+            // SAFETY: this was not the last.
+            slot = unsafe { slot.add(1) };
+        }
+    }
+
+    /// Makes it name the process that calls this. Async-signal-safe.
+    fn name_caller(&mut self) {
+        let Some(mut left) = caller(self.by_descriptor) else { return };
+        let (mut digits, mut first) = ([0; 20], 20);
+        while left > 0 && first > 0 {
+            first -= 1;
+            digits[first] = b'0' + (left % 10) as u8;
+            left /= 10;
+        }
+        let digits = &digits[first..];
+        if let Some(room) = self.changed[self.name_bytes..].get_mut(..digits.len()) {
+            room.copy_from_slice(digits);
+            // SAFETY: an element of the environment, which nobody else uses meanwhile; the string ends with a zero of its array.
+            unsafe { self.slot.write(self.changed.as_ptr().cast()) };
+        }
+    }
+
+    /// Makes the environment ours again.
+    fn put_back(&self) {
+        // SAFETY: the element that was there before.
+        unsafe { self.slot.write(self.original) };
+    }
+}
+
+/// The number of the process that calls this. Async-signal-safe.
+#[inline(never)]
+fn caller(by_descriptor: bool) -> Option<u64> {
+    let pid = rustix::process::getpid();
+    if !by_descriptor {
+        return Some(u64::from(pid.as_raw_nonzero().get().unsigned_abs()));
+    }
+    let descriptor = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
+    #[allow(clippy::useless_conversion, reason = "the types differ between targets")]
+    rustix::fs::fstat(descriptor).ok().map(|stat| stat.st_ino.into())
 }
 
 /// Replaces this process. Returns only what went wrong.
 pub(crate) fn execute(path: &CStr, argv: &Argv<'_>) -> Errno {
     // SAFETY: `Argv` ends with a null pointer and holds NUL-terminated strings; `environ` is the C library's.
-    unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), environ) };
+    unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), environ.cast_const()) };
     last_errno()
 }

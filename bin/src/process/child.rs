@@ -13,10 +13,10 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions};
 
 use super::tee::{self, Source};
-use super::terminal::Terminal;
+use super::terminal::{Foreground, Terminal};
 use crate::os::signals::{self, Mask};
 use crate::os::spawn::{self, Argv, Spawn};
-use crate::os::{env, errno};
+use crate::os::{env, errno, fs, trace};
 use crate::report::console::Console;
 use crate::report::error::Error;
 
@@ -28,6 +28,8 @@ pub(crate) struct Inherited {
     pub(crate) mask: Mask,
     pub(crate) ignores_sigchld: bool,
     pub(crate) umask: u32,
+    /// Descriptors past 2 were open when we were started.
+    pub(crate) has_descriptors: bool,
 }
 
 /// `exec: "NAME": CAUSE`, as Go's os/exec words it.
@@ -72,6 +74,8 @@ pub(crate) struct Started {
     /// Of stdout, of stderr, and of a terminal on which neither of them is.
     pub(crate) outputs: [Option<Source>; 3],
     pub(crate) terminal: Option<Terminal>,
+    /// Where it has no terminal of its own: ours.
+    pub(crate) foreground: Option<Foreground>,
 }
 
 /// Starts the command in a process group of its own; `capture` puts pipes before its stdout and stderr, and a stdin that is a terminal one of its
@@ -83,7 +87,8 @@ pub(crate) struct Started {
 pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: bool, inherited: &Inherited) -> Result<Started, Error> {
     let ours = [rustix::stdio::stdout(), rustix::stdio::stderr()];
     let on_terminal = rustix::termios::isatty(rustix::stdio::stdin());
-    let terminal = match on_terminal.then(Terminal::open) {
+    let shows_output = on_terminal && rustix::termios::isatty(ours[0]);
+    let terminal = match on_terminal.then(|| Terminal::open(shows_output)) {
         Some(Ok(terminal)) => Some(terminal),
         Some(Err(error)) => {
             console.warn(&[&error.text, b"; the command gets our own terminal"]);
@@ -104,12 +109,15 @@ pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: boo
             }
         } else if capture {
             let (source, sink) = tee::pipe()?;
+            // A command that becomes another user may open /dev/stdout.
+            fs::resemble(ours[at], sink.as_fd());
             (outputs[at], sinks[at]) = (Some(Source::Pipe(source)), Some(sink));
         }
     }
     if let Some(terminal) = terminal.as_ref().filter(|_| !reads_terminal) {
         outputs[2] = Some(Source::Terminal(terminal.output()?));
     }
+    let foreground = terminal.is_none().then(|| Foreground::open(on_terminal)).flatten();
     let slave = terminal.as_ref().and_then(Terminal::slave);
     let end = |at: usize| if uses_terminal[at] { slave } else { sinks[at].as_ref().map(AsFd::as_fd) };
     let result = spawn::spawn(&Spawn {
@@ -117,13 +125,13 @@ pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: boo
         argv,
         stdio: [slave, end(0), end(1)],
         terminal: terminal.is_some(),
-        takes_terminal: on_terminal && terminal.is_none(),
+        foreground: foreground.as_ref().and_then(Foreground::to_hand_over),
         mask: inherited.mask,
         ignores_sigchld: inherited.ignores_sigchld,
         umask: inherited.umask,
     });
     let pid = result.map_err(|errno| explain(path, errno))?;
-    Ok(Started { pid, outputs, terminal })
+    Ok(Started { pid, outputs, terminal, foreground })
 }
 
 #[inline(never)]
@@ -139,25 +147,40 @@ fn explain(path: &CStr, cause: Errno) -> Error {
     not_started(path.to_bytes(), &text).with_errno(cause)
 }
 
-/// Delivers a signal to the command's process group. That the group is gone already is no error.
+/// Delivers a signal to the command's process group, and to the command itself where it has left that.
 ///
 /// # Errors
-/// What kill(2) says otherwise.
+/// What kill(2) says of the command, which has not been reaped and so is there. That its group is gone is none.
 pub(crate) fn forward(pid: Pid, signal: Signal) -> Result<(), Errno> {
-    match signals::kill(-pid.as_raw_nonzero().get(), signal.number()) {
-        Err(Errno::SRCH) => Ok(()),
-        other => other,
-    }
+    let raw = pid.as_raw_nonzero().get();
+    let _ = signals::kill(-raw, signal.number());
+    // A group takes a signal if one process of it may be sent one: 0 asks about this one.
+    signals::kill(raw, if signals::leads_its_group(raw) { 0 } else { signal.number() })
 }
 
-/// Reaps every child that has ended; gives the command's exit code if it is among them.
-pub(crate) fn reap(command: Option<Pid>) -> Option<u8> {
-    let mut code = None;
+/// What became of the command.
+#[derive(Default)]
+pub(crate) struct Reaped {
+    /// Its exit code, if it has ended.
+    pub(crate) code: Option<u8>,
+    /// The signal that stopped it.
+    pub(crate) stopped: Option<Signal>,
+}
+
+/// Reaps every child that has ended, lets go of those that made us their tracer, and says what became of the command.
+pub(crate) fn reap(command: Option<Pid>) -> Reaped {
+    let mut reaped = Reaped::default();
     loop {
-        match rustix::process::wait(WaitOptions::NOHANG) {
-            Ok(Some((pid, status))) if Some(pid) == command => code = Outcome::from_wait_status(status.as_raw()).exit_code(),
-            Ok(Some(_)) | Err(Errno::INTR) => {}
-            Ok(None) | Err(_) => return code,
+        match rustix::process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+            Ok(Some((pid, status))) => {
+                let stopped = status.stopping_signal().filter(|signal| !trace::let_go(pid, *signal));
+                if Some(pid) == command {
+                    reaped.code = Outcome::from_wait_status(status.as_raw()).exit_code();
+                    reaped.stopped = stopped.and_then(|signal| Signal::new(u64::from(signal.unsigned_abs())));
+                }
+            }
+            Err(Errno::INTR) => {}
+            Ok(None) | Err(_) => return reaped,
         }
     }
 }

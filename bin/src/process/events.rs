@@ -7,8 +7,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 
 use crate::os::signals::Signals;
 
-/// Descriptors to wait for: signals, folders, three outputs, and a terminal's input.
-const POLL_FDS: usize = 6;
+/// Descriptors to wait for: signals, folders, three outputs, and a terminal's input, room for it, and keys in the background.
+const POLL_FDS: usize = 8;
 
 /// What is waited for in one round.
 pub(crate) struct PollSet<'f> {

@@ -292,6 +292,23 @@ impl<'a> Tee<'a> {
         }
     }
 
+    /// The command's terminal goes away: what it holds now is the last that is read from it.
+    pub(crate) fn hang_up(&mut self) {
+        let read = |stream: &&mut Stream| stream.is_terminal && stream.source.is_some();
+        for stream in self.streams.iter_mut().flatten().filter(read) {
+            (stream.is_unsized, stream.left) = (true, Some(TERMINAL_BYTES));
+        }
+        // More than the kernel holds; the other stream may go on and on.
+        for _ in 0..32 {
+            if !self.pump() {
+                break;
+            }
+        }
+        for stream in self.streams.iter_mut().flatten().filter(|stream| stream.is_terminal) {
+            stream.source = None;
+        }
+    }
+
     /// Whether everything is read and passed on.
     pub(crate) fn is_drained(&self) -> bool {
         self.streams.iter().flatten().all(|stream| stream.source.is_none() && stream.pending.is_empty())

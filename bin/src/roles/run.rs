@@ -12,7 +12,7 @@ use emissary_core::json::Str;
 use emissary_core::layout::{self, File, Kind};
 use emissary_core::limits::{CONTAINER_NAME_BYTES, PATH_BYTES, SIGNAL_FILE_BYTES};
 use emissary_core::ready::{self, Readiness};
-use emissary_core::signal::Signal;
+use emissary_core::signal::{Origin, Received, Signal};
 use emissary_core::signal_file::{Look, Next, Outcome, SignalFile, Taken};
 use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
 use emissary_core::template::Template;
@@ -24,7 +24,7 @@ use rustix::process::Pid;
 use super::request::{Common, Personality};
 use crate::os::signals::{self, Signals};
 use crate::os::spawn::Argv;
-use crate::os::{clock, fs, memory};
+use crate::os::{clock, descriptors, fs, memory, terminal};
 use crate::pod::container::{self, Container};
 use crate::pod::environment::{self, is_true};
 use crate::pod::folder::Folder;
@@ -36,7 +36,7 @@ use crate::process::argv;
 use crate::process::child::{self, Inherited};
 use crate::process::events::PollSet;
 use crate::process::tee::{Kept, Tee};
-use crate::process::terminal::Terminal;
+use crate::process::terminal::{Foreground, Terminal};
 use crate::report::console::Console;
 use crate::report::error::Error;
 use crate::save::{input_links, outputs};
@@ -53,13 +53,15 @@ pub(crate) enum Role {
 /// Runs the command; gives the status to exit with.
 pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
     let umask = rustix::process::umask(Mode::empty()).as_raw_mode();
+    let mask = signals::block_all_signals();
+    let has_descriptors = descriptors::occupy_standard();
     let inherited = Inherited {
-        mask: signals::block_all_signals(),
+        mask,
         ignores_sigchld: signals::take_sigchld(),
         // Argo's executor leaves its command with none, and steps that share a volume under several uids rely on it.
         umask: if common.personality == Personality::Argoexec { 0 } else { umask },
+        has_descriptors,
     };
-    fs::occupy_standard_descriptors();
     let console = common.console;
     let shared = match Shared::open(&common.place) {
         Ok(shared) => shared,
@@ -124,7 +126,12 @@ fn supervise(
         tee: None,
         captures: false,
         terminal: None,
+        foreground: None,
         child: None,
+        refusal_is_said: false,
+        holds_stdin: true,
+        holds_others: true,
+        inherits: inherited.has_descriptors,
         is_draining: false,
         reap_is_due: false,
         began: clock::now(),
@@ -165,6 +172,7 @@ fn supervise(
                 Action::Finish(code) => return Ok(exit_code.leave(console, shared, code)),
             }
         }
+        run.release();
         // Only now, so that no signal is still on its way to a process id that is free again.
         if run.reap_is_due {
             run.reap();
@@ -189,7 +197,16 @@ struct Run<'a> {
     tee: Option<Tee<'a>>,
     captures: bool,
     terminal: Option<Terminal>,
+    /// Our own terminal, where the command has none of its own.
+    foreground: Option<Foreground>,
     child: Option<Pid>,
+    /// That the command may not be signalled was said.
+    refusal_is_said: bool,
+    /// What was passed in for the command is still open here: stdin, and descriptors past 2.
+    holds_stdin: bool,
+    holds_others: bool,
+    /// Such descriptors were seen at the start.
+    inherits: bool,
     is_draining: bool,
     reap_is_due: bool,
     began: Instant,
@@ -224,6 +241,8 @@ impl<'a> Run<'a> {
         }
         self.watch_own_folder();
         self.tell(Event::Watching);
+        // The first look is at a few hundred: by now there is time for the rest.
+        self.inherits = true;
         self.tell_what_goes_unseen();
         // What came before.
         self.tell(Event::Changed);
@@ -338,6 +357,7 @@ impl<'a> Run<'a> {
                     self.tee.get_or_insert_with(|| Tee::new(self.console, self.folder, Kept::Nothing)).attach(started.outputs);
                 }
                 self.terminal = started.terminal;
+                self.foreground = started.foreground;
                 self.tell(Event::Spawned);
                 // What was there before we began to watch, and what came while the command was being started.
                 self.look();
@@ -349,33 +369,93 @@ impl<'a> Run<'a> {
         if let Some(pid) = self.child
             && let Err(errno) = child::forward(pid, signal)
         {
-            self.console.error(&Error::new("signal", b"the command's process group", errno));
+            if !core::mem::replace(&mut self.refusal_is_said, true) {
+                self.console.error(&Error::new("signal", b"the command", errno));
+            }
+            if signal == Signal::KILL && rustix::process::getpid() == Pid::INIT {
+                memory::command_runs(false);
+                self.tell(Event::Unkillable);
+            }
         }
     }
 
-    /// A signal for the command. An artifact plugin's server ends through its signal file alone: its pod sends SIGTERM to all containers at
+    /// Closes what only the command needs, once no further attempt does: whoever is at the other end learns at once that the command has closed it.
+    fn release(&mut self) {
+        if self.machine.may_start() {
+            return;
+        }
+        // From a terminal we read.
+        if core::mem::take(&mut self.holds_stdin) && self.terminal.is_none() {
+            descriptors::leave_stdin(self.folder.as_fd());
+        }
+        if self.inherits && core::mem::take(&mut self.holds_others) {
+            descriptors::close_inherited();
+        }
+    }
+
+    /// A signal that we received. An artifact plugin's server ends through its signal file alone: its pod sends SIGTERM to all containers at
     /// once, and the server is still needed then.
-    fn signal(&mut self, signal: Signal, is_from_file: bool) {
-        match &self.terminal {
-            // The kernel tells the command, once its own terminal has the new size.
-            Some(terminal) if signal == Signal::WINCH && !is_from_file => return terminal.resize(),
-            Some(terminal) if signal == Signal::CONT => terminal.make_raw(),
-            _ => {}
+    fn receive(&mut self, received: Received) {
+        let signal = received.signal;
+        if received.is_suspension() {
+            return self.suspend();
         }
-        if self.role == Role::Main || is_from_file || signal != Signal::TERM {
-            self.tell(Event::Signal(signal));
+        if signal == Signal::WINCH {
+            self.terminal.iter().for_each(Terminal::resize);
+            // Of its own terminal's new size the kernel tells the command, and one that is still to start will ask.
+            if received.origin == Origin::Kernel && (self.terminal.is_some() || self.child.is_none()) {
+                return;
+            }
         }
+        if signal == Signal::TERM && self.role == Role::PluginSidecar {
+            return;
+        }
+        self.resume(signal);
+        self.tell(if received.is_ignored { Event::Ignored(signal) } else { Event::Signal(signal) });
+    }
+
+    /// Whoever lets us go on may have put us in the foreground, or taken us out of it.
+    fn resume(&mut self, signal: Signal) {
+        if signal == Signal::CONT {
+            self.terminal.iter_mut().for_each(Terminal::look_again);
+            if let (Some(foreground), Some(pid)) = (&self.foreground, self.child) {
+                foreground.hand_over(pid);
+            }
+        }
+    }
+
+    /// Our terminal stops us, and so the command.
+    fn suspend(&mut self) {
+        self.forward(Signal::TSTP);
+        if self.terminal.is_some() {
+            terminal::restore();
+        }
+        signals::suspend();
+        self.resume(Signal::CONT);
+        self.forward(Signal::CONT);
     }
 
     fn reap(&mut self) {
         self.reap_is_due = false;
-        if let Some(code) = child::reap(self.child) {
+        let Some(pid) = self.child else {
+            child::reap(None);
+            return;
+        };
+        let reaped = child::reap(Some(pid));
+        if let Some(code) = reaped.code {
             memory::command_runs(false);
             memory::leave_code(if code == 0 { exit::FAILURE } else { code });
             self.child = None;
+            if let Some(foreground) = self.foreground.take() {
+                foreground.take_back(pid);
+            }
             let mut room = [0; 3];
             self.console.info(&[b"sub-process exited, exit code ", exit::digits(code, &mut room)]);
             self.tell(Event::Exited(code));
+        } else if let (Some(signal), Some(foreground)) = (reaped.stopped, &self.foreground)
+            && foreground.suspend(pid, signal)
+        {
+            self.forward(Signal::CONT);
         }
     }
 
@@ -387,8 +467,10 @@ impl<'a> Run<'a> {
 
     /// Moves what the command has written.
     fn pump(&mut self) {
-        if let Some(terminal) = &mut self.terminal {
-            terminal.pump();
+        if self.terminal.as_mut().is_some_and(Terminal::pump) {
+            // The command's goes away, too: the kernel tells it.
+            self.tee.iter_mut().for_each(Tee::hang_up);
+            self.terminal = None;
         }
         if let Some(tee) = &mut self.tee {
             let mut moved = tee.pump();
@@ -430,12 +512,12 @@ impl<'a> Run<'a> {
         set.wait(clock::now(), self.machine.next_deadline());
         // The machine's queue is bounded, the kernel keeps the rest.
         while !self.machine.has_action()
-            && let Some(signal) = self.signals.next()
+            && let Some(received) = self.signals.next()
         {
-            if signal == Signal::CHLD {
+            if received.signal == Signal::CHLD {
                 self.reap_is_due = true;
             } else {
-                self.signal(signal, false);
+                self.receive(received);
             }
         }
         self.tell(Event::Tick);
@@ -488,7 +570,10 @@ impl<'a> Run<'a> {
             Ok(None) => (Taken::Absent, None),
             Ok(Some(bytes)) => {
                 match Signal::parse(bytes) {
-                    Ok(signal) => self.signal(signal, true),
+                    Ok(signal) => {
+                        self.resume(signal);
+                        self.tell(Event::Signal(signal));
+                    }
                     Err(cause) => {
                         let text = Error::because(&[b"signal file ignored: '", bytes, b"'"], &|out| cause.describe(out));
                         self.console.warn(&[&text.text]);

@@ -29,7 +29,7 @@ use rustix::io::Errno;
 
 use super::request::{Common, WaitFlags};
 use crate::os::signals::{self, Signals};
-use crate::os::{clock, env, fs};
+use crate::os::{clock, descriptors, env, fs};
 use crate::pod::container::Container as Neighbour;
 use crate::pod::environment;
 use crate::pod::folder::Folder;
@@ -53,7 +53,7 @@ const NO_DEADLINE_MS: i64 = -62_135_596_800_000;
 pub(crate) fn wait(common: &Common<'_>, flags: &WaitFlags) -> u8 {
     rustix::process::umask(Mode::empty());
     signals::block_all_signals();
-    fs::occupy_standard_descriptors();
+    descriptors::occupy_standard();
     match wait_and_report(common, flags) {
         Ok(code) => code,
         Err(error) => common.console.fatal(&error),
@@ -161,13 +161,15 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
         let deadline = machine.next_deadline(now);
         set.wait(now, deadline);
         is_due = deadline.is_some_and(|at| at <= clock::now());
-        while let Some(signal) = signals.next() {
-            if signal == Signal::CHLD {
+        while let Some(received) = signals.next() {
+            if received.signal == Signal::CHLD {
                 // As PID 1 of its container this process has children that it did not start.
                 child::reap(None);
-            } else if signal.is_request_to_end() {
+            } else if received.is_request_to_end() {
                 machine.handle(clock::now(), Event::EndRequested);
                 is_due = true;
+            } else if received.is_suspension() {
+                signals::suspend();
             }
         }
         carry_out(console, &mut machine, &mut mains, &mut follower);
@@ -272,9 +274,12 @@ fn print(signals: &Signals, mut text: &[u8]) -> Result<(), Error> {
             let mut set = PollSet::new(signals);
             set.push(outlet.as_fd(), PollFlags::OUT);
             set.wait(Instant::default(), None);
-            while let Some(signal) = signals.next() {
-                if signal.is_request_to_end() {
+            while let Some(received) = signals.next() {
+                if received.is_request_to_end() {
                     return Err(error(Errno::INTR));
+                }
+                if received.is_suspension() {
+                    signals::suspend();
                 }
             }
         }

@@ -7,10 +7,10 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
 use rustix::pty::OpenptFlags;
-use rustix::termios::{LocalModes, Winsize};
+use rustix::termios::{LocalModes, OutputModes, Winsize};
 
 use crate::outputs::{slow_artifact, two_letters};
-use crate::pod::{Pod, Running, has_program, may_unshare, until};
+use crate::pod::{Pod, Running, has_program, is_root, may_unshare, until};
 
 /// A terminal as a person has it: the end to type into, and all that was shown.
 struct Screen {
@@ -66,6 +66,20 @@ impl Screen {
 
     fn until_shown(&self, text: &str) {
         until(&format!("{text:?} on the screen"), || self.text().contains(text));
+    }
+
+    /// Takes the terminal away, as a closed window does. Nobody reads such a one (see `unread`): a reader has it open, too.
+    fn hang_up(self) {
+        drop(self.master);
+    }
+
+    /// Starts a shell with job control on it, as a login does. It knows the emissary's path as `$E`, and says little.
+    fn shell(&mut self, pod: Pod, shell: &str) -> (Pod, Running) {
+        let pod = pod.via(&["setsid", "--wait", "--ctty", "sh", "-c", &format!("export E=\"$1\"; exec {shell}"), "sh"]);
+        let running = self.start(&pod, &[]);
+        self.type_in("PS1=; set -m; echo rea''dy\n");
+        self.until_shown("ready\r\n");
+        (pod, running)
     }
 
     fn is_raw(&self) -> bool {
@@ -285,4 +299,262 @@ fn without_a_pseudo_terminal_ours_is_the_commands_before_it_begins() {
         screen.until_shown("got hello");
         assert!(screen.text().contains("the command gets our own terminal"), "{}", screen.text());
     }
+}
+
+/// Shells with job control: one tells a job that runs already to go on when it comes to the foreground, the other does not.
+const SHELLS: [&str; 2] = ["dash -i", "bash --norc --noprofile -i"];
+
+#[test]
+fn sigwinch_from_a_person_is_forwarded() {
+    for pod in [Pod::new(), Pod::flat()] {
+        let screen = Screen::new(24, 80);
+        let running = screen.start(&pod, &["--", "sh", "-c", "trap 'echo winch; exit 5' WINCH; echo on; while :; do sleep 0.02; done"]);
+        screen.until_shown("on\r\n");
+        running.kill(28);
+        screen.until_shown("winch\r\n");
+        assert_eq!(running.finish().status, 5);
+    }
+}
+
+#[test]
+fn the_kernels_own_sigwinch_is_told_once() {
+    let screen = Screen::new(24, 80);
+    let pod = Pod::new().via(&["setsid", "--ctty", "--wait"]);
+    let running =
+        screen.start(&pod, &["--", "sh", "-c", "trap 'echo winch; stty size' WINCH; echo on; until [ -e $W/go ]; do sleep 0.02; done"]);
+    screen.until_shown("on\r\n");
+    let size = Winsize { ws_row: 50, ws_col: 132, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&screen.master, size).unwrap();
+    screen.until_shown("50 132\r\n");
+    pod.until_it_has_looked();
+    std::fs::write(pod.work.join("go"), "").unwrap();
+    assert_eq!(running.finish().status, 0);
+    assert_eq!(screen.text().matches("winch").count(), 1, "{}", screen.text());
+}
+
+#[test]
+fn a_hang_up_reaches_the_command() {
+    let script = "trap '' HUP; touch $W/ready; cat; echo $? >$W/status";
+    for via in [&["setsid", "--ctty", "--wait"][..], &[]] {
+        for pod in [Pod::new(), Pod::new().capturing(), Pod::flat()] {
+            let pod = pod.via(via);
+            let screen = Screen::unread();
+            let running = screen.start(&pod, &["--", "sh", "-c", script]);
+            until("the command", || pod.work.join("ready").exists());
+            // It has the terminal open, and reads.
+            std::thread::sleep(Duration::from_millis(50));
+            screen.hang_up();
+            running.finish();
+            assert!(["0\n", "1\n"].contains(&&*std::fs::read_to_string(pod.work.join("status")).unwrap()));
+            assert_eq!(pod.exit_code().as_deref(), Some("0"));
+        }
+    }
+}
+
+#[test]
+fn a_hang_up_ends_what_does_not_ignore_it_and_its_last_words_are_kept() {
+    for pod in [Pod::new().capturing(), Pod::flat()] {
+        let screen = Screen::unread();
+        let running = screen.start(&pod, &["--", "sh", "-c", "trap 'exit 6' HUP; echo last; touch $W/ready; while :; do sleep 0.02; done"]);
+        until("the command", || pod.work.join("ready").exists());
+        screen.hang_up();
+        assert_eq!((running.finish().status, pod.exit_code().as_deref()), (6, Some("6")));
+        assert_eq!(pod.text(&pod.own("stdout")).as_deref(), Some("last\r\n"));
+    }
+    // A command that takes no input holds it up as little.
+    let pod = Pod::new();
+    let mut screen = Screen::unread();
+    let running =
+        screen.start(&pod, &["--", "sh", "-c", "stty raw -echo; touch $W/ready; trap 'exit 6' HUP; while :; do sleep 0.02; done"]);
+    until("the command", || pod.work.join("ready").exists());
+    screen.type_in(&"x".repeat(8_000));
+    std::thread::sleep(Duration::from_millis(50));
+    screen.hang_up();
+    assert_eq!(running.finish().status, 6);
+}
+
+#[test]
+fn what_was_typed_before_the_start_arrives() {
+    for (typed, echo, want) in [
+        ("hello\n\u{4}", "hello\r\n", "<hello\n>"),
+        ("\u{4}", "", "<>"),
+        ("abc\u{4}\u{4}", "abc", "<abc>"),
+        ("one\ntwo\n\u{4}", "two\r\n", "<one\ntwo\n>"),
+        ("x\u{7f}y\n\u{4}", "y\r\n", "<y\n>"),
+    ] {
+        let pod = Pod::new();
+        let mut screen = Screen::new(24, 80);
+        screen.type_in(typed);
+        screen.until_shown(echo);
+        std::thread::sleep(Duration::from_millis(20));
+        let running = screen.start(&pod, &["--", "sh", "-c", "{ printf '<'; cat; printf '>'; } >$W/got"]);
+        assert_eq!(running.finish().status, 0);
+        assert_eq!(std::fs::read_to_string(pod.work.join("got")).unwrap(), want, "{typed:?}");
+    }
+    // A line that is not at its end is ended by what comes later.
+    let pod = Pod::new();
+    let mut screen = Screen::new(24, 80);
+    screen.type_in("be");
+    screen.until_shown("be");
+    let running = screen.start(&pod, &["--", "sh", "-c", "touch $W/ready; read word; echo \"<$word>\""]);
+    until("the command", || pod.work.join("ready").exists());
+    screen.type_in("gun\n");
+    screen.until_shown("<begun>");
+    assert_eq!(running.finish().status, 0);
+}
+
+#[test]
+fn a_background_job_reads_when_it_comes_to_the_foreground() {
+    for shell in SHELLS {
+        let mut screen = Screen::new(24, 80);
+        let (pod, running) = screen.shell(Pod::new(), shell);
+        screen.type_in("$E -- sh -c 'touch $W/ready; exec cat' & until [ -e $W/ready ]; do sleep 0.02; done; echo be''gun\n");
+        screen.until_shown("begun\r\n");
+        // It does not take the shell's input.
+        screen.type_in("echo still-the-''shell\n");
+        screen.until_shown("still-the-shell\r\n");
+        screen.type_in("fg\n");
+        until("the job in the foreground", || {
+            rustix::termios::tcgetpgrp(&screen.master).is_ok_and(|group| Some(group) != rustix::process::Pid::from_raw(leader(&running)))
+        });
+        screen.type_in("fi''rst\n");
+        until("the line twice", || screen.text().matches("fi''rst\r\n").count() >= 2);
+        screen.type_in("second-''line\n");
+        until("the second", || screen.text().matches("second-''line\r\n").count() >= 2);
+        until("it to be raw", || screen.is_raw());
+        screen.type_in("\u{4}");
+        until("the shell's own settings", || !screen.is_raw());
+        screen.type_in("echo code-$?\n");
+        screen.until_shown("code-0\r\n");
+        screen.type_in("exit 3\n");
+        assert_eq!((running.finish().status, pod.exit_code().as_deref()), (3, Some("0")), "{shell}");
+    }
+}
+
+/// The process that leads the session below a `setsid` that waits.
+fn leader(running: &Running) -> i32 {
+    running.children().first().and_then(|pid| pid.parse().ok()).unwrap_or(0)
+}
+
+#[test]
+fn control_z_with_stdin_redirected() {
+    for shell in SHELLS {
+        for command in ["sleep 600", "cat /dev/tty"] {
+            let mut screen = Screen::new(24, 80);
+            let (pod, running) = screen.shell(Pod::new(), shell);
+            screen.type_in(&format!("$E -- sh -c 'echo run\"\"ning; exec {command}' </dev/null\n"));
+            screen.until_shown("running\r\n");
+            screen.type_in("\u{1a}");
+            screen.until_shown("Stopped");
+            screen.type_in("echo the-''shell; fg; echo code-''$?\n");
+            screen.until_shown("the-shell\r\n");
+            until("the job in the foreground", || {
+                rustix::termios::tcgetpgrp(&screen.master)
+                    .is_ok_and(|group| Some(group) != rustix::process::Pid::from_raw(leader(&running)))
+            });
+            std::thread::sleep(Duration::from_millis(100));
+            screen.type_in("\u{3}");
+            until("the command's end", || pod.exit_code().is_some());
+            assert_eq!(pod.exit_code().as_deref(), Some("130"), "{shell} {command}");
+            screen.type_in("exit 3\nexit 3\n");
+            assert_eq!(running.finish().status, 3);
+        }
+    }
+}
+
+#[test]
+fn control_z_before_the_command_starts_and_at_the_wait_side() {
+    for words in ["wait", "-- true"] {
+        let mut screen = Screen::new(24, 80);
+        let (pod, running) = screen.shell(Pod::new().env("ARGO_DEBUG_PAUSE_BEFORE", "true"), SHELLS[0]);
+        screen.type_in(&format!("$E {words}\n"));
+        until("it to wait", || pod.shared.join("ctr/main").is_dir());
+        std::thread::sleep(Duration::from_millis(50));
+        screen.type_in("\u{1a}");
+        screen.until_shown("Stopped");
+        screen.type_in("echo the-''shell; fg\n");
+        screen.until_shown("the-shell\r\n");
+        pod.put("ctr/main/before", "");
+        if words == "wait" {
+            pod.put("ctr/main/exitcode", "0");
+        }
+        until("the end", || pod.exit_code().as_deref() == Some("0"));
+        screen.type_in("exit 3\n");
+        assert_eq!(running.finish().status, 3);
+    }
+}
+
+#[test]
+fn a_command_reads_dev_tty_with_stdin_redirected() {
+    for shell in SHELLS {
+        for pod in [Pod::new(), Pod::new().capturing(), Pod::flat()] {
+            let mut screen = Screen::new(24, 80);
+            let (pod, running) = screen.shell(pod, shell);
+            screen.type_in("$E -- sh -c 'echo on; read x </dev/tty; echo got-$x' </dev/null\n");
+            screen.until_shown("on\r\n");
+            screen.type_in("word\n");
+            screen.until_shown("got-word\r\n");
+            // A script, whose commands share one group, has its terminal back.
+            screen.type_in("sh -c '$E -- true </dev/null; read y </dev/tty; echo again-$y'\n");
+            screen.type_in("more\n");
+            screen.until_shown("again-more\r\n");
+            screen.type_in("exit 3\n");
+            assert_eq!((running.finish().status, pod.exit_code().as_deref()), (3, Some("0")));
+        }
+    }
+}
+
+#[test]
+fn other_writers_keep_their_carriage_returns() {
+    let pod = Pod::new();
+    let screen = Screen::new(24, 80);
+    let stdin = Stdio::from(screen.slave.try_clone().unwrap());
+    let script = "echo inner >/dev/tty; touch $W/ready; until [ -e $W/go ]; do sleep 0.02; done";
+    let running = pod.start_on(&["--", "sh", "-c", script], [stdin, Stdio::piped(), Stdio::piped()]);
+    until("the command", || pod.work.join("ready").exists());
+    assert!(screen.is_raw());
+    assert!(rustix::termios::tcgetattr(&screen.slave).unwrap().output_modes.contains(OutputModes::OPOST));
+    std::fs::File::from(screen.slave.try_clone().unwrap()).write_all(b"outer\n").unwrap();
+    screen.until_shown("outer\r\n");
+    screen.until_shown("inner\r\n");
+    assert!(!screen.text().contains("\r\r"), "{:?}", screen.text());
+    std::fs::write(pod.work.join("go"), "").unwrap();
+    assert_eq!(running.finish().status, 0);
+}
+
+#[test]
+fn without_memory_the_settings_are_back() {
+    if !has_program("prlimit") {
+        return;
+    }
+    let pod = Pod::new();
+    let screen = Screen::new(24, 80);
+    let running = screen.start(&pod, &["--", "sh", "-c", "echo on; exec sleep 600"]);
+    screen.until_shown("on\r\n");
+    assert!(screen.is_raw());
+    pod.until_it_has_looked();
+    let pid = format!("--pid={}", running.child.id());
+    assert!(std::process::Command::new("prlimit").args([&pid, "--as=4096"]).status().unwrap().success());
+    // Each is said, and what is said takes memory.
+    let mut running = running;
+    until("its end", || {
+        pod.put("ctr/main/signal", &"?".repeat(31));
+        running.child.try_wait().unwrap().is_some()
+    });
+    assert_eq!(pod.exit_code().as_deref(), Some("64"));
+    assert!(!screen.is_raw());
+}
+
+#[test]
+fn dev_stdout_on_a_terminal_after_privileges_are_dropped() {
+    if !is_root("another user") || !has_program("setpriv") {
+        return;
+    }
+    let pod = Pod::new();
+    let screen = Screen::new(24, 80);
+    rustix::fs::fchmod(&screen.slave, 0o622.into()).unwrap();
+    rustix::fs::fchown(&screen.slave, Some(rustix::fs::Uid::from_raw(65_533)), None).unwrap();
+    let script = "setpriv --reuid 65534 --regid 65534 --clear-groups sh -c 'echo x >/dev/stdout'; stat -L -c '%a %u' /dev/stdin";
+    assert_eq!(screen.start(&pod, &["--", "sh", "-c", script]).finish().status, 0);
+    screen.until_shown("x\r\n622 65533\r\n");
 }
