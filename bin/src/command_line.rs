@@ -59,6 +59,9 @@ const ACCEPTED_ALONE: Names = Names("--disable-compression --insecure-skip-tls-v
 /// Subcommands of `argoexec` that are not a main-level container's.
 const DELEGATED: Names = Names("init wait supervisor resource data agent artifact artifact-plugin-init");
 
+/// Subcommands of `argoexec` that are a main-level container's, and ours to do.
+const ARGO_SUBCOMMANDS: Names = Names("emissary kill artifact-plugin-sidecar");
+
 /// Ours, in the order in which `parse` looks at them.
 const SUBCOMMANDS: Names = Names("run emissary init wait signal kill artifact-plugin-sidecar version help");
 
@@ -179,6 +182,8 @@ pub(crate) fn parse<'a>(
                     let argoexec = common.personality == Personality::Argoexec;
                     let delegated = DELEGATED.place(bytes).is_some();
                     common.is_run = matches!(SUBCOMMANDS.place(bytes), None | Some(0 | 1 | 6)) && !(argoexec && delegated);
+                    // Argo's own subcommands are called in its pods alone, whether a container was told its name or not.
+                    common.place.is_in_pod = argoexec && ARGO_SUBCOMMANDS.place(bytes).is_some();
                     if argoexec && delegated && delegate_exists.take().is_some_and(|exists| exists()) {
                         return Ok(Command::Delegate);
                     }
@@ -372,6 +377,10 @@ mod tests {
             assert!(matches!(command, Ok(Command::Delegate)));
         });
         parsed(Personality::Argoexec, &[c"wait", c"--json"], false, |command, _| assert!(matches!(command, Ok(Command::Wait(_)))));
+        for (word, is_in_pod) in [(c"emissary", true), (c"kill", true), (c"run", false), (c"wait", false)] {
+            let words: &'static [&'static CStr] = vec![word, c"--", c"x"].leak();
+            parsed(Personality::Argoexec, words, false, |_, common| assert_eq!(common.place.is_in_pod, is_in_pod, "{word:?}"));
+        }
         parsed(Personality::Emissary, &[c"wait"], true, |command, _| assert!(matches!(command, Ok(Command::Wait(_)))));
         parsed(Personality::Emissary, &[c"--gloglevel", c"0", c"--", c"x"], false, |command, _| assert!(command.is_err()));
         parsed(Personality::Argoexec, &[c"kill", c"SIGTERM", c"7"], true, |command, _| {

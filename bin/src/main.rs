@@ -37,8 +37,7 @@ fn start(args: &[&'static CStr]) -> u8 {
         Personality::Emissary => Console { format: Format::Plain, level: Level::Warn },
         Personality::Argoexec => Console { format: Format::Text, level: Level::Info },
     };
-    let place = Place { is_in_pod: personality == Personality::Argoexec, ..Place::default() };
-    let mut common = Common { personality, console, place, is_run: false };
+    let mut common = Common { personality, console, place: Place::default(), is_run: false };
     let command = command_line::parse(args.get(1..).unwrap_or_default(), &mut common, delegate::exists);
     let console = common.console;
     match command {

@@ -27,7 +27,7 @@ pub(crate) struct Place<'a> {
     pub(crate) kind: Option<Kind>,
     /// The shared folder's path.
     pub(crate) dir: Option<&'a CStr>,
-    /// Without a word on it anywhere, the layout is the pod's, as for Argo's own executor.
+    /// The caller is Argo: without a layout or a name, the layout is the pod's.
     pub(crate) is_in_pod: bool,
 }
 
