@@ -12,8 +12,8 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering}
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use emissary_core::exit;
+use emissary_core::gzip::crc::Crc;
 use emissary_deflate::Deflater;
-use emissary_deflate::crc::Crc;
 use rustix::io::Errno;
 use rustix::process::Pid;
 

@@ -26,7 +26,7 @@
 //! | [`supervise`] | events and the time | actions |
 //! | [`escalate`] | the time, a request to end | SIGTERM, SIGKILL, giving up |
 //! | [`signal`], [`exit`], [`trust`] | signal-file bytes, wait statuses, what was seen of a file's writer | signals, exit codes, digits, when to read |
-//! | [`tar`], [`gzip`] | facts about a file | header blocks, framing |
+//! | [`tar`], [`gzip`] | facts about a file; what was compressed | header blocks; framing, checksum, what is noise |
 //! | [`cpus`], [`progress`] | what a cgroup says; bytes and time | how many threads are of use; what a person is told |
 //! | [`time`], [`log`] | text, numbers | durations, time stamps, log lines |
 //! | [`lines`], [`report`] | logs, exit codes, values | what `wait` shows and reports |

@@ -1,4 +1,4 @@
-//! Deflate (RFC 1951) for artifacts, and the CRC-32 of gzip (RFC 1952).
+//! Deflate (RFC 1951) for artifacts.
 //!
 //! Enters: a chunk of at most [`CHUNK_BYTES`], with the window of up to [`WINDOW_BYTES`] that lies before it. Leaves: deflate blocks that end at a
 //! byte, so that chunks which were compressed apart, by several threads, join to one stream; or the word that the chunk is better stored. Refuses
@@ -16,7 +16,6 @@
 extern crate std;
 
 mod bits;
-pub mod crc;
 mod huffman;
 
 use bits::Bits;

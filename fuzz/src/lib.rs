@@ -9,6 +9,7 @@ use std::io::Read as _;
 
 use emissary_core::buf::Writer;
 use emissary_core::cpus::{self, Group};
+use emissary_core::gzip::crc::{self, Crc};
 use emissary_core::json::JsonError;
 use emissary_core::layout::{self, File, Kind, Layout};
 use emissary_core::lines::{Lines, Piece};
@@ -19,7 +20,6 @@ use emissary_core::signal::Signal;
 use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
 use emissary_core::template::{Packing, Template, TemplateError};
 use emissary_core::{exit, gzip as framing, json, tar as headers, time};
-use emissary_deflate::crc::{self, Crc};
 use emissary_deflate::{CHUNK_BYTES, Deflater, END, INPUT_BYTES, Input, OUT_BYTES, STORED_BYTES, WINDOW_BYTES, stored_header};
 use serde_json::Value;
 
