@@ -25,6 +25,7 @@ mod terminal;
 mod artifact;
 mod compress;
 mod cpus;
+mod deflate;
 mod files;
 mod outputs;
 

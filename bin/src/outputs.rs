@@ -9,11 +9,11 @@ use emissary_core::json::Str;
 use emissary_core::layout::File;
 use emissary_core::limits::PATH_BYTES;
 use emissary_core::template::{Packing, Template};
-use emissary_deflate::DEFAULT_LEVEL;
 
 use crate::artifact::{self, Failure};
 use crate::compress::Compressor;
 use crate::console::Console;
+use crate::deflate::DEFAULT_LEVEL;
 use crate::error::Error;
 use crate::files::{Folder, Room, Shared};
 

@@ -13,7 +13,6 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use emissary_core::exit;
 use emissary_core::gzip::crc::Crc;
-use emissary_deflate::Deflater;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
@@ -565,12 +564,6 @@ pub(crate) fn start_thread(work: fn()) -> Result<(), Errno> {
         0 => Ok(()),
         errno => Err(Errno::from_raw_os_error(errno)),
     }
-}
-
-/// A compressor's memory, which is too large for a stack.
-pub(crate) fn deflater() -> Box<Deflater> {
-    // SAFETY: all its fields are integers, for which zeros are valid.
-    unsafe { Box::<Deflater>::new_zeroed().assume_init() }
 }
 
 /// The CRC-32 of bytes, by the processor's instructions where it has them.

@@ -10,7 +10,7 @@
 //!   signal-file bytes ─▶ signal ──▶ Event ─┼─▶ supervise::Machine ──▶ Action ──▶ the caller
 //!   wait status ───────▶ exit ────▶ Event ─┘
 //!   names ─────────────▶ layout ──▶ protocol file paths
-//!   entry facts ───────▶ tar ─────▶ header blocks ──▶ (emissary-deflate) ──▶ gzip framing
+//!   entry facts ───────▶ tar ─────▶ header blocks ──▶ (miniz_oxide) ──▶ gzip framing
 //! ```
 //!
 //! The rooms, in the order a run passes through them:
@@ -31,7 +31,7 @@
 //! | [`time`], [`log`] | text, numbers | durations, time stamps, log lines |
 //! | [`lines`], [`report`] | logs, exit codes, values | what `wait` shows and reports |
 //!
-//! Not here, on purpose: compression (a crate of its own), globbing, YAML, a runtime.
+//! Not here, on purpose: compression (a library of the caller's), globbing, YAML, a runtime.
 
 #![no_std]
 #![forbid(unsafe_code)]
