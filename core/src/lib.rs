@@ -10,7 +10,7 @@
 //!   signal-file bytes ─▶ signal ──▶ Event ─┼─▶ supervise::Machine ──▶ Action ──▶ the caller
 //!   wait status ───────▶ exit ────▶ Event ─┘
 //!   names ─────────────▶ layout ──▶ protocol file paths
-//!   entry facts ───────▶ tar ─────▶ header blocks ──▶ (emissary-deflate) ──▶ gzip framing
+//!   entry facts ───────▶ tar ─────▶ header blocks ──▶ (miniz_oxide) ──▶ gzip framing
 //! ```
 //!
 //! The rooms, in the order a run passes through them:
@@ -30,12 +30,12 @@
 //! | [`waiting`] | exit codes seen, logs copied, the time | what the wait side does next |
 //! | [`signal`], [`exit`] | signal-file bytes, wait statuses | signals, exit codes, digits |
 //! | [`settled`], [`signal_file`], [`exit_file`] | what was seen of a file and of its writer | when to read it, what it says |
-//! | [`tar`], [`gzip`] | facts about a file | header blocks, framing |
+//! | [`tar`], [`gzip`] | facts about a file; what was compressed | header blocks; framing, checksum, what is noise |
 //! | [`cpus`], [`progress`] | what a cgroup says; bytes and time | how many threads are of use; what a person is told |
 //! | [`time`], [`log`] | text, numbers | durations, time stamps, log lines |
 //! | [`lines`], [`report`] | logs, exit codes, values | what `wait` shows and reports |
 //!
-//! Not here, on purpose: compression (a crate of its own), globbing, YAML, a runtime.
+//! Not here, on purpose: compression (a library of the caller's), globbing, YAML, a runtime.
 
 #![no_std]
 #![forbid(unsafe_code)]

@@ -10,6 +10,7 @@ use std::io::Read as _;
 use emissary_core::buf::Writer;
 use emissary_core::cpus::{self, Group};
 use emissary_core::documents::Text;
+use emissary_core::gzip::crc::{self, Crc};
 use emissary_core::json::JsonError;
 use emissary_core::layout::{self, File, Kind, Layout};
 use emissary_core::lines::{Lines, Piece};
@@ -21,8 +22,6 @@ use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
 use emissary_core::template::{Packing, Template, TemplateError};
 use emissary_core::timers::{Duration, Instant, STALE_AFTER};
 use emissary_core::{exit, gzip as framing, json, tar as headers, time};
-use emissary_deflate::crc::{self, Crc};
-use emissary_deflate::{CHUNK_BYTES, Deflater, END, INPUT_BYTES, Input, OUT_BYTES, STORED_BYTES, WINDOW_BYTES, stored_header};
 use serde_json::Value;
 
 use crate::command_line::Command;
@@ -38,6 +37,10 @@ mod roles {
     #[allow(dead_code, reason = "the binary's roles read more of it")]
     pub(crate) mod request;
 }
+/// How the binary makes blocks of a chunk.
+#[path = "../../bin/src/save/deflate.rs"]
+#[allow(dead_code, reason = "the binary has a default level")]
+mod deflate;
 
 mod pod {
     pub(crate) mod shared {
@@ -50,6 +53,7 @@ mod pod {
             pub(crate) name: Option<&'a CStr>,
             pub(crate) kind: Option<Kind>,
             pub(crate) dir: Option<&'a CStr>,
+            pub(crate) is_in_pod: bool,
         }
     }
 }
@@ -774,7 +778,8 @@ pub fn tar_entry(data: &[u8]) {
 /// that of the whole.
 pub fn gzip(data: &[u8]) {
     let mut bytes = Bytes(data);
-    let (level, split, repeats) = (bytes.byte() % 10, usize::from(bytes.byte()), usize::from(bytes.byte()) % 24);
+    let (kind, split, repeats) = (bytes.byte(), usize::from(bytes.byte()), usize::from(bytes.byte()) % 24);
+    let (level, noise_bytes) = (kind % 10, 4_096 * usize::from(kind / 10));
     // Longer than what a fuzzer hands out: copies of it, each a little different.
     let mut contents = bytes.0.to_vec();
     for at in 0..repeats {
@@ -783,37 +788,36 @@ pub fn gzip(data: &[u8]) {
             *byte = byte.wrapping_add(1);
         }
     }
-    // Not too many: each enters the window before it anew.
-    let chunk_bytes = (1 + split * 523).max(contents.len() / 12).min(CHUNK_BYTES);
+    // Noise that is long enough to be noticed, and what was there before once more.
+    let mut state = split as u64;
+    contents.extend((0..noise_bytes).map(|_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_le_bytes()[7]
+    }));
+    contents.extend_from_slice(bytes.0);
+    // Not too many: each compresses the window before it anew.
+    let chunk_bytes = (1 + split * 523).max(contents.len() / 12).min(deflate::CHUNK_BYTES);
     // Large, and what an earlier input left there does not matter.
-    type State = (Box<Deflater>, Box<Input>, Vec<u8>, Crc);
+    type State = (deflate::Deflater, Vec<u8>, Crc);
     thread_local! {
-        static STATE: RefCell<State> = RefCell::new((
-            Box::new(Deflater::new()),
-            vec![0; INPUT_BYTES].into_boxed_slice().try_into().expect("that many bytes"),
-            vec![0; OUT_BYTES],
-            Crc::new(),
-        ));
+        static STATE: RefCell<State> = RefCell::new((deflate::Deflater::new(), vec![0; deflate::OUT_BYTES], Crc::new()));
     }
-    STATE.with_borrow_mut(|(deflater, input, out, crc)| round_trip(deflater, input, out, crc, level, &contents, chunk_bytes));
+    STATE.with_borrow_mut(|(deflater, out, crc)| round_trip(deflater, out, crc, level, &contents, chunk_bytes));
 }
 
-fn round_trip(deflater: &mut Deflater, input: &mut Input, out: &mut [u8], crc: &Crc, level: u8, contents: &[u8], chunk_bytes: usize) {
+fn round_trip(deflater: &mut deflate::Deflater, out: &mut [u8], crc: &Crc, level: u8, contents: &[u8], chunk_bytes: usize) {
     let mut stream = framing::HEADER.to_vec();
     let (mut joined, mut at) = (0, 0);
     while at < contents.len() {
-        let (from, to) = (at.saturating_sub(WINDOW_BYTES), (at + chunk_bytes).min(contents.len()));
-        input[..to - from].copy_from_slice(&contents[from..to]);
-        // What lies behind the chunk does not matter.
-        input[to - from..][..16].fill(0xa5);
-        match deflater.compress(level, input, at - from, to - from, out) {
+        let (from, to) = (at.saturating_sub(deflate::WINDOW_BYTES), (at + chunk_bytes).min(contents.len()));
+        match deflater.deflate(level, &contents[from..to], at - from, out) {
             Some(made) => {
                 assert!(made < to - at, "larger than stored");
                 stream.extend_from_slice(&out[..made]);
             }
             None => {
-                for piece in contents[at..to].chunks(STORED_BYTES) {
-                    stream.extend_from_slice(&stored_header(u16::try_from(piece.len()).expect("a stored block")));
+                for piece in contents[at..to].chunks(framing::STORED_BYTES) {
+                    stream.extend_from_slice(&framing::stored_header(u16::try_from(piece.len()).expect("a stored block")));
                     stream.extend_from_slice(piece);
                 }
             }
@@ -822,7 +826,7 @@ fn round_trip(deflater: &mut Deflater, input: &mut Input, out: &mut [u8], crc: &
         at = to;
     }
     assert_eq!(joined, crc.update(0, contents));
-    stream.extend_from_slice(&END);
+    stream.extend_from_slice(&framing::END);
     stream.extend_from_slice(&framing::trailer(joined, contents.len() as u64));
     let mut back = Vec::new();
     flate2::read::GzDecoder::new(&stream[..]).read_to_end(&mut back).expect("a gzip member");

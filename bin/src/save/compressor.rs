@@ -9,21 +9,21 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use emissary_core::gzip;
-use emissary_deflate::crc::{self, Crc};
-use emissary_deflate::{CHUNK_BYTES, Deflater, END, INPUT_BYTES, Input, OUT_BYTES, STORED_BYTES, WINDOW_BYTES, stored_header};
+use emissary_core::gzip::crc::{self, Crc};
+use emissary_core::gzip::{self, STORED_BYTES, stored_header};
 
 use super::cpus;
+use super::deflate::{CHUNK_BYTES, Deflater, OUT_BYTES, WINDOW_BYTES, only_byte};
 use crate::os::{cpu, fs, threads};
 use crate::report::error::Error;
 
-/// Threads at most: one thread reads for all of them, and each takes 0.6 MB.
+/// Threads at most: one thread reads for all of them, and each takes 0.9 MB.
 const MAX_WORKERS: usize = 16;
 /// Chunks under way at most: one for each thread, and one that waits for a thread. Another is filled meanwhile.
 const SLOTS: usize = MAX_WORKERS + 1;
 
-/// Zeros that are longer than this are not read, deflated and checked but counted.
-const ZEROS_BYTES: u64 = 8 * CHUNK_BYTES as u64;
+/// A hole that is longer than this is not filled in: a chunk of zeros is compressed once, and its blocks are written again and again.
+const ZEROS_BYTES: u64 = 4 * CHUNK_BYTES as u64;
 
 /// Small pieces of output are written together.
 const GATHER_BYTES: usize = 65_536;
@@ -33,7 +33,8 @@ const CHUNK_SHIFT: u32 = crc::shift(CHUNK_BYTES as u64);
 
 /// A piece of the stream with the window before it, and what became of it.
 struct Chunk {
-    input: Box<Input>,
+    /// The window, then the chunk.
+    input: Box<[u8]>,
     start: usize,
     end: usize,
     level: u8,
@@ -45,12 +46,14 @@ struct Chunk {
 
 impl Chunk {
     fn new() -> Self {
-        Self { input: boxed(), start: 0, end: 0, level: 0, out: vec![0; OUT_BYTES].into_boxed_slice(), made: None, crc: 0 }
+        // Zeros, which the allocator need not write: memory that is not filled is not there.
+        let zeros = |bytes| vec![0; bytes].into_boxed_slice();
+        Self { input: zeros(WINDOW_BYTES + CHUNK_BYTES), start: 0, end: 0, level: 0, out: zeros(OUT_BYTES), made: None, crc: 0 }
     }
 
     fn deflate(&mut self, worker: &mut Worker) {
         self.crc = cpu::crc(&worker.crc, &self.input[self.start..self.end]);
-        self.made = worker.deflater.compress(self.level, &self.input, self.start, self.end, &mut self.out);
+        self.made = worker.deflater.deflate(self.level, &self.input[..self.end], self.start, &mut self.out);
     }
 
     /// Hands out its blocks, piece by piece: what was deflated, or the contents with a header before each stored block.
@@ -66,20 +69,15 @@ impl Chunk {
     }
 }
 
-/// Zeros, which the allocator need not write.
-fn boxed() -> Box<Input> {
-    vec![0; INPUT_BYTES].into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!())
-}
-
 /// What a thread needs to deflate.
 struct Worker {
-    deflater: Box<Deflater>,
+    deflater: Deflater,
     crc: Box<Crc>,
 }
 
 impl Worker {
     fn new() -> Self {
-        Self { deflater: cpu::deflater(), crc: Box::new(Crc::new()) }
+        Self { deflater: Deflater::new(), crc: Box::new(Crc::new()) }
     }
 }
 
@@ -148,8 +146,6 @@ pub(crate) struct Compressor {
     /// The ring's slot for the next chunk, and chunks in the ring.
     head: usize,
     in_flight: usize,
-    /// A whole chunk of zeros after a window of zeros: its blocks and its checksum.
-    zeros: Option<(u8, Vec<u8>, u32)>,
     crc: u32,
     /// Bytes of the contents, and of the stream that have been written.
     pub(crate) read_bytes: u64,
@@ -169,7 +165,6 @@ impl Compressor {
             chunks: 1,
             head: 0,
             in_flight: 0,
-            zeros: None,
             crc: 0,
             read_bytes: 0,
             written_bytes: 0,
@@ -235,10 +230,8 @@ impl Compressor {
                 while self.in_flight > 0 {
                     self.write_oldest(to)?;
                 }
-                while count >= CHUNK_BYTES as u64 {
-                    self.put_zeros(to)?;
-                    count -= CHUNK_BYTES as u64;
-                }
+                self.put_zeros(to, count / CHUNK_BYTES as u64)?;
+                count %= CHUNK_BYTES as u64;
                 continue;
             }
             let room = self.room(to)?;
@@ -253,29 +246,20 @@ impl Compressor {
     /// Whether a chunk begins here, behind a whole window of zeros.
     fn is_after_zeros(&self) -> bool {
         let chunk = &self.chunk;
-        chunk.end == chunk.start && chunk.start == WINDOW_BYTES && chunk.input[..WINDOW_BYTES].iter().all(|&byte| byte == 0)
+        chunk.end == chunk.start && chunk.start == WINDOW_BYTES && only_byte(&chunk.input[..WINDOW_BYTES]) == Some(0)
     }
 
-    /// A chunk of zeros behind zeros; the window stays what it is.
-    fn put_zeros(&mut self, to: &To<'_>) -> Result<(), Error> {
-        if self.zeros.as_ref().is_none_or(|(level, ..)| *level != self.level) {
-            let chunk = &mut self.chunk;
-            chunk.input[chunk.start..chunk.start + CHUNK_BYTES].fill(0);
-            (chunk.end, chunk.level) = (chunk.start + CHUNK_BYTES, self.level);
-            chunk.deflate(self.own.get_or_insert_with(Worker::new));
-            let mut blocks = Vec::new();
-            chunk.each_piece(&mut |piece| {
-                blocks.extend_from_slice(piece);
-                Ok(())
-            })?;
-            self.zeros = Some((self.level, blocks, chunk.crc));
-            chunk.end = chunk.start;
-        }
-        if let Some((_, blocks, crc)) = &self.zeros {
-            self.crc = crc::join(self.crc, *crc, CHUNK_SHIFT);
+    /// Chunks of zeros behind zeros. The window stays what it is.
+    fn put_zeros(&mut self, to: &To<'_>, chunks: u64) -> Result<(), Error> {
+        let chunk = &mut self.chunk;
+        chunk.input[chunk.start..].fill(0);
+        (chunk.end, chunk.level) = (chunk.start + CHUNK_BYTES, self.level);
+        chunk.deflate(self.own.get_or_insert_with(Worker::new));
+        for _ in 0..chunks {
             self.read_bytes += CHUNK_BYTES as u64;
-            put(&mut self.gathered, &mut self.written_bytes, to, blocks)?;
+            emit(&self.chunk, &mut self.crc, &mut self.gathered, &mut self.written_bytes, to)?;
         }
+        self.chunk.end = self.chunk.start;
         Ok(())
     }
 
@@ -293,7 +277,7 @@ impl Compressor {
                 self.write_oldest(to)?;
             }
         }
-        put(&mut self.gathered, &mut self.written_bytes, to, &END)?;
+        put(&mut self.gathered, &mut self.written_bytes, to, &gzip::END)?;
         put(&mut self.gathered, &mut self.written_bytes, to, &gzip::trailer(self.crc, self.read_bytes))?;
         flush(&mut self.gathered, &mut self.written_bytes, to)
     }

@@ -3,6 +3,7 @@
 pub(crate) mod artifact;
 pub(crate) mod compressor;
 pub(crate) mod cpus;
+pub(crate) mod deflate;
 pub(crate) mod input_links;
 pub(crate) mod outputs;
 pub(crate) mod parameter;

@@ -8,21 +8,22 @@ use crate::pod::{Pod, has_program, may_unshare};
 
 const ARTIFACT: &str = r#"{"outputs":{"artifacts":[{"name":"a","path":"$W/o"}]}}"#;
 
-/// Text, noise and zeros, more than thirty chunks of them, in a folder of files whose ends fall anywhere.
+/// Text, noise, zeros and runs of one byte, more than thirty chunks of them, in a folder of files whose ends fall anywhere.
 fn fill(pod: &Pod) -> Vec<(String, Vec<u8>)> {
     let folder = pod.work.join("o");
     std::fs::create_dir(&folder).unwrap();
     let mut state = 1_u64;
     let mut rows = vec![("o".to_string(), Vec::new())];
     for at in 0..24_usize {
-        let contents: Vec<u8> = (0..at * 17_321)
+        let contents: Vec<u8> = (0..at * 35_321)
             .map(|_| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 let byte = (state >> 56) as u8;
-                match at % 3 {
+                match at % 4 {
                     0 => byte,
                     1 => b"emissary, out\n"[usize::from(byte) % 14],
-                    _ => byte / 250,
+                    2 => byte / 250,
+                    _ => at as u8,
                 }
             })
             .collect();
@@ -55,6 +56,44 @@ fn the_same_bytes_whatever_the_number_of_cpus() {
     let alone = read(&["taskset", "-c", "0"]);
     assert!(alone == read(&[]));
     assert!(alone == read(&[]));
+}
+
+/// What GNU gzip and Python's zlib make of an archive.
+fn unpacked(archive: &std::path::Path) -> [Vec<u8>; 2] {
+    let python = "import sys, gzip; sys.stdout.buffer.write(gzip.open(sys.argv[1]).read())";
+    let by = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).arg(archive).output().unwrap();
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    [by("gzip", &["-dc"]), by("python3", &["-c", python])]
+}
+
+#[test]
+fn chunks_end_where_they_end_and_every_reader_takes_them() {
+    const CHUNK: usize = 262_144;
+    // A header's block and the two at the end are in the chunks, too.
+    const AROUND: usize = 3 * 512;
+    for level in [0, 1, 4, 9] {
+        let template =
+            format!(r#"{{"outputs":{{"artifacts":[{{"name":"a","path":"$W/o","archive":{{"tar":{{"compressionLevel":{level}}}}}}}]}}}}"#);
+        for length in [0, 1, CHUNK - AROUND - 1, CHUNK - AROUND, CHUNK - AROUND + 1, 3 * CHUNK - AROUND, 3 * CHUNK - AROUND + 1] {
+            let pod = Pod::new().template(&template);
+            // Lines that repeat, then one byte for more than a chunk and a window.
+            let contents: Vec<u8> =
+                (0..length).map(|at| if at < 400_000 { b"emissary, out\n"[at * at / 700 % 14] } else { b'=' }).collect();
+            std::fs::write(pod.work.join("o"), &contents).unwrap();
+            let outcome = pod.run(&["--", "true"]);
+            assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+            let archive = pod.shared.join(pod.output("artifacts", "o.tgz"));
+            assert!(pod.entries(&pod.output("artifacts", "o.tgz")) == [("o".to_string(), contents.clone())], "{length} at level {level}");
+            if has_program("gzip") && has_program("python3") {
+                let [by_gzip, by_python] = unpacked(&archive);
+                assert!(by_gzip == by_python && by_gzip[512..][..length] == contents, "{length} at level {level}");
+                assert_eq!(by_gzip.len(), length.div_ceil(512) * 512 + AROUND);
+            }
+        }
+    }
 }
 
 /// Threads that were started, by strace's account.
