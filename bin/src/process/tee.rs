@@ -2,11 +2,15 @@
 //!
 //! A reader of our stdout that is slow holds the command back, as it would without us, but never our event loop (see `outlet`). The copies never
 //! wait for a reader.
+//!
+//! What one read gives ends where a write of the command's has ended, as long as the pipe holds no more than is read at once. Where it holds more, a line
+//! that is not whole yet stays in the buffer until the rest of it is read. So no line is torn that the command writes in one piece (see `lines` of core).
 
 use core::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use emissary_core::layout::{self, File};
+use emissary_core::lines;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
@@ -46,6 +50,8 @@ struct Stream {
     buffer: Vec<u8>,
     /// Filled part of the buffer that our own stdout or stderr has not taken yet.
     pending: core::ops::Range<usize>,
+    /// Bytes behind them that are the first of a line which is still to be read.
+    held_bytes: usize,
 }
 
 /// Which copies are kept.
@@ -87,7 +93,8 @@ impl<'a> Tee<'a> {
     pub(crate) fn new(console: Console, folder: &'a Folder, kept: Kept) -> Self {
         let copy = |file| Copy { name: layout::base_name(file), file: None };
         let copies = [copy(File::Stdout), copy(File::Stderr), copy(File::Combined)];
-        let mut tee = Self { console, folder, copies, streams: [None, None, None], buffers: [const { Vec::new() }; 3], copy_failed: false };
+        let buffers = [const { Vec::new() }; 3];
+        let mut tee = Self { console, folder, copies, streams: [None, None, None], buffers, copy_failed: false };
         let opened: &[usize] = match kept {
             Kept::Nothing => &[],
             Kept::Flat => &[STDOUT, STDERR],
@@ -147,6 +154,7 @@ impl<'a> Tee<'a> {
                 copies,
                 buffer,
                 pending: 0..0,
+                held_bytes: 0,
             });
         }
     }
@@ -181,12 +189,18 @@ impl<'a> Tee<'a> {
     /// Reads once from the command, and writes what was read to the copies.
     fn read(&mut self, stream: &mut Stream) -> bool {
         let Some(source) = &stream.source else { return false };
-        let limit = stream.left.unwrap_or(BUFFER_BYTES).min(BUFFER_BYTES);
-        let read = match rustix::io::read(source, &mut stream.buffer[..limit]) {
+        let held = core::mem::take(&mut stream.held_bytes);
+        stream.buffer.copy_within(stream.pending.end..stream.pending.end + held, 0);
+        stream.pending = 0..0;
+        let limit = stream.left.unwrap_or(BUFFER_BYTES).min(BUFFER_BYTES - held);
+        let read = match rustix::io::read(source, &mut stream.buffer[held..held + limit]) {
             Ok(read) => read,
             // The kernel has made everything visible that was written to a terminal before it says so.
             Err(Errno::AGAIN) if stream.is_unsized && stream.left.is_some() => 0,
-            Err(Errno::AGAIN | Errno::INTR) => return false,
+            Err(Errno::AGAIN | Errno::INTR) => {
+                stream.held_bytes = held;
+                return false;
+            }
             // The end of a terminal.
             Err(Errno::IO) if stream.is_terminal => 0,
             Err(errno) => {
@@ -200,21 +214,22 @@ impl<'a> Tee<'a> {
                 0
             }
         };
-        if read == 0 {
-            stream.source = None;
-            stream.left = stream.left.map(|_| 0);
-            return true;
-        }
         if let Some(left) = &mut stream.left {
-            *left -= read;
-            if *left == 0 {
-                stream.source = None;
-            }
+            *left = if read == 0 { 0 } else { *left - read };
         }
+        if read == 0 || stream.left == Some(0) {
+            stream.source = None;
+        }
+        let filled = held + read;
+        let is_full = filled == BUFFER_BYTES && !stream.is_terminal;
+        let more =
+            stream.source.as_ref().filter(|_| is_full).is_some_and(|source| rustix::io::ioctl_fionread(source).is_ok_and(|more| more > 0));
+        let taken = if more { lines::before_more(&stream.buffer[..filled]) } else { filled };
+        stream.held_bytes = filled - taken;
         for at in stream.copies.into_iter().flatten() {
             let copy = &mut self.copies[at];
             if let Some(file) = &copy.file
-                && let Err(errno) = fs::write_all(file.as_fd(), &stream.buffer[..read])
+                && let Err(errno) = fs::write_all(file.as_fd(), &stream.buffer[..taken])
             {
                 copy.file = None;
                 let error = Error::new("write", &self.folder.path_of(copy.name), errno);
@@ -222,7 +237,9 @@ impl<'a> Tee<'a> {
             }
         }
         if stream.target_open {
-            stream.pending = 0..read;
+            stream.pending = 0..taken;
+        } else {
+            stream.pending = taken..taken;
         }
         true
     }
@@ -230,6 +247,10 @@ impl<'a> Tee<'a> {
     /// Writes to our own stdout or stderr what it takes without blocking.
     fn pass_on(&self, stream: &mut Stream) -> bool {
         let mut moved = false;
+        let is_within = |other: &Stream| other.target.is_within() && other.target.is_same(&stream.target);
+        if self.streams.iter().flatten().any(is_within) {
+            return false;
+        }
         while !stream.pending.is_empty() {
             match stream.target.write(&stream.buffer[stream.pending.clone()]) {
                 Ok(0) => return moved,
@@ -240,7 +261,7 @@ impl<'a> Tee<'a> {
                 Err(errno) => {
                     self.console.warn(&[&Error::new("write to our own", stream.target_name.as_bytes(), errno).text]);
                     stream.target_open = false;
-                    stream.pending = 0..0;
+                    stream.pending.start = stream.pending.end;
                     return true;
                 }
             }
@@ -263,7 +284,7 @@ impl<'a> Tee<'a> {
             stream.is_unsized = left.is_none();
             let left = left.unwrap_or(TERMINAL_BYTES);
             stream.left = Some(left);
-            if left == 0 {
+            if left == 0 && stream.held_bytes == 0 {
                 stream.source = None;
             }
         }
@@ -279,7 +300,8 @@ impl<'a> Tee<'a> {
         for stream in self.streams.iter_mut().flatten() {
             if stream.target_open && !(stream.source.is_none() && stream.pending.is_empty()) {
                 stream.target_open = false;
-                stream.pending = 0..0;
+                stream.target.give_up();
+                stream.pending.start = stream.pending.end;
                 self.console.warn(&[
                     b"gave up on the reader of our own ",
                     stream.target_name.as_bytes(),

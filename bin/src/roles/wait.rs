@@ -240,7 +240,7 @@ fn leave(console: Console, mains: &[Main], signal: Signal) {
 #[inline(never)]
 fn print(signals: &Signals, mut text: &[u8]) -> Result<(), Error> {
     let error = |errno| Error::new("write the report to", b"stdout", errno);
-    let outlet = Outlet::new(rustix::stdio::stdout());
+    let mut outlet = Outlet::new(rustix::stdio::stdout());
     while !text.is_empty() {
         let written = outlet.write(text).map_err(error)?;
         text = &text[written..];
