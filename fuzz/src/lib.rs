@@ -862,6 +862,7 @@ pub fn supervisor(data: &[u8]) {
         let value = bytes.byte();
         let gate = [Gate::Ready, Gate::Dependencies, Gate::Before, Gate::Retry, Gate::After][usize::from(value % 5)];
         let event = match kind % 14 {
+            _ if kind >= 0xfc => Event::PassedOn,
             _ if kind >= 0xf0 => match kind & 3 {
                 0 => Event::Changed,
                 1 => Event::LookAfter(Duration::from_ms(value.into())),

@@ -9,6 +9,7 @@
 use core::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
+use emissary_core::buf::Writer;
 use emissary_core::layout::{self, File};
 use emissary_core::lines;
 use rustix::event::PollFlags;
@@ -52,6 +53,8 @@ struct Stream {
     pending: core::ops::Range<usize>,
     /// Bytes behind them that are the first of a line which is still to be read.
     held_bytes: usize,
+    /// Bytes that a reader who was given up did not get.
+    lost_bytes: Option<u64>,
 }
 
 /// Which copies are kept.
@@ -82,6 +85,7 @@ pub(crate) struct Tee<'a> {
     /// Buffers for streams to come: none is made once a command runs.
     buffers: [Vec<u8>; 3],
     copy_failed: bool,
+    passed_on: bool,
 }
 
 const STDOUT: usize = 0;
@@ -94,7 +98,7 @@ impl<'a> Tee<'a> {
         let copy = |file| Copy { name: layout::base_name(file), file: None };
         let copies = [copy(File::Stdout), copy(File::Stderr), copy(File::Combined)];
         let buffers = [const { Vec::new() }; 3];
-        let mut tee = Self { console, folder, copies, streams: [None, None, None], buffers, copy_failed: false };
+        let mut tee = Self { console, folder, copies, streams: [None, None, None], buffers, copy_failed: false, passed_on: false };
         let opened: &[usize] = match kept {
             Kept::Nothing => &[],
             Kept::Flat => &[STDOUT, STDERR],
@@ -121,6 +125,11 @@ impl<'a> Tee<'a> {
     /// Whether a copy has failed since the last call.
     pub(crate) const fn takes_failure(&mut self) -> bool {
         core::mem::replace(&mut self.copy_failed, false)
+    }
+
+    /// Whether a reader of our own stdout or stderr has taken something since the last call.
+    pub(crate) const fn takes_progress(&mut self) -> bool {
+        core::mem::replace(&mut self.passed_on, false)
     }
 
     /// Takes what a new attempt's stdout and stderr are read from, where they are.
@@ -155,6 +164,7 @@ impl<'a> Tee<'a> {
                 buffer,
                 pending: 0..0,
                 held_bytes: 0,
+                lost_bytes: None,
             });
         }
     }
@@ -240,12 +250,13 @@ impl<'a> Tee<'a> {
             stream.pending = 0..taken;
         } else {
             stream.pending = taken..taken;
+            stream.lose(taken);
         }
         true
     }
 
     /// Writes to our own stdout or stderr what it takes without blocking.
-    fn pass_on(&self, stream: &mut Stream) -> bool {
+    fn pass_on(&mut self, stream: &mut Stream) -> bool {
         let mut moved = false;
         let is_within = |other: &Stream| other.target.is_within() && other.target.is_same(&stream.target);
         if self.streams.iter().flatten().any(is_within) {
@@ -257,6 +268,7 @@ impl<'a> Tee<'a> {
                 Ok(written) => {
                     stream.pending.start += written;
                     moved = true;
+                    self.passed_on = true;
                 }
                 Err(errno) => {
                     self.console.warn(&[&Error::new("write to our own", stream.target_name.as_bytes(), errno).text]);
@@ -295,19 +307,43 @@ impl<'a> Tee<'a> {
         self.streams.iter().flatten().all(|stream| stream.source.is_none() && stream.pending.is_empty())
     }
 
-    /// Gives up on readers of our stdout and stderr that take nothing; the copies are still completed.
+    /// Gives up on readers of our stdout and stderr that have not taken everything; the copies are still completed.
     pub(crate) fn abandon(&mut self) {
         for stream in self.streams.iter_mut().flatten() {
             if stream.target_open && !(stream.source.is_none() && stream.pending.is_empty()) {
                 stream.target_open = false;
                 stream.target.give_up();
+                stream.lost_bytes = Some(0);
+                stream.lose(stream.pending.len());
                 stream.pending.start = stream.pending.end;
-                self.console.warn(&[
-                    b"gave up on the reader of our own ",
-                    stream.target_name.as_bytes(),
-                    b": it took nothing and the end was asked for",
-                ]);
             }
+        }
+    }
+
+    /// Says how much the readers did not get that were given up. Everything is read by now.
+    #[inline(never)]
+    pub(crate) fn say_what_is_lost(&mut self) {
+        for stream in self.streams.iter_mut().flatten() {
+            let Some(lost_bytes) = stream.lost_bytes.take() else { continue };
+            let mut room = [0; 20];
+            let mut digits = Writer::new(&mut room);
+            digits.decimal(lost_bytes);
+            self.console.warn(&[
+                b"gave up on the reader of our own ",
+                stream.target_name.as_bytes(),
+                b", which did not get ",
+                digits.written(),
+                b" bytes: the end was asked for, and it took too long",
+            ]);
+        }
+    }
+}
+
+impl Stream {
+    /// Counts what is not passed on, once its reader was given up.
+    fn lose(&mut self, bytes: usize) {
+        if let Some(lost) = &mut self.lost_bytes {
+            *lost += bytes as u64;
         }
     }
 }

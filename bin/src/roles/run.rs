@@ -401,14 +401,19 @@ impl<'a> Run<'a> {
             while moved && self.is_draining {
                 moved = tee.pump();
             }
-            if tee.takes_failure() {
+            let (has_failed, has_progress) = (tee.takes_failure(), tee.takes_progress());
+            if has_failed {
                 self.tell(Event::CopyFailed);
+            }
+            if has_progress && self.is_draining {
+                self.tell(Event::PassedOn);
             }
         }
         if self.is_draining && self.tee.as_ref().is_none_or(Tee::is_drained) {
             self.is_draining = false;
             // Ours has its settings back before anything else is said on it.
             self.terminal = None;
+            self.tee.iter_mut().for_each(Tee::say_what_is_lost);
             self.tell(Event::Drained);
         }
     }

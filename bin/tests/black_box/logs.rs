@@ -209,6 +209,81 @@ fn read_slowly(mut from: impl std::io::Read, piece_bytes: usize, every_ms: u64) 
     }
 }
 
+/// A command that says something long when it is asked to end, and ends.
+fn says_at_its_end(bytes: usize) -> String {
+    format!("trap 'trap \"\" TERM; head -c {bytes} /dev/zero | tr \"\\0\" x; exit 3' TERM; touch $W/ready; while :; do sleep 0.02; done")
+}
+
+#[test]
+fn a_reader_that_is_slow_is_not_given_up_at_a_second_request() {
+    let pod = Pod::new().capturing();
+    let mut running = pod.start_ready(&says_at_its_end(100_000));
+    let stdout = running.child.stdout.take().unwrap();
+    // 400 kB a second.
+    let reader = std::thread::spawn(move || read_slowly(stdout, 4_000, 10));
+    running.kill(15);
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(30));
+        running.kill_if_there(15);
+    }
+    let outcome = running.finish();
+    assert_eq!((reader.join().unwrap().len(), outcome.status), (100_000, 3), "{outcome:?}");
+    assert!(!outcome.stderr.contains("emissary: "), "{outcome:?}");
+}
+
+#[test]
+fn a_reader_that_is_slow_has_more_than_a_few_seconds() {
+    let pod = Pod::new().capturing();
+    let mut running = pod.start_ready(&says_at_its_end(240_000));
+    let stdout = running.child.stdout.take().unwrap();
+    // 20 kB a second; the last 64 kB stay in the pipe.
+    let reader = std::thread::spawn(move || read_slowly(stdout, 20_000, 1_000));
+    running.kill(15);
+    let outcome = running.finish();
+    assert!(outcome.status == 3 && !outcome.stderr.contains("emissary: "), "{outcome:?}");
+    assert!(outcome.took > Duration::from_secs(6), "{outcome:?}");
+    assert_eq!(reader.join().unwrap().len(), 240_000);
+}
+
+/// Bytes that a reader did not get, as they are told.
+fn not_got(stderr: &str) -> usize {
+    let (_, rest) = stderr.split_once("did not get ").unwrap_or_else(|| panic!("{stderr}"));
+    rest.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_reader_that_is_too_slow_costs_no_exit_code() {
+    let pod = Pod::new().capturing().env("ARGO_TERMINATION_GRACE_PERIOD_SECONDS", "4");
+    let mut running = pod.start_ready(&says_at_its_end(190_000));
+    let stdout = running.child.stdout.take().unwrap();
+    // What the pipe does not hold would take five seconds.
+    let reader = std::thread::spawn(move || read_slowly(stdout, 500, 20));
+    let asked = std::time::Instant::now();
+    running.kill(15);
+    until("the exit code", || pod.exit_code().is_some());
+    let took = asked.elapsed();
+    let outcome = running.finish();
+    assert!(took > Duration::from_secs(2) && took < Duration::from_secs(4), "{took:?} {outcome:?}");
+    assert_eq!((outcome.status, pod.text("ctr/main/stdout").map(|text| text.len())), (3, Some(190_000)));
+    assert_eq!(outcome.stderr.matches("gave up on the reader").count(), 1, "{outcome:?}");
+    // What is in the pipe it still gets.
+    assert_eq!(reader.join().unwrap().len() + not_got(&outcome.stderr), 190_000, "{outcome:?}");
+}
+
+#[test]
+fn what_a_reader_did_not_get_is_counted() {
+    let pod = Pod::new().capturing().env("ARGO_TERMINATION_GRACE_PERIOD_SECONDS", "1");
+    let mut running = pod.start(&["--", "sh", "-c", "head -c 131072 /dev/zero | tr '\\0' x; touch $W/written"]);
+    let mut held = running.child.stdout.take().unwrap();
+    until("the command to end", || pod.work.join("written").exists() && running.children().is_empty());
+    running.kill(15);
+    until("the exit code", || pod.exit_code().is_some());
+    let mut rest = Vec::new();
+    held.read_to_end(&mut rest).unwrap();
+    let outcome = running.finish();
+    assert_eq!((outcome.status, rest.len() + not_got(&outcome.stderr)), (0, 131_072), "{outcome:?}");
+}
+
 /// Two writers of lines, one on stdout, one on stderr, both in the one file that a slow reader reads; lines of many lengths.
 const TWO_WRITERS: &str = r#"w() { awk -v c=$1 -v n=3000 'BEGIN { s = c; while (length(s) < 4000) s = s s;
     for (i = 0; i < n; i++) { printf "%s\n", substr(s, 1, 1 + (i * 37) % 1500); fflush() } }'; }
