@@ -295,6 +295,7 @@ impl Machine {
             Event::Failed(code) => self.fail(code),
             Event::Exited(code) if self.phase == Phase::Running => {
                 self.code = code;
+                self.reader.took(now);
                 self.reader.last_began(now, self.plan.grace);
                 self.wait_for_reader();
                 self.go(Phase::Draining, Action::Drain);

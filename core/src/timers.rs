@@ -128,17 +128,22 @@ impl ReaderTime {
 
     /// The last output is there: however much of the grace period is over, an eighth of it is left for the readers.
     pub fn last_began(&mut self, now: Instant, grace: Duration) {
-        self.took(now);
         if self.asked_at.is_some() {
             self.ask(now, grace);
             self.until = self.until.max(now.after(Duration(grace.0 / 8)));
         }
     }
 
+    /// When they have taken nothing for too long.
+    #[must_use]
+    pub const fn idle_at(&self) -> Instant {
+        self.took_at.after(READER_IDLE)
+    }
+
     /// When they are given up; `None` before the end is asked for.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.asked_at.map(|_| self.until.min(self.took_at.after(READER_IDLE)))
+        self.asked_at.map(|_| self.until.min(self.idle_at()))
     }
 }
 
@@ -231,6 +236,7 @@ mod tests {
             for &at_ms in asked.iter().filter(|&&at_ms| at_ms < began) {
                 reader.ask(at(at_ms), grace);
             }
+            reader.took(at(began));
             reader.last_began(at(began), grace);
             took.iter().for_each(|&at_ms| reader.took(at(at_ms)));
             for &at_ms in asked.iter().filter(|&&at_ms| at_ms >= began) {
@@ -240,8 +246,9 @@ mod tests {
         }
         let mut reader = ReaderTime::NONE;
         reader.ask(at(u64::MAX), Duration::from_s(u64::MAX));
+        reader.took(at(7));
         reader.last_began(at(7), Duration::ZERO);
-        assert_eq!(reader.deadline(), Some(at(5_007)));
+        assert_eq!((reader.deadline(), reader.idle_at()), (Some(at(5_007)), at(5_007)));
     }
 
     #[test]

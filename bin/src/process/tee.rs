@@ -9,7 +9,6 @@
 use core::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
-use emissary_core::buf::Writer;
 use emissary_core::layout::{self, File};
 use emissary_core::lines;
 use rustix::event::PollFlags;
@@ -325,16 +324,8 @@ impl<'a> Tee<'a> {
     pub(crate) fn say_what_is_lost(&mut self) {
         for stream in self.streams.iter_mut().flatten() {
             let Some(lost_bytes) = stream.lost_bytes.take() else { continue };
-            let mut room = [0; 20];
-            let mut digits = Writer::new(&mut room);
-            digits.decimal(lost_bytes);
-            self.console.warn(&[
-                b"gave up on the reader of our own ",
-                stream.target_name.as_bytes(),
-                b", which did not get ",
-                digits.written(),
-                b" bytes: the end was asked for, and it took too long",
-            ]);
+            let lost = Error::count(b", which did not get ", lost_bytes, b" bytes: the end was asked for, and it took too long");
+            self.console.warn(&[b"gave up on the reader of our own ", stream.target_name.as_bytes(), &lost.text]);
         }
     }
 }
