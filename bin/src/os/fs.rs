@@ -7,6 +7,7 @@ use core::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use emissary_core::buf::Writer;
+use emissary_core::signal_file::Version;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, Mode, OFlags, RawMode};
 use rustix::io::Errno;
@@ -85,6 +86,12 @@ pub(crate) fn unique_name(next: u64) -> Name {
 
 pub(crate) fn is_regular(stat: &rustix::fs::Stat) -> bool {
     rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file()
+}
+
+/// Which writing of which file it is.
+pub(crate) fn version(stat: &rustix::fs::Stat) -> Version {
+    #[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
+    Version { inode: stat.st_ino as u64, written: (stat.st_mtime as i64, stat.st_mtime_nsec as i64) }
 }
 
 pub(crate) fn age_ms(stat: &rustix::fs::Stat) -> i64 {
