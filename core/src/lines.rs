@@ -1,7 +1,29 @@
-//! Logs of several containers in one stream: each line begins with its container's name, and lines are not mixed.
+//! Whole lines: where a stream is cut, and logs of several containers in one stream.
 //!
-//! Enters: bytes of one log at a time, which container they are of. Leaves: pieces to write. A line that does not fit the caller's buffer is handed on in
-//! parts, and while it goes on the others wait; where it stops without a newline, one is put in, so that it holds nobody up.
+//! Enters: bytes of one log at a time, which container they are of. Leaves: where to cut, pieces to write. Of several containers each line begins with its
+//! container's name, and lines are not mixed. A line that does not fit the caller's buffer is handed on in parts, and while it goes on the others wait; where
+//! it stops without a newline, one is put in, so that it holds nobody up.
+
+/// Bytes that a pipe takes or refuses as one piece: `PIPE_BUF` of pipe(7).
+pub const PIECE_BYTES: usize = 4_096;
+
+/// The length of the bytes up to the last newline.
+fn whole_lines(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().rposition(|&byte| byte == b'\n').map(|at| at.saturating_add(1))
+}
+
+/// How many of these bytes to write at once, so that whoever writes to the same file between two pieces tears no line that is shorter than a piece.
+#[must_use]
+pub fn piece(bytes: &[u8]) -> usize {
+    bytes.get(..PIECE_BYTES).map_or(bytes.len(), |most| whole_lines(most).unwrap_or(PIECE_BYTES))
+}
+
+/// How many of these bytes to handle where more is known to follow: not the last line, which is not whole yet, unless it is longer than a piece.
+#[must_use]
+pub fn before_more(bytes: &[u8]) -> usize {
+    let last = bytes.len().saturating_sub(PIECE_BYTES);
+    bytes.get(last..).and_then(whole_lines).map_or(bytes.len(), |whole| last.saturating_add(whole))
+}
 
 /// Which container's line the stream is in the middle of.
 #[derive(Debug, Default)]
@@ -76,6 +98,27 @@ mod tests {
             assert_eq!(lines.take(piece, &mut emit), *taken, "{bytes:?}");
         }
         assert_eq!(stream, want);
+    }
+
+    #[test]
+    fn pieces_end_with_a_line_where_one_ends() {
+        let text = |parts: &[(u8, usize)]| -> std::vec::Vec<u8> {
+            parts.iter().flat_map(|&(byte, times)| core::iter::repeat_n(byte, times)).collect()
+        };
+        for (parts, first, known) in [
+            (&[][..], 0, 0),
+            (&[(b'x', 3)], 3, 3),
+            (&[(b'\n', 1), (b'x', 3)], 4, 1),
+            (&[(b'x', 4_096)], 4_096, 4_096),
+            (&[(b'x', 4_095), (b'\n', 2)], 4_096, 4_097),
+            (&[(b'x', 4_096), (b'\n', 1)], 4_096, 4_097),
+            (&[(b'x', 9), (b'\n', 1), (b'y', 4_095)], 10, 10),
+            (&[(b'x', 9), (b'\n', 1), (b'y', 4_096)], 10, 4_106),
+            (&[(b'x', 9), (b'\n', 1), (b'y', 4_087), (b'\n', 1)], 10, 4_098),
+        ] {
+            let bytes = text(parts);
+            assert_eq!((piece(&bytes), before_more(&bytes)), (first, known), "{parts:?}");
+        }
     }
 
     #[test]

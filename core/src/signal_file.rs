@@ -2,12 +2,22 @@
 //!
 //! Enters: what a look at the file gave, and what taking it away gave. Leaves: take it now, look again after some time, warn or not. A cause that lasts is
 //! warned of once. A file that could not be read and was put back counts as a change of its folder, so it is not looked at before [`RETRY`] has passed.
+//! One that cannot be taken away (in a sticky folder, as another user) is obeyed where it is, once for each time that it is written.
 
 use crate::settled::{ReadWhen, Seen};
 use crate::timers::{Duration, Instant, RETRY};
 
 /// Why the file could not be looked at or taken: the system's error number (errno(3)).
 pub type Cause = i32;
+
+/// What tells one file from another under the same name, and one writing of it from the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Version {
+    /// The inode's number.
+    pub inode: u64,
+    /// The last write: seconds and nanoseconds (stat(2)).
+    pub written: (i64, i64),
+}
 
 /// What to do about the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +41,8 @@ pub enum Look {
         age_ms: i64,
         /// It has no contents.
         is_empty: bool,
+        /// Which one it is.
+        version: Version,
     },
     /// The system did not tell.
     Failed(Cause),
@@ -43,6 +55,8 @@ pub enum Taken {
     Absent,
     /// Its contents.
     Contents,
+    /// It cannot be taken away; it was read where it is, if it can be read.
+    Stays(Cause, Version),
     /// It could not be read and is gone.
     Lost,
     /// It could not be taken or read and is where it was.
@@ -56,8 +70,10 @@ pub struct Outcome {
     pub takes: bool,
     /// Look again after this time although nothing changes.
     pub again_after: Option<Duration>,
-    /// Say why it could not be read.
+    /// Say why it could not be read or taken away.
     pub warns: bool,
+    /// Obey what it holds.
+    pub obeys: bool,
 }
 
 /// The signal file, from look to look.
@@ -67,6 +83,8 @@ pub struct SignalFile {
     /// The cause that was warned of and lasts.
     cause: Option<Cause>,
     not_before: Option<Instant>,
+    /// The one that stays where it is and was obeyed.
+    obeyed: Option<Version>,
 }
 
 impl SignalFile {
@@ -90,13 +108,14 @@ impl SignalFile {
                 self.cause = None;
                 Outcome::default()
             }
-            Look::Present { age_ms, is_empty } => match Seen::Age(age_ms).read_when_written(is_empty) {
+            Look::Present { version, .. } if self.obeyed == Some(version) => Outcome::default(),
+            Look::Present { age_ms, is_empty, .. } => match Seen::Age(age_ms).read_when_written(is_empty) {
                 ReadWhen::Now => Outcome { takes: true, ..Outcome::default() },
                 ReadWhen::Closed => Outcome::default(),
                 ReadWhen::After(length) => Outcome { again_after: Some(length), ..Outcome::default() },
             },
             // Whatever the cause, the file is still there.
-            Look::Failed(cause) => Outcome { again_after: Some(RETRY), warns: self.is_new(cause), takes: false },
+            Look::Failed(cause) => Outcome { again_after: Some(RETRY), warns: self.is_new(cause), ..Outcome::default() },
         }
     }
 
@@ -107,12 +126,16 @@ impl SignalFile {
                 self.cause = None;
                 Outcome::default()
             }
-            Taken::Contents => Outcome::default(),
+            Taken::Contents => Outcome { obeys: true, ..Outcome::default() },
+            Taken::Stays(cause, version) => {
+                let is_other = self.obeyed.replace(version) != Some(version);
+                Outcome { obeys: is_other, warns: self.is_new(cause), ..Outcome::default() }
+            }
             // The next file is another one.
             Taken::Lost => Outcome { warns: true, ..Outcome::default() },
             Taken::Failed(cause) => {
                 self.not_before = Some(now.after(RETRY));
-                Outcome { again_after: Some(RETRY), warns: self.is_new(cause), takes: false }
+                Outcome { again_after: Some(RETRY), warns: self.is_new(cause), ..Outcome::default() }
             }
         }
     }
@@ -126,9 +149,18 @@ impl SignalFile {
 mod tests {
     use super::*;
 
-    const RETRIES: Outcome = Outcome { takes: false, again_after: Some(RETRY), warns: false };
+    const RETRIES: Outcome = Outcome { again_after: Some(RETRY), ..NOTHING };
     const WARNS: Outcome = Outcome { warns: true, ..RETRIES };
-    const NOTHING: Outcome = Outcome { takes: false, again_after: None, warns: false };
+    const NOTHING: Outcome = Outcome { takes: false, again_after: None, warns: false, obeys: false };
+    const OBEYS: Outcome = Outcome { obeys: true, ..NOTHING };
+
+    const fn version(inode: u64, nanoseconds: i64) -> Version {
+        Version { inode, written: (7, nanoseconds) }
+    }
+
+    const fn present(age_ms: i64, is_empty: bool) -> Look {
+        Look::Present { age_ms, is_empty, version: version(1, 0) }
+    }
 
     const fn at(milliseconds: u64) -> Instant {
         Instant::from_ms(milliseconds)
@@ -147,9 +179,9 @@ mod tests {
         let mut file = SignalFile::default();
         for (look, want) in [
             (Look::Absent, NOTHING),
-            (Look::Present { age_ms: 10, is_empty: false }, Outcome { again_after: Some(Duration::from_ms(90)), ..NOTHING }),
-            (Look::Present { age_ms: 100, is_empty: false }, Outcome { takes: true, ..NOTHING }),
-            (Look::Present { age_ms: 100, is_empty: true }, NOTHING),
+            (present(10, false), Outcome { again_after: Some(Duration::from_ms(90)), ..NOTHING }),
+            (present(100, false), Outcome { takes: true, ..NOTHING }),
+            (present(100, true), NOTHING),
         ] {
             assert_eq!(file.looked(look), want, "{look:?}");
         }
@@ -177,7 +209,23 @@ mod tests {
         assert_eq!(file.next(at(1_100)), Next::Take);
         assert_eq!(file.taken(at(1_100), Taken::Failed(5)), RETRIES);
         assert_eq!(file.next(at(1_200)), Next::Look);
-        assert_eq!(file.taken(at(1_200), Taken::Contents), NOTHING);
+        assert_eq!(file.taken(at(1_200), Taken::Contents), OBEYS);
         assert_eq!(file.taken(at(1_300), Taken::Absent), NOTHING);
+    }
+
+    #[test]
+    fn one_that_stays_is_obeyed_once_for_each_time_that_it_is_written() {
+        let mut file = SignalFile::default();
+        let first = Outcome { obeys: true, warns: true, ..NOTHING };
+        assert_eq!(file.taken(at(0), Taken::Stays(1, version(1, 0))), first);
+        // It is looked at again and again; or its folder has another name for it, and it counts as closed.
+        assert_eq!((file.looked(present(100, false)), file.taken(at(0), Taken::Stays(1, version(1, 0)))), (NOTHING, NOTHING));
+        for other in [version(1, 5), version(2, 5)] {
+            let look = Look::Present { age_ms: 100, is_empty: false, version: other };
+            assert_eq!(file.looked(look), Outcome { takes: true, ..NOTHING });
+            assert_eq!((file.taken(at(0), Taken::Stays(1, other)), file.looked(look)), (OBEYS, NOTHING));
+        }
+        // Another cause is another warning.
+        assert_eq!(file.taken(at(0), Taken::Stays(13, version(2, 5))), Outcome { warns: true, ..NOTHING });
     }
 }

@@ -19,7 +19,7 @@ use heapless::Deque;
 use crate::exit;
 use crate::limits;
 use crate::signal::{Pending, Signal};
-use crate::timers::{ABANDON_AFTER, Duration, Instant, LOOK_EVERY, Timers, UNWATCHED};
+use crate::timers::{Duration, Instant, LOOK_EVERY, ReaderTime, Timers, UNWATCHED};
 
 /// What is waited for. Each has its condition, which the caller looks at whenever the shared folder changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub struct Plan {
     pub attempts: u32,
     /// Time between two.
     pub retry_pause: Duration,
-    /// Time between a sidecar's SIGTERM and its SIGKILL.
+    /// Time between a request to end and the SIGKILL after it: a sidecar's, and the system's for all of us.
     pub grace: Duration,
 }
 
@@ -83,6 +83,8 @@ pub enum Event {
     Exited(u8),
     /// Everything the command wrote is in the copies and, where its reader takes it, on our own stdout and stderr.
     Drained,
+    /// A reader of our own stdout or stderr has taken something.
+    PassedOn,
     /// A captured copy could not be written.
     CopyFailed,
     /// Outputs are saved, or not all of them could be.
@@ -129,7 +131,7 @@ pub enum Action {
     Forward(Signal),
     /// Read what the command has written by now, then [`Event::Drained`].
     Drain,
-    /// Stop passing on to our own stdout and stderr what their readers do not take; the copies are still completed.
+    /// Stop passing on to our own stdout and stderr what their readers have not taken; the copies are still completed.
     Abandon,
     /// Save the outputs: [`Event::Saved`].
     Save,
@@ -178,6 +180,8 @@ pub struct Machine {
     /// Folders are looked at every so often, since changes go unseen.
     polls: bool,
     timers: Timers<3>,
+    /// Of our own stdout and stderr.
+    reader: ReaderTime,
 }
 
 impl Machine {
@@ -207,6 +211,7 @@ impl Machine {
             is_watching: false,
             polls: false,
             timers: Timers::NONE,
+            reader: ReaderTime::NONE,
         }
     }
 
@@ -277,17 +282,21 @@ impl Machine {
             Event::Failed(code) => self.fail(code),
             Event::Exited(code) if self.phase == Phase::Running => self.exited(now, code),
             Event::Unkillable if self.phase == Phase::Running => {
-                self.is_ending = true;
+                self.ask_to_end(now);
                 self.exited(now, exit::code_of_signal(Signal::KILL));
             }
             Event::Drained if self.phase == Phase::Draining => {
                 self.timers.clear(PHASE);
                 self.after_attempt(now);
             }
+            Event::PassedOn if self.phase == Phase::Draining => {
+                self.reader.took(now);
+                self.wait_for_reader();
+            }
             Event::CopyFailed => self.copy_failed = true,
             Event::Saved { all } if self.phase == Phase::Saving => self.finish(all),
-            Event::Signal(signal) => self.signal(signal, signal.is_request_to_end()),
-            Event::Ignored(signal) => self.signal(signal, false),
+            Event::Signal(signal) => self.signal(now, signal, signal.is_request_to_end()),
+            Event::Ignored(signal) => self.signal(now, signal, false),
             Event::MainsExited if self.plan.is_sidecar && !self.mains_exited => {
                 self.mains_exited = true;
                 if self.phase == Phase::Running {
@@ -360,33 +369,46 @@ impl Machine {
     }
 
     fn end_sidecar(&mut self, now: Instant) {
-        self.is_ending = true;
+        self.ask_to_end(now);
         self.push(Action::Forward(Signal::TERM));
         self.timers.set(PHASE, now.after(self.plan.grace));
+    }
+
+    fn ask_to_end(&mut self, now: Instant) {
+        self.is_ending = true;
+        self.reader.ask(now, self.plan.grace);
     }
 
     /// The command is gone, or we give it up.
     fn exited(&mut self, now: Instant, code: u8) {
         self.code = code;
-        // Whoever asked for the end does not wait long for a reader of our stdout.
-        self.timers.clear(PHASE);
-        if self.is_ending {
-            self.timers.set(PHASE, now.after(ABANDON_AFTER));
-        }
+        self.reader.took(now);
+        self.reader.last_began(now, self.plan.grace);
+        self.wait_for_reader();
         self.go(Phase::Draining, Action::Drain);
     }
 
+    /// Sets or clears the time of the readers of our own stdout and stderr.
+    fn wait_for_reader(&mut self) {
+        self.timers.clear(PHASE);
+        if let Some(deadline) = self.reader.deadline() {
+            self.timers.set(PHASE, deadline);
+        }
+    }
+
     /// Takes in a signal for the command; `asks` that it asks for the end of whatever is under way.
-    fn signal(&mut self, signal: Signal, asks: bool) {
+    fn signal(&mut self, now: Instant, signal: Signal, asks: bool) {
         match self.phase {
             Phase::Running => {
-                self.is_ending |= asks;
+                if asks {
+                    self.ask_to_end(now);
+                }
                 self.push(Action::Forward(signal));
             }
-            // The command is gone. Whoever insists on the end does not wait for a reader of our stdout that takes nothing.
+            // The command is gone; what it wrote is not all taken yet.
             Phase::Draining if asks => {
-                self.is_ending = true;
-                self.push(Action::Abandon);
+                self.ask_to_end(now);
+                self.wait_for_reader();
             }
             // It must not be held any longer, and its code stands.
             Phase::Waiting(Gate::After) if asks => self.save(),
@@ -406,7 +428,9 @@ impl Machine {
             | Phase::Finding
             | Phase::Starting
             | Phase::Waiting(Gate::Ready | Gate::Dependencies | Gate::Before | Gate::Retry) => {
-                self.is_ending |= asks;
+                if asks {
+                    self.ask_to_end(now);
+                }
                 self.pending.push(signal);
             }
             Phase::Draining | Phase::Waiting(Gate::After) | Phase::Saving | Phase::Done => {}
@@ -556,7 +580,7 @@ mod tests {
                 (1, E::Signal(Signal::CONT), &[A::Forward(Signal::CONT)]),
                 (2, E::Exited(143), &[A::Drain]),
                 (2, E::Signal(usr1()), &[]),
-                (2, E::Signal(Signal::TERM), &[A::Abandon]),
+                (2, E::Signal(Signal::TERM), &[]),
                 (2, E::Drained, &[A::Save]),
                 (2, E::Signal(Signal::TERM), &[]),
                 (2, E::Saved { all: true }, &[A::Finish(143)]),
@@ -575,21 +599,64 @@ mod tests {
         assert_eq!(core::iter::from_fn(|| machine.poll_action()).count(), 64);
     }
 
+    /// A run up to the end of its command, whose output is still to be taken, and what comes then.
+    fn draining(asked_at: Option<u64>, ended_at: u64, then: &[(u64, Event, &[Action])]) -> Machine {
+        let mut rows: Vec<(u64, Event, &[Action])> =
+            [(0, E::Begin, &[A::Plan][..]), (0, E::Planned(PLAN), &[A::Find]), (0, E::Found, &[A::Spawn]), (0, E::Spawned, &[])].into();
+        rows.extend(asked_at.map(|at| (at, E::Signal(Signal::TERM), &[A::Forward(Signal::TERM)][..])));
+        rows.push((ended_at, E::Exited(143), &[A::Drain]));
+        rows.extend(then);
+        play(Setup::default(), &rows)
+    }
+
     #[test]
-    fn after_a_request_to_end_the_drain_has_a_deadline() {
-        let rows: [(u64, Event, &[Action]); 10] = [
-            (0, E::Begin, &[A::Plan]),
-            (0, E::Planned(PLAN), &[A::Find]),
-            (0, E::Found, &[A::Spawn]),
-            (0, E::Spawned, &[]),
-            (1, E::Signal(Signal::TERM), &[A::Forward(Signal::TERM)]),
-            (2, E::Exited(143), &[A::Drain]),
-            (ABANDON_AFTER.as_ms() + 1, E::Tick, &[]),
-            (ABANDON_AFTER.as_ms() + 2, E::Tick, &[A::Abandon]),
-            (ABANDON_AFTER.as_ms() + 2, E::Tick, &[]),
-            (ABANDON_AFTER.as_ms() + 2, E::Drained, &[A::Save]),
-        ];
-        play(Setup::default(), &rows);
+    fn after_a_request_to_end_a_reader_that_takes_nothing_has_a_deadline() {
+        draining(
+            Some(1),
+            2,
+            &[(5_001, E::Tick, &[]), (5_002, E::Tick, &[A::Abandon]), (5_002, E::Tick, &[]), (5_002, E::Drained, &[A::Save])],
+        );
+    }
+
+    #[test]
+    fn a_reader_that_reads_is_given_up_at_no_second_request() {
+        draining(
+            Some(0),
+            100,
+            &[
+                (150, E::Signal(Signal::TERM), &[]),
+                (150, E::Tick, &[]),
+                (5_000, E::PassedOn, &[]),
+                (5_100, E::Tick, &[]),
+                (5_200, E::Signal(Signal::TERM), &[]),
+                (9_999, E::PassedOn, &[]),
+                (14_998, E::Tick, &[]),
+                (14_999, E::Tick, &[A::Abandon]),
+            ],
+        );
+        // Three quarters of the grace period are the bound.
+        draining(
+            Some(0),
+            100,
+            &[
+                (5_000, E::PassedOn, &[]),
+                (10_000, E::PassedOn, &[]),
+                (15_000, E::PassedOn, &[]),
+                (20_000, E::PassedOn, &[]),
+                (22_499, E::Tick, &[]),
+                (22_500, E::Tick, &[A::Abandon]),
+            ],
+        );
+    }
+
+    #[test]
+    fn without_a_request_a_reader_has_all_the_time() {
+        let machine = draining(None, 100, &[(u64::MAX, E::Tick, &[])]);
+        assert_eq!(machine.next_deadline(), None);
+        // It has taken nothing for long when the request comes.
+        draining(None, 100, &[(9_000, E::Signal(usr1()), &[]), (9_000, E::Signal(Signal::TERM), &[]), (9_000, E::Tick, &[A::Abandon])]);
+        let machine = draining(None, 100, &[(8_000, E::PassedOn, &[]), (9_000, E::Signal(Signal::TERM), &[])]);
+        assert_eq!(machine.next_deadline(), Some(Instant::from_ms(13_000)));
     }
 
     #[test]

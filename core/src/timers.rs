@@ -90,9 +90,8 @@ pub const ABANDONED_WRITE: Duration = Duration::from_ms(3_000);
 /// How far a volume's clock may be ahead of ours: a file from that future has just been written.
 pub const CLOCK_AHEAD: Duration = Duration::from_ms(1_000);
 
-/// How long readers of our stdout and stderr have after the end of a command that was asked to end. Kubernetes kills everything 30 s after it has asked,
-/// and the exit code has to be written before.
-pub const ABANDON_AFTER: Duration = Duration::from_ms(5_000);
+/// How long a reader of our stdout or stderr may take nothing once the end was asked for.
+pub const READER_IDLE: Duration = Duration::from_ms(5_000);
 
 /// Minimum time that a container has after SIGKILL to save its outputs and write its exit code.
 pub const LEAST_LAST_WAIT: Duration = Duration::from_ms(10_000);
@@ -105,6 +104,54 @@ pub const STALE_AFTER: Duration = Duration::from_ms(30_000);
 
 /// Between a SIGTERM and the SIGKILL after it where nothing else is said: Kubernetes' default.
 pub const DEFAULT_GRACE: Duration = Duration::from_s(30);
+
+/// How long readers of our stdout and stderr are waited for once the end was asked for: as long as they take something within [`READER_IDLE`], and for no
+/// more than three quarters of the grace period. The system kills everything when that is over, and the exit code has to be written before. Until the end is
+/// asked for they are waited for as a write would wait.
+#[derive(Debug, Clone, Copy)]
+pub struct ReaderTime {
+    took_at: Instant,
+    asked_at: Option<Instant>,
+    until: Instant,
+}
+
+impl ReaderTime {
+    /// Nothing was asked for yet.
+    pub const NONE: Self = Self { took_at: Instant(0), asked_at: None, until: Instant(0) };
+
+    /// The readers took something, or there is something for them from now on.
+    pub const fn took(&mut self, now: Instant) {
+        self.took_at = now;
+    }
+
+    /// The end is asked for. Another request within the grace period changes nothing. A request that is older was none to end: a command reloads at SIGHUP.
+    pub fn ask(&mut self, now: Instant, grace: Duration) {
+        if self.asked_at.is_none_or(|asked_at| asked_at.after(grace) <= now) {
+            self.asked_at = Some(now);
+            self.until = now.after(Duration(grace.0.saturating_sub(grace.0 / 4)));
+        }
+    }
+
+    /// The last output is there: however much of the grace period is over, an eighth of it is left for the readers.
+    pub fn last_began(&mut self, now: Instant, grace: Duration) {
+        if self.asked_at.is_some() {
+            self.ask(now, grace);
+            self.until = self.until.max(now.after(Duration(grace.0 / 8)));
+        }
+    }
+
+    /// When they have taken nothing for too long.
+    #[must_use]
+    pub const fn idle_at(&self) -> Instant {
+        self.took_at.after(READER_IDLE)
+    }
+
+    /// When they are given up; `None` before the end is asked for.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.asked_at.map(|_| self.until.min(self.idle_at()))
+    }
+}
 
 /// Timers that are set or not, one for each of `N` purposes, whose numbers are the caller's.
 #[derive(Debug, Clone, Copy)]
@@ -168,6 +215,46 @@ mod tests {
         let second = Duration::from_s(1);
         assert_eq!(second.left_after(Duration::from_ms(999)), Some(Duration::from_ms(1)));
         assert_eq!((second.left_after(second), second.left_after(Duration::from_s(2))), (None, None));
+    }
+
+    #[test]
+    fn readers_have_as_long_as_they_read_and_a_bound() {
+        let grace = Duration::from_s(40);
+        // When the last output was there, when the end was asked for, when they took something; the deadline.
+        for (began, asked, took, want) in [
+            (0, &[][..], &[9_000][..], None),
+            (1_000, &[0], &[], Some(6_000)),
+            (1_000, &[0], &[4_000], Some(9_000)),
+            (1_000, &[0], &[4_000, 29_000], Some(30_000)),
+            (1_000, &[0, 20_000], &[29_000], Some(30_000)),
+            // Asked for late, of a reader that has taken nothing for long.
+            (1_000, &[60_000], &[], Some(6_000)),
+            (1_000, &[60_000], &[59_000], Some(64_000)),
+            (1_000, &[60_000], &[89_000], Some(90_000)),
+            // The command has taken its time.
+            (28_000, &[0], &[29_000], Some(33_000)),
+            (38_000, &[0], &[42_000], Some(43_000)),
+            // It was none to end.
+            (50_000, &[0], &[79_000], Some(80_000)),
+            (50_000, &[0, 45_000], &[74_000], Some(75_000)),
+        ] {
+            let mut reader = ReaderTime::NONE;
+            for &at_ms in asked.iter().filter(|&&at_ms| at_ms < began) {
+                reader.ask(at(at_ms), grace);
+            }
+            reader.took(at(began));
+            reader.last_began(at(began), grace);
+            took.iter().for_each(|&at_ms| reader.took(at(at_ms)));
+            for &at_ms in asked.iter().filter(|&&at_ms| at_ms >= began) {
+                reader.ask(at(at_ms), grace);
+            }
+            assert_eq!(reader.deadline(), want.map(at), "{began} {asked:?} {took:?}");
+        }
+        let mut reader = ReaderTime::NONE;
+        reader.ask(at(u64::MAX), Duration::from_s(u64::MAX));
+        reader.took(at(7));
+        reader.last_began(at(7), Duration::ZERO);
+        assert_eq!((reader.deadline(), reader.idle_at()), (Some(at(5_007)), at(5_007)));
     }
 
     #[test]

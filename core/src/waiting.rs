@@ -9,7 +9,7 @@
 
 use crate::escalate::{self, Escalation, Step};
 use crate::signal::Signal;
-use crate::timers::{Duration, Instant, LOOK_EVERY, Timers};
+use crate::timers::{Duration, Instant, LOOK_EVERY, ReaderTime, Timers};
 
 /// How far the logs are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Event {
     },
     /// A folder cannot be watched, so that changes go unseen.
     CannotWatch,
+    /// A reader of our own output has taken something.
+    PassedOn,
     /// Logs were copied.
     Copied(Copied),
     /// A signal asks for the end.
@@ -49,8 +51,6 @@ pub enum Action {
     Leave(Signal),
     /// From now on, the logs end where they end now.
     EndLogs,
-    /// Give up the readers of our own output.
-    DropReaders,
     /// Say that the logs are cut.
     SayCut,
     /// Report. The last action.
@@ -86,6 +86,8 @@ pub struct Machine {
     /// Folders are looked at every so often, since changes go unseen.
     polls: bool,
     timers: Timers<1>,
+    /// Of our own output.
+    reader: ReaderTime,
     actions: heapless::Deque<Action, ACTIONS>,
 }
 
@@ -102,6 +104,7 @@ impl Machine {
             has_more: false,
             polls: false,
             timers: Timers::NONE,
+            reader: ReaderTime::NONE,
             actions: heapless::Deque::new(),
         }
     }
@@ -117,12 +120,28 @@ impl Machine {
         self.given_up
     }
 
+    /// The time of the reader of the report, once it is due.
+    pub fn reader(&mut self, now: Instant) -> ReaderTime {
+        if self.given_up {
+            self.reader.ask(now, escalate::last_wait(self.grace));
+        }
+        self.reader.last_began(now, escalate::last_wait(self.grace));
+        self.reader
+    }
+
+    /// Until when logs are copied that have an end.
+    fn copying_deadline(&self, until: Option<Instant>) -> Option<Instant> {
+        // Where nobody answers, the reader of our output is not waited for either, unless it reads.
+        let reader = if self.given_up { Some(self.reader.idle_at()) } else { self.reader.deadline() };
+        [until, reader].into_iter().flatten().min()
+    }
+
     /// When to come back at the latest. `now` where there is more to copy.
     #[must_use]
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let own = match self.phase {
             Phase::Waiting => self.escalation.next_deadline(),
-            Phase::Copying(until) => until,
+            Phase::Copying(until) => self.copying_deadline(until),
             Phase::Done => None,
         };
         if self.has_more { Some(now) } else { [own, self.timers.next_deadline()].into_iter().flatten().min() }
@@ -145,31 +164,32 @@ impl Machine {
                 }
                 if all_ended || self.given_up {
                     // What the logs hold by now is still copied, and for that, too, there is a time.
-                    self.phase = Phase::Copying(self.has_deadline.then(|| now.after(escalate::last_wait(self.grace))));
+                    let length = escalate::last_wait(self.grace);
+                    self.phase = Phase::Copying(self.has_deadline.then(|| now.after(length)));
+                    self.reader.last_began(now, length);
                     self.push(Action::EndLogs);
                 } else if let Some(length) = [again_after, self.polls.then_some(LOOK_EVERY)].into_iter().flatten().min() {
                     self.timers.set(LOOK, now.after(length));
                 }
             }
             Event::CannotWatch => self.polls = true,
+            Event::PassedOn => self.reader.took(now),
             Event::Copied(copied) => self.copied(now, copied),
-            Event::EndRequested => match self.phase {
-                Phase::Waiting => self.escalation.request(now),
-                // Only a reader of our output is waited for.
-                Phase::Copying(_) => self.push(Action::DropReaders),
-                Phase::Done => {}
-            },
+            Event::EndRequested => {
+                if self.phase == Phase::Waiting {
+                    self.escalation.request(now);
+                }
+                self.reader.ask(now, escalate::last_wait(self.grace));
+            }
         }
     }
 
     fn copied(&mut self, now: Instant, copied: Copied) {
         self.has_more = copied == Copied::More;
         let Phase::Copying(until) = self.phase else { return };
-        let is_late = until.is_some_and(|until| until <= now);
+        let is_late = self.copying_deadline(until).is_some_and(|until| until <= now);
         match copied {
             Copied::All => {}
-            // Nobody answers, and nobody reads.
-            Copied::Blocked if self.given_up => {}
             Copied::Blocked | Copied::More if is_late => self.push(Action::SayCut),
             Copied::Blocked | Copied::More => return,
         }
@@ -234,7 +254,7 @@ mod tests {
             (20_500, OPEN, &[A::Leave(Signal::KILL)]),
             (40_499, OPEN, &[]),
             (40_500, OPEN, &[A::EndLogs]),
-            (40_500, E::Copied(C::Blocked), &[A::Report]),
+            (40_500, E::Copied(C::Blocked), &[A::SayCut, A::Report]),
         ];
         assert!(play(Some(500), &rows).has_given_up());
     }
@@ -250,16 +270,45 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_a_deadline_for_containers_and_gives_up_readers_afterwards() {
-        let rows: [(u64, Event, &[Action]); 6] = [
+    fn a_request_is_a_deadline_for_containers_and_for_a_reader_that_takes_nothing() {
+        let rows: [(u64, Event, &[Action]); 11] = [
             (7, E::EndRequested, &[]),
             (7, OPEN, &[A::Leave(Signal::TERM)]),
             (8, E::EndRequested, &[]),
             (9, ENDED, &[A::EndLogs]),
-            (10, E::EndRequested, &[A::DropReaders]),
-            (10, E::Copied(C::All), &[A::Report]),
+            (10, E::EndRequested, &[]),
+            (10, E::Copied(C::Blocked), &[]),
+            (4_000, E::PassedOn, &[]),
+            (4_000, E::EndRequested, &[]),
+            (8_999, E::Copied(C::Blocked), &[]),
+            (9_000, E::Copied(C::Blocked), &[A::SayCut, A::Report]),
+            (9_000, E::Copied(C::All), &[]),
         ];
         play(None, &rows);
+    }
+
+    #[test]
+    fn where_nobody_answers_a_reader_is_waited_for_while_it_reads() {
+        let rows: [(u64, Event, &[Action]); 8] = [
+            (500, OPEN, &[A::Leave(Signal::TERM)]),
+            (20_500, OPEN, &[A::Leave(Signal::KILL)]),
+            (40_000, E::PassedOn, &[]),
+            (40_500, OPEN, &[A::EndLogs]),
+            (40_500, E::Copied(C::Blocked), &[]),
+            (44_000, E::PassedOn, &[]),
+            (48_999, E::Copied(C::Blocked), &[]),
+            (49_000, E::Copied(C::Blocked), &[A::SayCut, A::Report]),
+        ];
+        let mut machine = play(Some(500), &rows[..7]);
+        assert_eq!(machine.next_deadline(Instant::from_ms(48_999)), Some(Instant::from_ms(49_000)));
+        assert_eq!(machine.reader(Instant::from_ms(48_999)).deadline(), Some(Instant::from_ms(49_000)));
+        play(Some(500), &rows);
+    }
+
+    #[test]
+    fn nobody_asks_and_the_reader_of_the_report_has_all_the_time() {
+        let mut machine = play(Some(90_000), &[(100, ENDED, &[A::EndLogs]), (100, E::Copied(C::All), &[A::Report])]);
+        assert_eq!(machine.reader(Instant::from_ms(100)).deadline(), None);
     }
 
     #[test]

@@ -897,6 +897,7 @@ pub fn supervisor(data: &[u8]) {
         let gate = [Gate::Ready, Gate::Dependencies, Gate::Before, Gate::Retry, Gate::After][usize::from(value % 5)];
         let kind = if kind >= 0xf0 { kind } else { kind % 14 };
         let event = match kind {
+            0xff => Event::PassedOn,
             0xfd if runs => Event::Unkillable,
             0xfe => match Signal::new(u64::from(value % 64) + 1) {
                 Some(signal) => Event::Ignored(signal),

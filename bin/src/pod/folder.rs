@@ -6,6 +6,7 @@ use core::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use emissary_core::layout::{self, File};
+use emissary_core::signal_file::Version;
 use rustix::fs::{AtFlags, Mode, OFlags, RawMode};
 use rustix::io::Errno;
 
@@ -21,6 +22,16 @@ pub(crate) enum LockState {
     Held,
     /// The emissary has ended, at whatever hands.
     Free,
+}
+
+/// What became of a small file that was to be taken away.
+pub(crate) enum Taken<'b> {
+    /// There was none.
+    Absent,
+    /// It is gone; its start.
+    Away(&'b [u8]),
+    /// It is where it was, because of this; its start, if it can be read.
+    Stays(Option<&'b [u8]>, Version, Error),
 }
 
 /// A folder of the protocol, and its path for messages.
@@ -75,16 +86,16 @@ impl Folder {
         }
     }
 
-    /// Milliseconds since a file was written (negative for a time in the future), and whether it is a regular one without contents; `None` where there is
-    /// none.
+    /// Milliseconds since a file was written (negative for a time in the future), whether it is a regular one without contents, and which writing of which
+    /// file it is; `None` where there is none.
     ///
     /// # Errors
     /// What the system says otherwise.
-    pub(crate) fn age_ms(&self, name: &CStr) -> Result<Option<(i64, bool)>, Error> {
+    pub(crate) fn age_ms(&self, name: &CStr) -> Result<Option<(i64, bool, Version)>, Error> {
         match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.error("read", name, errno)),
-            Ok(stat) => Ok(Some((fs::age_ms(&stat), fs::is_regular(&stat) && stat.st_size == 0))),
+            Ok(stat) => Ok(Some((fs::age_ms(&stat), fs::is_regular(&stat) && stat.st_size == 0, fs::version(&stat)))),
         }
     }
 
@@ -93,19 +104,20 @@ impl Folder {
         rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_size.unsigned_abs())
     }
 
-    /// Takes a small file away and gives its start; `None` where there is none. It is renamed first, so that a file which replaces it
-    /// meanwhile is not lost.
+    /// Takes a small file away and gives its start. It is renamed first, so that a file which replaces it meanwhile is not lost. One that cannot be
+    /// renamed, as in a sticky folder that is another user's, is read where it is.
     ///
     /// # Errors
-    /// A file that cannot be read or taken away, or that is no regular file. It is gone all the same, unless the cause may pass ([`fs::is_passing`]).
-    pub(crate) fn take<'b>(&self, name: &CStr, room: &'b mut [u8]) -> Result<Option<&'b [u8]>, Error> {
+    /// A file that cannot be read, or that is no regular file. It is gone all the same, unless the cause may pass ([`fs::is_passing`]).
+    pub(crate) fn take<'b>(&self, name: &CStr, room: &'b mut [u8]) -> Result<Taken<'b>, Error> {
         let mut taken = fs::unique_name(0);
         let taken = loop {
             match rustix::fs::renameat(&self.fd, name, &self.fd, taken.as_c_str()) {
-                Err(Errno::NOENT) => return Ok(None),
+                Err(Errno::NOENT) => return Ok(Taken::Absent),
                 // Somebody keeps a folder there.
                 Err(Errno::ISDIR | Errno::NOTDIR | Errno::NOTEMPTY | Errno::EXIST) => taken = fs::unique_name(1),
-                Err(errno) => return Err(self.error("take away", name, errno)),
+                Err(errno) if fs::is_passing(errno) => return Err(self.error("take away", name, errno)),
+                Err(errno) => return self.read_in_place(name, room, self.error("take away", name, errno)),
                 Ok(()) => break taken,
             }
         };
@@ -123,7 +135,17 @@ impl Folder {
         if rustix::fs::unlinkat(&self.fd, taken, AtFlags::empty()) == Err(Errno::ISDIR) {
             let _ = rustix::fs::unlinkat(&self.fd, taken, AtFlags::REMOVEDIR);
         }
-        result.map(Some).map_err(|errno| self.error("read", name, errno))
+        result.map(Taken::Away).map_err(|errno| self.error("read", name, errno))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn read_in_place<'b>(&self, name: &CStr, room: &'b mut [u8], error: Error) -> Result<Taken<'b>, Error> {
+        let opened = fs::open_regular(self.fd.as_fd(), name, OFlags::NOFOLLOW);
+        match opened.and_then(|(file, stat)| Ok((fs::read_some(&file, room)?, fs::version(&stat)))) {
+            Ok((bytes, version)) => Ok(Taken::Stays(Some(bytes), version, error)),
+            Err(_) => Ok(self.age_ms(name)?.map_or(Taken::Absent, |(_, _, version)| Taken::Stays(None, version, error))),
+        }
     }
 
     /// The state of its container's lock. Not for one's own container: to close the file gives up a lock that this process has on it (fcntl(2)).

@@ -2,11 +2,15 @@
 //!
 //! A reader of our stdout that is slow holds the command back, as it would without us, but never our event loop (see `outlet`). The copies never
 //! wait for a reader.
+//!
+//! What one read gives ends where a write of the command's has ended, as long as the pipe holds no more than is read at once. Where it holds more, a line
+//! that is not whole yet stays in the buffer until the rest of it is read. So no line is torn that the command writes in one piece (see `lines` of core).
 
 use core::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
 
 use emissary_core::layout::{self, File};
+use emissary_core::lines;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 
@@ -48,6 +52,10 @@ struct Stream {
     buffer: Vec<u8>,
     /// Filled part of the buffer that our own stdout or stderr has not taken yet.
     pending: core::ops::Range<usize>,
+    /// Bytes behind them that are the first of a line which is still to be read.
+    held_bytes: usize,
+    /// Bytes that a reader who was given up did not get.
+    lost_bytes: Option<u64>,
 }
 
 /// Which copies are kept.
@@ -78,6 +86,7 @@ pub(crate) struct Tee<'a> {
     /// Buffers for streams to come: none is made once a command runs.
     buffers: [Vec<u8>; 3],
     copy_failed: bool,
+    passed_on: bool,
 }
 
 const STDOUT: usize = 0;
@@ -89,7 +98,8 @@ impl<'a> Tee<'a> {
     pub(crate) fn new(console: Console, folder: &'a Folder, kept: Kept) -> Self {
         let copy = |file| Copy { name: layout::base_name(file), file: None, is_between_attempts: false };
         let copies = [copy(File::Stdout), copy(File::Stderr), copy(File::Combined)];
-        let mut tee = Self { console, folder, copies, streams: [None, None, None], buffers: [const { Vec::new() }; 3], copy_failed: false };
+        let buffers = [const { Vec::new() }; 3];
+        let mut tee = Self { console, folder, copies, streams: [None, None, None], buffers, copy_failed: false, passed_on: false };
         let opened: &[usize] = match kept {
             Kept::Nothing => &[],
             Kept::Flat => &[STDOUT, STDERR],
@@ -131,6 +141,11 @@ impl<'a> Tee<'a> {
         }
     }
 
+    /// Whether a reader of our own stdout or stderr has taken something since the last call.
+    pub(crate) const fn takes_progress(&mut self) -> bool {
+        core::mem::replace(&mut self.passed_on, false)
+    }
+
     /// Takes what a new attempt's stdout and stderr are read from, where they are.
     #[inline(never)]
     pub(crate) fn attach(&mut self, sources: [Option<Source>; 3]) {
@@ -170,6 +185,8 @@ impl<'a> Tee<'a> {
                 copies,
                 buffer,
                 pending: 0..0,
+                held_bytes: 0,
+                lost_bytes: None,
             });
         }
     }
@@ -204,12 +221,18 @@ impl<'a> Tee<'a> {
     /// Reads once from the command, and writes what was read to the copies.
     fn read(&mut self, stream: &mut Stream) -> bool {
         let Some(source) = &stream.source else { return false };
-        let limit = stream.left.unwrap_or(BUFFER_BYTES).min(BUFFER_BYTES);
-        let read = match rustix::io::read(source, &mut stream.buffer[..limit]) {
+        let held = core::mem::take(&mut stream.held_bytes);
+        stream.buffer.copy_within(stream.pending.end..stream.pending.end + held, 0);
+        stream.pending = 0..0;
+        let limit = stream.left.unwrap_or(BUFFER_BYTES).min(BUFFER_BYTES - held);
+        let read = match rustix::io::read(source, &mut stream.buffer[held..held + limit]) {
             Ok(read) => read,
             // The kernel has made everything visible that was written to a terminal before it says so.
             Err(Errno::AGAIN) if stream.is_unsized && stream.left.is_some() => 0,
-            Err(Errno::AGAIN | Errno::INTR) => return false,
+            Err(Errno::AGAIN | Errno::INTR) => {
+                stream.held_bytes = held;
+                return false;
+            }
             // The end of a terminal.
             Err(Errno::IO) if stream.is_terminal => 0,
             Err(errno) => {
@@ -223,21 +246,22 @@ impl<'a> Tee<'a> {
                 0
             }
         };
-        if read == 0 {
-            stream.source = None;
-            stream.left = stream.left.map(|_| 0);
-            return true;
-        }
         if let Some(left) = &mut stream.left {
-            *left -= read;
-            if *left == 0 {
-                stream.source = None;
-            }
+            *left = if read == 0 { 0 } else { *left - read };
         }
+        if read == 0 || stream.left == Some(0) {
+            stream.source = None;
+        }
+        let filled = held + read;
+        let is_full = filled == BUFFER_BYTES && !stream.is_terminal;
+        let more =
+            stream.source.as_ref().filter(|_| is_full).is_some_and(|source| rustix::io::ioctl_fionread(source).is_ok_and(|more| more > 0));
+        let taken = if more { lines::before_more(&stream.buffer[..filled]) } else { filled };
+        stream.held_bytes = filled - taken;
         for at in stream.copies.into_iter().flatten() {
             let copy = &mut self.copies[at];
             if let Some(file) = &copy.file
-                && let Err(errno) = fs::write_all(file.as_fd(), &stream.buffer[..read])
+                && let Err(errno) = fs::write_all(file.as_fd(), &stream.buffer[..taken])
             {
                 copy.file = None;
                 let error = Error::new("write", &self.folder.path_of(copy.name), errno);
@@ -245,25 +269,33 @@ impl<'a> Tee<'a> {
             }
         }
         if stream.target_open {
-            stream.pending = 0..read;
+            stream.pending = 0..taken;
+        } else {
+            stream.pending = taken..taken;
+            stream.lose(taken);
         }
         true
     }
 
     /// Writes to our own stdout or stderr what it takes without blocking.
-    fn pass_on(&self, stream: &mut Stream) -> bool {
+    fn pass_on(&mut self, stream: &mut Stream) -> bool {
         let mut moved = false;
+        let is_within = |other: &Stream| other.target.is_within() && other.target.is_same(&stream.target);
+        if self.streams.iter().flatten().any(is_within) {
+            return false;
+        }
         while !stream.pending.is_empty() {
             match stream.target.write(&stream.buffer[stream.pending.clone()]) {
                 Ok(0) => return moved,
                 Ok(written) => {
                     stream.pending.start += written;
                     moved = true;
+                    self.passed_on = true;
                 }
                 Err(errno) => {
                     self.console.warn(&[&Error::new("write to our own", stream.target_name.as_bytes(), errno).text]);
                     stream.target_open = false;
-                    stream.pending = 0..0;
+                    stream.pending.start = stream.pending.end;
                     return true;
                 }
             }
@@ -286,7 +318,7 @@ impl<'a> Tee<'a> {
             stream.is_unsized = left.is_none();
             let left = left.unwrap_or(TERMINAL_BYTES);
             stream.left = Some(left);
-            if left == 0 {
+            if left == 0 && stream.held_bytes == 0 {
                 stream.source = None;
             }
         }
@@ -314,18 +346,35 @@ impl<'a> Tee<'a> {
         self.streams.iter().flatten().all(|stream| stream.source.is_none() && stream.pending.is_empty())
     }
 
-    /// Gives up on readers of our stdout and stderr that take nothing; the copies are still completed.
+    /// Gives up on readers of our stdout and stderr that have not taken everything; the copies are still completed.
     pub(crate) fn abandon(&mut self) {
         for stream in self.streams.iter_mut().flatten() {
             if stream.target_open && !(stream.source.is_none() && stream.pending.is_empty()) {
                 stream.target_open = false;
-                stream.pending = 0..0;
-                self.console.warn(&[
-                    b"gave up on the reader of our own ",
-                    stream.target_name.as_bytes(),
-                    b": it took nothing and the end was asked for",
-                ]);
+                stream.target.give_up();
+                stream.lost_bytes = Some(0);
+                stream.lose(stream.pending.len());
+                stream.pending.start = stream.pending.end;
             }
+        }
+    }
+
+    /// Says how much the readers did not get that were given up. Everything is read by now.
+    #[inline(never)]
+    pub(crate) fn say_what_is_lost(&mut self) {
+        for stream in self.streams.iter_mut().flatten() {
+            let Some(lost_bytes) = stream.lost_bytes.take() else { continue };
+            let lost = Error::count(b", which did not get ", lost_bytes, b" bytes: the end was asked for, and it took too long");
+            self.console.warn(&[b"gave up on the reader of our own ", stream.target_name.as_bytes(), &lost.text]);
+        }
+    }
+}
+
+impl Stream {
+    /// Counts what is not passed on, once its reader was given up.
+    fn lose(&mut self, bytes: usize) {
+        if let Some(lost) = &mut self.lost_bytes {
+            *lost += bytes as u64;
         }
     }
 }

@@ -64,6 +64,16 @@ impl Error {
         error
     }
 
+    /// A text with a number in it.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn count(before: &[u8], number: u64, after: &[u8]) -> Self {
+        let mut room = [0; 20];
+        let mut digits = Writer::new(&mut room);
+        digits.decimal(number);
+        Self::text(&[before, digits.written(), after])
+    }
+
     /// The same with another exit status.
     pub(crate) fn with_status(mut self, status: u8) -> Self {
         self.status = status;

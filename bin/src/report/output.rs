@@ -1,81 +1,170 @@
 //! A descriptor of somebody else's that we write to without ever being held up: our own stdout and stderr.
 //!
-//! `O_NONBLOCK` belongs to the open file description, which others share, so it is not set. A pipe takes `PIPE_BUF` bytes once poll(2) calls it
-//! writable. A terminal may take fewer and block for the rest: it is opened once more, for a description of our own.
+//! `O_NONBLOCK` belongs to the open file description, which others share, so it is not set. A socket and a pipe are asked not to wait for one write
+//! (send(2), pwritev2(2)). A pipe whose kernel does not know that, and a terminal, are opened once more, for a description of our own. Where that is refused
+//! too, poll(2) says whether there is room, which another writer may take meanwhile.
+//!
+//! What is longer than `PIPE_BUF` is written in pieces that end with a line, so that others who write to the same file tear none.
 
 use core::ffi::CStr;
+use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use emissary_core::lines;
+use emissary_core::timers::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, FileType, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
+use rustix::net::SendFlags;
 
-use crate::os::fs;
+use crate::os::{clock, fs};
 
-/// Bytes that a pipe takes without blocking once poll(2) calls it writable (pipe(7)).
-const PIPE_BUF_BYTES: usize = 4_096;
+/// How long a short text of our own waits for a reader.
+const SOON: Duration = Duration::from_ms(100);
+
+/// How a write is kept from waiting.
+enum Way {
+    /// A regular file: a write to it does not wait for a reader.
+    File,
+    /// A pipe, as long as its kernel takes a write that does not wait.
+    Pipe,
+    Socket,
+    /// A description of our own of the same pipe or terminal.
+    Own(OwnedFd),
+    /// It is written to when it has room.
+    Polled,
+}
 
 /// Where output goes.
 pub(crate) struct Outlet {
     shared: BorrowedFd<'static>,
-    /// Our own description of the same terminal.
-    own: Option<OwnedFd>,
-    /// A regular file: a write to it does not wait for a reader.
-    is_file: bool,
+    way: Way,
+    /// Device and number of the file.
+    file: (u64, u64),
+    /// Bytes that are left of a piece whose first bytes are written.
+    left: usize,
 }
 
 impl Outlet {
     /// Our own stdin's terminal, stdout or stderr.
     pub(crate) fn new(shared: BorrowedFd<'static>) -> Self {
-        let kind = rustix::fs::fstat(shared).map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode));
-        let path: &CStr = match std::os::fd::AsRawFd::as_raw_fd(&shared) {
-            0 => c"/proc/self/fd/0",
-            1 => c"/proc/self/fd/1",
-            _ => c"/proc/self/fd/2",
+        let stat = rustix::fs::fstat(shared).ok();
+        let way = match stat.as_ref().map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)) {
+            FileType::RegularFile => Way::File,
+            FileType::Fifo => Way::Pipe,
+            FileType::Socket => Way::Socket,
+            FileType::CharacterDevice => open_again(shared),
+            _ => Way::Polled,
         };
-        let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let own = (kind == FileType::CharacterDevice).then(|| fs::open_at(CWD, path, flags, 0).ok()).flatten();
-        Self { shared, own, is_file: kind.is_file() }
+        #[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
+        let file = stat.map_or((0, 0), |stat| (stat.st_dev as u64, stat.st_ino as u64));
+        Self { shared, way, file, left: 0 }
     }
 
-    /// Writes what fits now, without blocking; 0 where nothing does.
+    /// Writes what fits now, without waiting; 0 where nothing does. One piece at most.
     ///
     /// # Errors
     /// What write(2) says.
-    pub(crate) fn write(&self, bytes: &[u8]) -> Result<usize, Errno> {
-        let bytes = if self.is_file || bytes.len() <= PIPE_BUF_BYTES { bytes } else { &bytes[..PIPE_BUF_BYTES] };
-        if !self.is_file && !self.is_ready(0) {
-            return Ok(0);
-        }
-        match rustix::io::write(self.as_fd(), bytes) {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        let piece = match (&self.way, self.left) {
+            (Way::File, _) => bytes.len(),
+            (_, 0) => lines::piece(bytes),
+            (_, left) => left.min(bytes.len()),
+        };
+        match self.write_piece(&bytes[..piece]) {
+            Ok(written) => {
+                if written > 0 {
+                    self.left = piece - written;
+                }
+                Ok(written)
+            }
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-            other => other,
+            Err(errno) => {
+                self.left = 0;
+                Err(errno)
+            }
         }
     }
 
-    /// Whether something fits within so many milliseconds.
-    fn is_ready(&self, timeout_ms: u32) -> bool {
+    fn write_piece(&mut self, piece: &[u8]) -> Result<usize, Errno> {
+        match &self.way {
+            Way::File => rustix::io::write(self.shared, piece),
+            Way::Own(own) => rustix::io::write(own, piece),
+            Way::Socket => rustix::net::send(self.shared, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+            // u64::MAX: at the present position, as write(2).
+            Way::Pipe => match rustix::io::pwritev2(self.shared, &[IoSlice::new(piece)], u64::MAX, ReadWriteFlags::NOWAIT) {
+                // Kernels before 6.4, and filters that do not know the call.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::SPIPE) => {
+                    self.way = open_again(self.shared);
+                    Ok(0)
+                }
+                other => other,
+            },
+            Way::Polled if self.is_ready(Duration::ZERO) => rustix::io::write(self.shared, piece),
+            Way::Polled => Ok(0),
+        }
+    }
+
+    /// Whether a piece was begun that is not whole yet: whoever else of us writes to the same file waits for its end.
+    pub(crate) const fn is_within(&self) -> bool {
+        self.left > 0
+    }
+
+    /// Nothing more is written of a piece that was begun.
+    pub(crate) const fn give_up(&mut self) {
+        self.left = 0;
+    }
+
+    /// Whether both are the same file.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        self.file == other.file
+    }
+
+    /// Whether something fits within this time.
+    fn is_ready(&self, timeout: Duration) -> bool {
         let mut fds = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::OUT)];
-        let timeout = Timespec { tv_sec: 0, tv_nsec: (timeout_ms * 1_000_000) as _ };
+        let timeout = Timespec { tv_sec: 0, tv_nsec: (timeout.as_ms() * 1_000_000) as _ };
         rustix::event::poll(&mut fds, Some(&timeout)) != Ok(0)
     }
 
-    /// Writes all of a short text if it fits within 100 ms for each piece; says whether it did.
-    pub(crate) fn write_soon(&self, mut bytes: &[u8]) -> bool {
+    /// Writes all of a short text if each piece of it fits soon; says whether it did.
+    pub(crate) fn write_soon(&mut self, mut bytes: &[u8]) -> bool {
+        let mut until = None;
         while !bytes.is_empty() {
             match self.write(bytes) {
-                Ok(0) if self.is_ready(100) => {}
-                Ok(0) | Err(_) => return false,
-                Ok(written) => bytes = &bytes[written..],
+                // Another writer may be quicker again and again.
+                Ok(0) => {
+                    let now = clock::now();
+                    let until: &mut Instant = until.get_or_insert(now.after(SOON));
+                    if !until.since(now).left_after(Duration::ZERO).is_some_and(|left| self.is_ready(left)) {
+                        return false;
+                    }
+                }
+                Err(_) => return false,
+                Ok(written) => {
+                    bytes = &bytes[written..];
+                    until = None;
+                }
             }
         }
         true
     }
 }
 
+/// A description of our own of what a descriptor stands for.
+#[inline(never)]
+fn open_again(shared: BorrowedFd<'static>) -> Way {
+    let path: &CStr = match std::os::fd::AsRawFd::as_raw_fd(&shared) {
+        0 => c"/proc/self/fd/0",
+        1 => c"/proc/self/fd/1",
+        _ => c"/proc/self/fd/2",
+    };
+    fs::open_at(CWD, path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY, 0).map_or(Way::Polled, Way::Own)
+}
+
 impl AsFd for Outlet {
     /// What to poll for room.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.own.as_ref().map_or(self.shared, AsFd::as_fd)
+        if let Way::Own(own) = &self.way { own.as_fd() } else { self.shared }
     }
 }

@@ -27,7 +27,7 @@ use crate::os::spawn::Argv;
 use crate::os::{clock, descriptors, fs, memory, terminal};
 use crate::pod::container::{self, Container};
 use crate::pod::environment::{self, is_true};
-use crate::pod::folder::Folder;
+use crate::pod::folder::{self, Folder};
 use crate::pod::own_exit_code::OwnExitCode;
 use crate::pod::shared::Shared;
 use crate::pod::template::{self, decoded, main_containers};
@@ -136,6 +136,7 @@ fn supervise(
         reap_is_due: false,
         began: clock::now(),
         signal_file: SignalFile::default(),
+        marker_cause: None,
         own_watch: None,
         may_be_gone: false,
         is_watching: false,
@@ -211,6 +212,8 @@ struct Run<'a> {
     reap_is_due: bool,
     began: Instant,
     signal_file: SignalFile,
+    /// Why the readiness marker could not be read, once that was said.
+    marker_cause: Option<i32>,
     /// The number of the watch on our own folder.
     own_watch: Option<i32>,
     /// Our own folder may have been removed.
@@ -478,14 +481,19 @@ impl<'a> Run<'a> {
             while moved && self.is_draining {
                 moved = tee.pump();
             }
-            if tee.takes_failure() {
+            let (has_failed, has_progress) = (tee.takes_failure(), tee.takes_progress());
+            if has_failed {
                 self.tell(Event::CopyFailed);
+            }
+            if has_progress && self.is_draining {
+                self.tell(Event::PassedOn);
             }
         }
         if self.is_draining && self.tee.as_ref().is_none_or(Tee::is_drained) {
             self.is_draining = false;
             // Ours has its settings back before anything else is said on it.
             self.terminal = None;
+            self.tee.iter_mut().for_each(Tee::say_what_is_lost);
             if let Some(tee) = &mut self.tee {
                 tee.close_copies();
                 if tee.takes_failure() {
@@ -547,7 +555,7 @@ impl<'a> Run<'a> {
             Next::Look => {
                 let (look, error) = match self.folder.age_ms(layout::base_name(File::Signal)) {
                     Ok(None) => (Look::Absent, None),
-                    Ok(Some((age_ms, is_empty))) => (Look::Present { age_ms, is_empty }, None),
+                    Ok(Some((age_ms, is_empty, version))) => (Look::Present { age_ms, is_empty, version }, None),
                     Err(error) => (Look::Failed(cause(&error)), Some(error)),
                 };
                 let outcome = self.signal_file.looked(look);
@@ -566,25 +574,26 @@ impl<'a> Run<'a> {
     /// Takes the signal file, which is complete.
     fn take_signal(&mut self) {
         let mut room = [0; SIGNAL_FILE_BYTES];
-        let (taken, error) = match self.folder.take(layout::base_name(File::Signal), &mut room) {
-            Ok(None) => (Taken::Absent, None),
-            Ok(Some(bytes)) => {
-                match Signal::parse(bytes) {
-                    Ok(signal) => {
-                        self.resume(signal);
-                        self.tell(Event::Signal(signal));
-                    }
-                    Err(cause) => {
-                        let text = Error::because(&[b"signal file ignored: '", bytes, b"'"], &|out| cause.describe(out));
-                        self.console.warn(&[&text.text]);
-                    }
-                }
-                (Taken::Contents, None)
-            }
-            Err(error) if error.errno.is_some_and(fs::is_passing) => (Taken::Failed(cause(&error)), Some(error)),
-            Err(error) => (Taken::Lost, Some(error)),
+        let (taken, bytes, error) = match self.folder.take(layout::base_name(File::Signal), &mut room) {
+            Ok(folder::Taken::Absent) => (Taken::Absent, None, None),
+            Ok(folder::Taken::Away(bytes)) => (Taken::Contents, Some(bytes), None),
+            Ok(folder::Taken::Stays(bytes, version, error)) => (Taken::Stays(cause(&error), version), bytes, Some(error)),
+            Err(error) if error.errno.is_some_and(fs::is_passing) => (Taken::Failed(cause(&error)), None, Some(error)),
+            Err(error) => (Taken::Lost, None, Some(error)),
         };
         let outcome = self.signal_file.taken(clock::now(), taken);
+        if let Some(bytes) = bytes.filter(|_| outcome.obeys) {
+            match Signal::parse(bytes) {
+                Ok(signal) => {
+                    self.resume(signal);
+                    self.tell(Event::Signal(signal));
+                }
+                Err(cause) => {
+                    let text = Error::because(&[b"signal file ignored: '", bytes, b"'"], &|out| cause.describe(out));
+                    self.console.warn(&[&text.text]);
+                }
+            }
+        }
         self.follow_up(outcome, error.as_ref());
     }
 
@@ -645,7 +654,9 @@ impl<'a> Run<'a> {
             Ok(Some((bytes, age_ms))) => (bytes, Duration::from_ms(u64::try_from(age_ms).unwrap_or(0))),
             Ok(None) => (&[][..], waited),
             Err(error) => {
-                self.console.warn(&[&error.text]);
+                if self.marker_cause.replace(cause(&error)) != Some(cause(&error)) {
+                    self.console.warn(&[&error.text]);
+                }
                 (&[][..], waited)
             }
         };

@@ -231,6 +231,68 @@ fn files_of_another_user() {
     }
 }
 
+/// A signal file that cannot be taken away is obeyed once for each time that it is written, and said once.
+#[test]
+fn a_signal_file_that_cannot_be_taken_away() {
+    if !is_root("another user") || !has_program("setpriv") {
+        return;
+    }
+    let pod = Pod::new().via(&["setpriv", "--reuid=54321", "--clear-groups"]);
+    pod.put("ctr/main/signal", "10");
+    let (signal, folder) = (pod.shared.join("ctr/main/signal"), pod.shared.join("ctr/main"));
+    std::fs::set_permissions(&signal, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let script = "trap 'echo 10 >>$W/got' USR1; trap 'echo 12 >>$W/got' USR2; trap 'exit 3' TERM; : >$W/got; : >$W/ready; while :; do sleep 0.02; done";
+    let running = pod.start(&["--", "sh", "-c", script]);
+    until("the command to be ready, or to be refused", || pod.work.join("ready").exists() || running.children().is_empty());
+    let got = |want: &str| {
+        until(want, || std::fs::read_to_string(pod.work.join("got")).is_ok_and(|got| got == want));
+        // What changes beside it makes it looked at again.
+        for _ in 0..20 {
+            std::fs::write(folder.join("other"), "").unwrap();
+            std::thread::sleep(core::time::Duration::from_millis(10));
+        }
+        assert_eq!(std::fs::read_to_string(pod.work.join("got")).unwrap(), want);
+    };
+    got("10\n");
+    // Another in its place, then the same one written again, then rubbish.
+    pod.put("ctr/main/signal", "12");
+    got("10\n12\n");
+    std::fs::write(&signal, "10").unwrap();
+    got("10\n12\n10\n");
+    std::fs::write(&signal, "rubbish").unwrap();
+    got("10\n12\n10\n");
+    std::fs::write(&signal, "15").unwrap();
+    let outcome = running.finish();
+    if outcome.stderr.contains("Permission denied") && !outcome.stderr.contains("emissary: ") {
+        eprintln!("user 54321 cannot run the binary: not tested");
+        return;
+    }
+    assert_eq!((outcome.status, outcome.stderr.matches("cannot take away").count()), (3, 1), "{outcome:?}");
+    assert_eq!(outcome.stderr.matches("signal file ignored: 'rubbish'").count(), 1, "{outcome:?}");
+    assert_eq!(outcome.stderr.matches("emissary: ").count(), 2, "{outcome:?}");
+}
+
+/// The same where nothing tells of changes, and it is looked at ten times a second.
+#[test]
+fn a_signal_file_that_cannot_be_taken_away_and_no_inotify() {
+    if !is_root("another user") || !has_program("setpriv") || !crate::pod::may_unshare("--user") {
+        return;
+    }
+    let limit = "echo 0 >/proc/sys/user/max_inotify_instances && exec setpriv --bounding-set=-all --inh-caps=-all \"$@\"";
+    let pod =
+        Pod::new().via(&["setpriv", "--reuid=54321", "--clear-groups", "unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh"]);
+    pod.put("ctr/main/signal", "10");
+    std::fs::set_permissions(pod.shared.join("ctr/main"), std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let outcome = pod.sh("trap 'echo got' USR1; : >$W/ready; for i in $(seq 60); do sleep 0.02; done; exit 4");
+    if !pod.work.join("ready").exists() {
+        eprintln!("user 54321 cannot run the binary in a namespace: not tested, {outcome:?}");
+        return;
+    }
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (4, "got\n"), "{outcome:?}");
+    assert_eq!(outcome.stderr.matches("cannot take away").count(), 1, "{outcome:?}");
+}
+
 /// What is swapped for a link, again and again, while it runs: nothing outside is written, wherever the link is met.
 #[test]
 fn swapped_while_it_runs() {

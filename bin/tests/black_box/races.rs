@@ -1,8 +1,11 @@
 //! Races, each provoked on purpose.
 
 use core::time::Duration;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
 
-use crate::pod::{Pod, may_unshare, until};
+use crate::pod::{Pod, has_program, is_root, may_unshare, until};
 
 #[test]
 #[ignore = "slow, 5 s: sweeps over 40 moments"]
@@ -219,4 +222,107 @@ fn a_signal_file_whose_writer_takes_its_time() {
             assert!(outcome.status == 5 && !outcome.stderr.contains("emissary:"), "{pause_ms} ms, {when}: {outcome:?}");
         }
     }
+}
+
+/// A process that writes on and on, and does not outlive a test that fails.
+struct Process(rustix::process::Pid);
+
+impl Process {
+    fn kill(&self, signal: i32) {
+        let _ = rustix::process::kill_process(self.0, rustix::process::Signal::from_named_raw(signal).unwrap());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.kill(9);
+        }
+    }
+}
+
+/// Two that write to one file whose reader takes a little and stops, again and again: both see room, and there is room for one. Neither hangs in its write.
+fn two_on_one(via: &[&str], rounds: usize, make: impl Fn() -> (OwnedFd, OwnedFd)) {
+    let (reader, writer) = make();
+    let script = r#"trap "" USR1; yes & yes >&2 & trap 'echo x >>$W/n' USR1; : >$W/ready; while :; do wait; done"#;
+    let pair = [(); 2].map(|()| {
+        let pod = Pod::new().capturing().env("ARGO_TERMINATION_GRACE_PERIOD_SECONDS", "1").via(via);
+        let stdio = [Stdio::null(), writer.try_clone().unwrap().into(), writer.try_clone().unwrap().into()];
+        let running = pod.start_on(&["--", "sh", "-c", script], stdio);
+        until("the command", || pod.work.join("ready").exists());
+        // Under strace the emissary is the child.
+        let pid = if via.is_empty() { running.child.id().to_string() } else { running.children()[0].clone() };
+        (pod, Process(rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap()), running)
+    });
+    let (mut reader, mut piece) = (std::fs::File::from(reader), [0; 4_096]);
+    for round in 0..rounds {
+        reader.read_exact(&mut piece).unwrap();
+        for (_, emissary, _) in &pair {
+            emissary.kill(10);
+        }
+        for (pod, ..) in &pair {
+            let heard = || std::fs::read(pod.work.join("n")).is_ok_and(|heard| heard.len() > 2 * round);
+            until("the signal to be heard", heard);
+        }
+    }
+    for (pod, emissary, running) in pair {
+        emissary.kill(15);
+        until("the end", || pod.exit_code().as_deref() == Some("143"));
+        running.finish();
+    }
+}
+
+#[test]
+fn two_on_one_pipe_whose_reader_stops() {
+    two_on_one(&[], 400, || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        (reader.into(), writer.into())
+    });
+}
+
+#[test]
+fn two_on_one_socket_whose_reader_stops() {
+    two_on_one(&[], 400, || {
+        let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        // One write takes all the room there is.
+        rustix::net::sockopt::set_socket_send_buffer_size(&writer, 1).unwrap();
+        (reader.into(), writer.into())
+    });
+}
+
+/// The words by which every pwritev2 of the emissary fails like this.
+fn without_pwritev2(error: &str) -> Vec<String> {
+    let inject = format!("inject=pwritev2:error={error}");
+    ["strace", "-qq", "-o", "/dev/null", "-e", "trace=pwritev2", "-e", &inject, "--"].map(str::to_string).into()
+}
+
+#[test]
+fn two_on_one_pipe_of_an_old_kernel() {
+    if !has_program("strace") {
+        return;
+    }
+    for error in ["EOPNOTSUPP", "ENOSYS", "EPERM"] {
+        let words = without_pwritev2(error);
+        two_on_one(&words.iter().map(String::as_str).collect::<Vec<_>>(), 50, || {
+            let (reader, writer) = std::io::pipe().unwrap();
+            (reader.into(), writer.into())
+        });
+    }
+}
+
+#[test]
+fn a_pipe_that_cannot_be_opened_again() {
+    if !has_program("strace") || !is_root("another user") || !has_program("setpriv") {
+        return;
+    }
+    // It belongs to us, and is nobody else's to open.
+    let words = without_pwritev2("EPERM");
+    let words: Vec<&str> = ["setpriv", "--reuid=54321", "--clear-groups"].into_iter().chain(words.iter().map(String::as_str)).collect();
+    let pod = Pod::new().capturing().via(&words);
+    let outcome = pod.run(&["--", "sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x; echo end >&2"]);
+    if outcome.stderr.contains("Permission denied") && !outcome.stderr.contains("emissary: ") {
+        eprintln!("user 54321 cannot run the binary: not tested");
+        return;
+    }
+    assert_eq!((outcome.status, outcome.stdout.len(), outcome.stderr.as_str()), (0, 300_000, "end\n"));
 }

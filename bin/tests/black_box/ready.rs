@@ -42,6 +42,19 @@ fn failed_is_65_and_the_reason() {
 }
 
 #[test]
+fn a_marker_that_cannot_be_read_is_said_once() {
+    let pod = waiting();
+    std::os::unix::fs::symlink("template", pod.shared.join("status")).unwrap();
+    let running = started(&pod);
+    for _ in 0..3 {
+        pod.until_it_has_looked();
+    }
+    pod.put("status", "READY\n");
+    let outcome = running.finish();
+    assert_eq!((outcome.status, outcome.stderr.matches("argo/status: ").count()), (0, 1), "{outcome:?}");
+}
+
+#[test]
 fn a_stale_heartbeat_is_65() {
     let pod = waiting();
     pod.put("status", "RUNNING\n");

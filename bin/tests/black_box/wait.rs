@@ -388,3 +388,128 @@ fn a_long_half_line_holds_up_nobody() {
     assert!(outcome.stdout.contains("\nb: hello from b\n") || outcome.stdout.starts_with("b: hello from b\n"), "{outcome:?}");
     assert_eq!(outcome.stdout.matches('x').count(), 5_000 + "exit code".matches('x').count() * 3);
 }
+
+/// Reads to the end, so much at a time.
+fn read_slowly(mut from: impl std::io::Read, piece_bytes: usize, every_ms: u64) -> Vec<u8> {
+    let (mut all, mut piece) = (Vec::new(), vec![0; piece_bytes]);
+    while let read @ 1.. = from.read(&mut piece).unwrap() {
+        all.extend_from_slice(&piece[..read]);
+        std::thread::sleep(Duration::from_millis(every_ms));
+    }
+    all
+}
+
+#[test]
+fn a_reader_that_is_slow_gets_logs_and_report_whatever_is_asked_for() {
+    let pod = Pod::new().template(OUTPUTS);
+    pod.put("outputs/parameters/tmp/p", &"v".repeat(200_000));
+    pod.put("ctr/main/combined", &"a line\n".repeat(40_000));
+    pod.put("ctr/main/exitcode", "3");
+    let mut running = pod.start(&["wait", "--follow", "--json"]);
+    running.until_it_listens();
+    let stdout = running.child.stdout.take().unwrap();
+    // 400 kB a second.
+    let reader = std::thread::spawn(move || read_slowly(stdout, 4_000, 10));
+    // While logs are copied, and while the report is written.
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(50));
+        running.kill_if_there(15);
+    }
+    let outcome = running.finish();
+    let text = String::from_utf8(reader.join().unwrap()).unwrap();
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (3, ""));
+    let report = text.strip_prefix(&"a line\n".repeat(40_000)).unwrap_or_else(|| panic!("{} bytes", text.len()));
+    let report: serde_json::Value = serde_json::from_str(report).unwrap();
+    assert_eq!(report["parameters"][0]["value"].as_str().unwrap().len(), 200_000);
+}
+
+#[test]
+fn what_a_reader_did_not_get_is_counted() {
+    let pod = Pod::new().template(OUTPUTS);
+    pod.put("outputs/parameters/tmp/p", &"v".repeat(200_000));
+    pod.put("ctr/main/exitcode", "3");
+    let ends = |args: &[&str]| {
+        let mut running = pod.start(args);
+        let mut held = running.child.stdout.take().unwrap();
+        running.until_it_listens();
+        until("it to end", || {
+            running.kill_if_there(15);
+            running.child.try_wait().unwrap().is_some()
+        });
+        let mut got = Vec::new();
+        held.read_to_end(&mut got).unwrap();
+        (got.len(), running.finish())
+    };
+    let (got, outcome) = ends(&["wait", "--json"]);
+    let whole = pod.run(&["wait", "--json"]).stdout.len();
+    assert_eq!(outcome.status, 3);
+    assert!(outcome.stderr.contains(&format!("did not get {} bytes of the report\n", whole - got)), "{got} {outcome:?}");
+    pod.put("ctr/main/combined", &"a line\n".repeat(50_000));
+    let (got, outcome) = ends(&["wait", "--follow"]);
+    assert!(outcome.stderr.contains(&format!("the logs are cut: {} bytes were not copied", 350_000 - got)), "{got} {outcome:?}");
+}
+
+#[test]
+fn the_json_report_has_a_line_of_its_own() {
+    for (stdout, stderr) in [("half a line", ""), ("a line\n", "half a line"), ("a line\n", "a line\n"), ("", "")] {
+        let pod = Pod::flat();
+        pod.put("stdout", stdout);
+        pod.put("stderr", stderr);
+        pod.put("exitcode", "0");
+        let last = |text: String| {
+            let line = text.trim_end_matches('\n').rsplit('\n').next().unwrap().to_string();
+            assert!(!text.contains("\n\n"), "{text:?}");
+            serde_json::from_str::<serde_json::Value>(&line).unwrap_or_else(|error| panic!("{error}: {text:?}"))
+        };
+        assert_eq!(last(pod.run(&["wait", "--follow", "--json"]).stdout)["exitCode"], 0);
+        // Both in one pipe.
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let stdio = [Stdio::null(), writer.try_clone().unwrap().into(), writer.into()];
+        let running = pod.start_on(&["wait", "--follow", "--json"], stdio);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(running.finish().status, 0);
+        assert_eq!(last(text)["exitCode"], 0);
+    }
+}
+
+#[test]
+fn lines_of_both_logs_in_one_pipe_are_whole() {
+    let lines =
+        |letter: char, times: usize| (0..times).fold(String::new(), |all, at| all + &letter.to_string().repeat(1 + at * 37 % 1_500) + "\n");
+    let pod = Pod::flat();
+    // There before it looks, and more while it does.
+    pod.put("stdout", &lines('a', 1_000));
+    pod.put("stderr", &lines('b', 1_000));
+    let (reader, writer) = std::io::pipe().unwrap();
+    let stdio = [Stdio::null(), writer.try_clone().unwrap().into(), writer.into()];
+    let running = pod.start_on(&["wait", "--follow"], stdio);
+    let text = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read_slowly(reader, 10_000, 0));
+        for (name, letter) in [("stdout", 'a'), ("stderr", 'b')] {
+            let path = pod.shared.join(name);
+            scope.spawn(move || {
+                let mut log = std::fs::File::options().append(true).open(path).unwrap();
+                for _ in 0..40 {
+                    // As the run side writes it: whole lines, many at once.
+                    log.write_all(lines(letter, 80).as_bytes()).unwrap();
+                }
+            });
+        }
+        let text = scope.spawn(|| {
+            let is_whole = |name, lines: usize| {
+                let text = std::fs::read(pod.shared.join(name)).unwrap();
+                text.iter().filter(|&&byte| byte == b'\n').count() == lines
+            };
+            until("the writers to end", || is_whole("stdout", 4_200) && is_whole("stderr", 4_200));
+            pod.put("exitcode", "0");
+            reader.join().unwrap()
+        });
+        text.join().unwrap()
+    });
+    assert_eq!(running.finish().status, 0);
+    let text = String::from_utf8(text).unwrap();
+    let log: Vec<&str> = text.lines().filter(|line| line.starts_with(['a', 'b'])).collect();
+    let torn = log.iter().filter(|line| line.chars().any(|letter| !line.starts_with(letter))).count();
+    assert_eq!((torn, log.len()), (0, 8_400));
+}
