@@ -19,7 +19,7 @@ pub(crate) struct OwnExitCode<'a> {
     /// There is a file of three bytes, so that a volume which is full at the end has room for the code.
     is_reserved: bool,
     /// Held locked until the process ends, however it ends.
-    _lock: Option<OwnedFd>,
+    lock: Option<OwnedFd>,
 }
 
 impl<'a> OwnExitCode<'a> {
@@ -33,7 +33,7 @@ impl<'a> OwnExitCode<'a> {
             console.warn(&[&Error::new("reserve room for", &folder.path_of(layout::base_name(File::ExitCode)), errno).text]);
         }
         memory::leave_in(folder.as_fd());
-        Self { folder, is_reserved: reserved.is_ok(), _lock: lock }
+        Self { folder, is_reserved: reserved.is_ok(), lock }
     }
 
     /// Writes the exit code; gives the status to exit with, which is the same unless it cannot be written.
@@ -43,6 +43,7 @@ impl<'a> OwnExitCode<'a> {
         let name = layout::base_name(File::ExitCode);
         if core::mem::take(&mut self.is_reserved) {
             if fill(self.folder, digits).is_ok() {
+                self.remove_lock();
                 return code;
             }
             self.folder.remove(fs::RESERVED_EXIT_CODE);
@@ -53,13 +54,25 @@ impl<'a> OwnExitCode<'a> {
             other => other,
         };
         match written {
-            Ok(()) => code,
+            Ok(()) => {
+                self.remove_lock();
+                code
+            }
             Err(error) => {
                 // Better none than that of an earlier run.
                 self.folder.remove(name);
                 let status = console.fatal(&error);
                 if code == 0 { status } else { code }
             }
+        }
+    }
+}
+
+impl OwnExitCode<'_> {
+    /// The exit code is there: no lock is needed to tell that this run ended by itself. Without it, a volume on which the code is removed is as new.
+    fn remove_lock(&self) {
+        if self.lock.is_some() {
+            self.folder.remove(layout::base_name(File::Lock));
         }
     }
 }

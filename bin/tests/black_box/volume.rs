@@ -13,6 +13,9 @@ fn the_code_of_an_earlier_run_answers_for_no_other() {
     for pod in [Pod::new(), Pod::flat()] {
         assert_eq!(pod.sh("exit 5").status, 5);
         assert_eq!(pod.exit_code().as_deref(), Some("5"));
+        let names = std::fs::read_dir(pod.shared.join(pod.own("x")).parent().unwrap()).unwrap();
+        let left: Vec<_> = names.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(".emissary")).collect();
+        assert!(left.is_empty(), "{left:?}");
         let running = pod.start_ready("touch $W/ready; until [ -e $W/end ]; do sleep 0.01; done");
         assert_eq!(pod.exit_code(), None);
         let wait = pod.start(&["wait"]);
