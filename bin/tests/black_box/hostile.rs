@@ -1,5 +1,5 @@
-//! A hostile volume: another container has put links, pipes, folders or giant sparse files in the place of protocol files. Emissary writes, removes and changes
-//! the mode of nothing outside the volume, and a run still ends.
+//! A hostile volume: another container has put links, pipes, folders or giant sparse files in the place of protocol files. Emissary writes nothing, removes
+//! nothing and changes no mode outside the volume, and a run still ends.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
