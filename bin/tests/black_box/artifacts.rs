@@ -1,4 +1,4 @@
-//! Large artifacts: chunks, threads, holes, word of progress.
+//! Large artifacts: chunks, threads, holes, progress lines.
 
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::process::Command;
@@ -8,7 +8,7 @@ use crate::pod::{Pod, has_program, may_unshare};
 
 const ARTIFACT: &str = r#"{"outputs":{"artifacts":[{"name":"a","path":"$W/o"}]}}"#;
 
-/// Text, noise, zeros and runs of one byte, more than thirty chunks of them, in a folder of files whose ends fall anywhere.
+/// Makes a folder with more than thirty chunks of text, noise, zeros and runs of one byte. The ends of the files fall anywhere in a chunk.
 fn fill(pod: &Pod) -> Vec<(String, Vec<u8>)> {
     let folder = pod.work.join("o");
     std::fs::create_dir(&folder).unwrap();
@@ -42,7 +42,7 @@ fn the_same_bytes_whatever_the_number_of_cpus() {
     let read = |via: &[&str]| {
         let pod = Pod::new().template(ARTIFACT);
         let rows = fill(&pod);
-        // The same times, owners and modes: a clock and a umask are no part of this.
+        // The clock and the umask must not change the archive: every run gets the same times, owners and modes.
         for path in rows.iter().map(|(name, _)| pod.work.join(name)) {
             let file = std::fs::File::open(path).unwrap();
             file.set_times(std::fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH)).unwrap();
@@ -96,7 +96,7 @@ fn chunks_end_where_they_end_and_every_reader_takes_them() {
     }
 }
 
-/// Threads that were started, by strace's account.
+/// The number of threads that strace saw start.
 fn threads(via: &[&str], inject: &[&str], pod: Pod) -> (usize, Pod) {
     let trace = pod.work.with_file_name("trace");
     let mut words = via.to_vec();
@@ -123,11 +123,11 @@ fn a_thread_for_each_cpu_and_none_for_one() {
     assert_eq!(threads(&["taskset", "-c", "0"], &[], filled().0).0, 0);
     if cpus > 1 {
         assert_eq!(threads(&[], &[], filled().0).0, cpus.min(16));
-        // An artifact of one chunk is no reason for a thread.
+        // An artifact of one chunk starts no thread.
         let small = Pod::new().template(ARTIFACT);
         std::fs::write(small.work.join("o"), vec![b'a'; 100_000]).unwrap();
         assert_eq!(threads(&[], &[], small).0, 0);
-        // Without a thread to be had it goes on alone. The first clone is the command's; glibc makes threads by the other call.
+        // If no thread can be started, the calling thread does the work. The first clone starts the command; glibc starts threads with clone3.
         let (pod, rows) = filled();
         let (started, pod) = threads(&[], &["inject=clone:error=EAGAIN:when=2+", "inject=clone3:error=EAGAIN"], pod);
         assert_eq!(started, 0);
@@ -136,7 +136,7 @@ fn a_thread_for_each_cpu_and_none_for_one() {
 }
 
 #[test]
-fn holes_are_zeros_and_what_lies_between_them_is_kept() {
+fn holes_are_zeros_and_the_data_between_them_is_kept() {
     let pod = Pod::new().template(ARTIFACT);
     const SIZE: u64 = 40_000_000;
     let mut want = vec![0; SIZE as usize];
@@ -167,10 +167,10 @@ fn a_sparse_terabyte_takes_no_time() {
     let pod = Pod::new().template(ARTIFACT);
     let file = std::fs::File::create(pod.work.join("o")).unwrap();
     if file.set_len(1 << 40).is_err() {
-        eprintln!("the file system has no file of a terabyte: not tested");
+        eprintln!("the file system refuses a file of a terabyte: not tested");
         return;
     }
-    // Were it read, this would go on for minutes; the harness gives up before.
+    // Reading all of it would take minutes, and this test would pass its deadline.
     assert_eq!(pod.run(&["--", "true"]).status, 0);
     let archive = std::fs::File::open(pod.shared.join(pod.output("artifacts", "o.tgz"))).unwrap();
     let mut head = vec![0; 512];
@@ -179,11 +179,11 @@ fn a_sparse_terabyte_takes_no_time() {
 }
 
 #[test]
-fn what_failed_leaves_nothing_to_the_next() {
+fn a_failed_artifact_leaves_nothing_to_the_next() {
     if !may_unshare("--mount") {
         return;
     }
-    // The first is far too large for the disk, and fails with chunks under way.
+    // The first artifact is far too large for the disk. It fails while threads compress its chunks.
     let template = r#"{"outputs":{"artifacts":[{"name":"a","path":"$W/large"},{"name":"b","path":"$W/o"}]}}"#;
     let pod = Pod::new().template(template);
     let rows = fill(&pod);
@@ -200,7 +200,7 @@ fn what_failed_leaves_nothing_to_the_next() {
 
 #[test]
 #[ignore = "slow, 4 s: compresses at the highest level"]
-fn a_long_save_says_how_far_it_is() {
+fn a_long_save_prints_its_progress() {
     if !has_program("taskset") {
         return;
     }

@@ -1,4 +1,4 @@
-//! Captured copies: whole, in order, whatever our reader does.
+//! Captured copies: whole and in order, whatever the reader of emissary's stdout does.
 
 use core::time::Duration;
 use std::io::Read as _;
@@ -28,7 +28,7 @@ fn no_copies_when_not_asked() {
 #[test]
 fn combined_is_in_order_of_arrival() {
     let pod = Pod::new().capturing();
-    // Each word waits until the one before is in the copy.
+    // The script writes each word only when the word before it is in the copy.
     let script = r#"for i in 1 2 3; do
         echo o$i; until grep -q o$i "$C" 2>/dev/null; do sleep 0.01; done
         echo e$i >&2; until grep -q e$i "$C" 2>/dev/null; do sleep 0.01; done
@@ -46,7 +46,7 @@ fn a_background_process_does_not_hold_the_step() {
     let pod = Pod::new().capturing();
     let outcome = {
         let mut running = pod.start(&["--", "sh", "-c", "(sleep 30; echo late)& printf hello"]);
-        // Our end alone is waited for, not the end of its pipes, which the background process holds.
+        // The test waits for emissary's end only. The background process holds the pipes open longer.
         let status = running.child.wait().unwrap();
         status.code()
     };
@@ -87,11 +87,11 @@ fn a_slow_reader_loses_nothing_and_delays_no_signal() {
     let script = "trap 'exit 3' TERM; head -c 300000 /dev/zero | tr '\\0' x; touch $W/ready; while :; do sleep 0.05; done";
     let mut running = pod.start(&["--", "sh", "-c", script]);
     let mut stdout = running.child.stdout.take().unwrap();
-    // Nobody reads: the pipes fill up, and the copy is as long as what was taken from the command.
+    // The test does not read yet. The pipes fill up, and the copy has all that emissary took from the command.
     let copy = pod.shared.join("ctr/main/stdout");
     until("the pipes to be full", || std::fs::metadata(&copy).is_ok_and(|copy| copy.len() >= 65_536));
     assert!(!pod.work.join("ready").exists());
-    // Now a slow one does.
+    // Now the test reads slowly.
     let mut all = Vec::new();
     let mut piece = [0; 20_000];
     while all.len() < 300_000 && !pod.work.join("ready").exists() {
@@ -108,11 +108,11 @@ fn a_slow_reader_loses_nothing_and_delays_no_signal() {
 }
 
 #[test]
-fn a_reader_that_takes_nothing_does_not_outlast_a_request_to_end() {
+fn a_request_to_end_drops_a_reader_that_takes_nothing() {
     let pod = Pod::new().capturing();
     let mut running = pod.start(&["--", "sh", "-c", "head -c 131072 /dev/zero | tr '\\0' x; touch $W/written"]);
     let _held = running.child.stdout.take();
-    // Our own pipe takes 64 KiB and the command's another: the command can end while we cannot pass everything on.
+    // Emissary's pipe holds 64 KiB, and the command's pipe another 64 KiB. So the command can end before emissary has passed everything on.
     until("the command to end", || pod.work.join("written").exists() && running.children().is_empty());
     until("SIGTERM to be heard", || {
         running.kill(15);
@@ -125,7 +125,7 @@ fn a_reader_that_takes_nothing_does_not_outlast_a_request_to_end() {
 }
 
 #[test]
-fn a_closed_stdout_is_said_once_and_the_copy_is_whole() {
+fn a_closed_stdout_gives_one_warning_and_a_whole_copy() {
     let pod = Pod::new().capturing();
     let mut running =
         pod.start(&["--", "sh", "-c", "until [ -e $W/go ]; do sleep 0.01; done; for i in 1 2 3; do echo $i; sleep 0.05; done"]);
@@ -138,14 +138,14 @@ fn a_closed_stdout_is_said_once_and_the_copy_is_whole() {
 }
 
 #[test]
-fn a_copy_that_cannot_be_written_is_said_once_and_is_not_0() {
+fn a_copy_that_cannot_be_written_gives_one_error_and_not_0() {
     let pod = Pod::new().capturing();
     std::fs::create_dir_all(pod.shared.join("ctr/main/stdout")).unwrap();
     let outcome = pod.sh("echo out");
     assert_eq!((outcome.status, pod.exit_code().as_deref(), outcome.stdout.as_str()), (64, Some("64"), "out\n"));
     assert_eq!(outcome.stderr.matches("/ctr/main/stdout: is a directory").count(), 1, "{outcome:?}");
     assert_eq!(pod.text("ctr/main/combined").as_deref(), Some("out\n"));
-    // The command's own failure stands.
+    // The command's own code stays if it is not 0.
     assert_eq!(pod.sh("exit 7").status, 7);
 }
 
@@ -164,7 +164,7 @@ fn a_full_disk_stops_a_copy_and_not_the_command() {
     let outcome = pod.run(&["--", "sh", &script.to_string_lossy()]);
     assert_eq!((outcome.status, outcome.stdout.len()), (64, 1_000_000));
     assert_eq!(outcome.stderr.matches("no space left on device").count(), 2, "both copies: {}", outcome.stderr);
-    // Its room was reserved before the logs took all of it.
+    // Emissary reserved the exit code's room before the logs filled the disk.
     assert_eq!(std::fs::read_to_string(pod.work.join("exitcode")).unwrap(), "64");
 }
 
@@ -179,7 +179,7 @@ fn stdout_may_be_a_file() {
 
 #[test]
 #[ignore = "slow, 5 s: the last output waits for a reader so long"]
-fn one_request_to_end_is_enough_although_nobody_reads_us() {
+fn one_request_to_end_is_enough_without_a_reader() {
     let pod = Pod::new().capturing();
     let mut running = pod.start(&["--", "cat", "/dev/zero"]);
     let _held = running.child.stdout.take();
@@ -190,7 +190,7 @@ fn one_request_to_end_is_enough_although_nobody_reads_us() {
 }
 
 #[test]
-fn a_stderr_that_nobody_reads_keeps_nothing_from_ending() {
+fn a_run_ends_without_a_reader_of_stderr() {
     let pod = Pod::new().capturing();
     let mut running = pod.start(&["--", "sh", "-c", "head -c 200000 /dev/zero >&2; exit 3"]);
     let _held = running.child.stderr.take();

@@ -1,4 +1,4 @@
-//! Races, each provoked on purpose.
+//! Races. Each test provokes one on purpose.
 
 use core::time::Duration;
 use std::io::Read as _;
@@ -10,7 +10,7 @@ use crate::pod::{Pod, has_program, is_root, may_unshare, until};
 #[test]
 #[ignore = "slow, 5 s: sweeps over 40 moments"]
 fn a_signal_file_at_any_moment_of_the_start() {
-    // From before we look for it to after the command runs: it is delivered, whenever it comes.
+    // The moments reach from before emissary looks for the file to after the command's start. Emissary delivers the signal at every moment.
     for delay_us in (0..8_000).step_by(200) {
         let pod = Pod::new();
         std::fs::create_dir_all(pod.shared.join("ctr/main")).unwrap();
@@ -30,12 +30,12 @@ fn sigterm_at_any_moment_of_the_start() {
         std::thread::sleep(Duration::from_micros(delay_us));
         running.kill(15);
         let outcome = running.finish();
-        // Before our first instruction the kernel's default ends us, and nothing is left: 1015 is a death by SIGTERM.
+        // Before emissary's first instruction the kernel's default action ends it, and it leaves nothing. 1015 is a death by SIGTERM.
         let early = outcome.status == 1015 && pod.exit_code().is_none();
         assert!(early || (outcome.status, pod.exit_code().as_deref()) == (143, Some("143")), "after {delay_us} us: {outcome:?}");
         taken += usize::from(!early);
     }
-    assert!(taken > 0, "none came late enough");
+    assert!(taken > 0, "no signal came late enough");
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_signal_at_the_exit() {
         pod.put("ctr/main/signal", "15");
         running.kill(10);
         let outcome = running.finish();
-        // It came in time, or the command had ended: the file and the status agree.
+        // Whether the signal came before the command's end or after it, the file and the status agree.
         assert!([5, 138, 143].contains(&outcome.status), "round {round}: {outcome:?}");
         assert_eq!(pod.exit_code(), Some(outcome.status.to_string()));
     }
@@ -58,7 +58,7 @@ fn sigterm_while_outputs_are_saved() {
     for code in [0, 7] {
         let pod = Pod::new().template(template);
         let running = pod.start(&["--", "sh", "-c", &format!("head -c 40000000 /dev/urandom >$W/o; echo v >$W/p; exit {code}")]);
-        // The archive is written under a name of its own: it has begun.
+        // A draft of the archive is there, so emissary has begun to save.
         let folder = pod.shared.join(pod.output("artifacts", ""));
         let begun = || std::fs::read_dir(&folder).is_ok_and(|entries| entries.count() > 0);
         until("the archive to begin", begun);
@@ -90,7 +90,7 @@ fn a_thousand_signal_files_in_a_row() {
     for _ in 0..1_000 {
         pod.put("ctr/main/signal", "10");
     }
-    // The last of them is never lost, however many it replaced.
+    // The last signal is never lost, however many files it replaced.
     until("the last to be taken", || !pod.shared.join("ctr/main/signal").exists());
     until("one at least", || std::fs::read_to_string(pod.work.join("got")).unwrap().contains('x'));
     pod.put("ctr/main/signal", "15");
@@ -111,7 +111,7 @@ fn each_of_a_hundred_signals_is_taken_and_delivered() {
     assert_eq!(running.finish().status, 3);
 }
 
-/// Runs in a user namespace of its own, in which a limit of inotify is 0.
+/// Runs the pod in a user namespace in which one of inotify's limits is 0.
 fn without_inotify(pod: Pod, limit: &str) -> Pod {
     pod.via(&["unshare", "--user", "--map-root-user", "sh", "-c", &format!("echo 0 >/proc/sys/user/{limit} && exec \"$@\""), "sh"])
 }
@@ -128,7 +128,7 @@ fn inotify_exhausted() {
         let outcome = running.finish();
         assert_eq!((outcome.status, pod.exit_code().as_deref()), (3, Some("3")), "{outcome:?}");
         assert_eq!(outcome.stderr.matches("looking every 100 ms instead").count(), 1, "{outcome:?}");
-        // Dependencies and the wait side, too.
+        // The same for dependencies and for the wait side.
         let set = r#"{"containerSet":{"containers":[{"name":"a"},{"name":"b","dependencies":["a"]}]}}"#;
         let pod = without_inotify(Pod::named("b").template(set), limit);
         let running = pod.start(&["--", "echo", "ran"]);
@@ -145,7 +145,7 @@ fn inotify_exhausted() {
 fn more_changes_than_the_kernel_keeps() {
     let kept: usize = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
     if kept > 100_000 {
-        eprintln!("{kept} events are kept: not tested");
+        eprintln!("the kernel keeps {kept} events: not tested");
         return;
     }
     let pod = Pod::new().env("ARGO_TERMINATION_GRACE_PERIOD_SECONDS", "1");
@@ -154,7 +154,7 @@ fn more_changes_than_the_kernel_keeps() {
     running.until_it_listens();
     until("the folder", || folder.is_dir());
     running.kill(19);
-    // Two names in turn, since the same event is kept once; the exit code's own is lost.
+    // The files have two names in turn, since the kernel merges equal events. The event of the exit code is lost.
     for at in 0..=kept {
         std::fs::write(folder.join(["x", "y"][at % 2]), "").unwrap();
     }
@@ -173,7 +173,7 @@ fn an_error_in_the_arguments_leaves_its_code() {
         assert_eq!((outcome.status, pod.exit_code().as_deref()), (64, Some("64")), "{args:?} {outcome:?}");
         assert!(!pod.termination_log().is_empty());
     }
-    // Of the other roles nobody waits for a code.
+    // The other roles leave no exit code, since no container waits for it.
     for args in
         [&["wait", "--frob"][..], &["init", "--frob"], &["signal", "--", "x"], &["kill"], &["help", "frob"], &["--dir", "x", "wait", "y"]]
     {
@@ -187,7 +187,7 @@ fn a_burst_of_queued_signals_loses_none_behind_it() {
     let pod = Pod::new();
     let running = pod.start_ready("trap '' 34; touch $W/ready; while :; do sleep 0.02; done");
     let pid = running.child.id();
-    // Real-time signals queue: two hundred at one wake-up, and a signal file behind them.
+    // Real-time signals queue up. Two hundred of them arrive at one wake-up, and a signal file after them.
     let burst = format!("kill -STOP {pid}; for i in $(seq 200); do kill -34 {pid}; done; printf 9 >$S.x; mv $S.x $S; kill -CONT {pid}");
     let signal = pod.shared.join("ctr/main/signal");
     assert!(std::process::Command::new("bash").args(["-c", &burst]).env("S", &signal).status().unwrap().success());
@@ -196,7 +196,7 @@ fn a_burst_of_queued_signals_loses_none_behind_it() {
 
 #[test]
 fn a_signal_file_whose_writer_takes_its_time() {
-    // Created, left empty for a while, written, left open for a while; with and without other files that come and go beside it.
+    // The writer creates the file, leaves it empty for a while, writes, and leaves it open for a while. Other files come and go beside it, or do not.
     for pause_ms in [5, 50, 150] {
         for when in ["before the start", "early", "later"] {
             let pod = Pod::new();
@@ -208,7 +208,7 @@ fn a_signal_file_whose_writer_takes_its_time() {
             }
             let running = pod.start_ready("trap 'exit 5' TERM; touch $W/ready; while :; do sleep 0.02; done");
             if when == "later" {
-                // By then it is watched.
+                // After this time emissary watches the folder.
                 running.until_it_listens();
                 std::thread::sleep(Duration::from_millis(40));
             }
