@@ -49,30 +49,30 @@ display_by_describe!(Full);
 pub struct Writer<'a> {
     buf: &'a mut [u8],
     needed: usize,
-    whole: usize,
+    complete: usize,
 }
 
 impl<'a> Writer<'a> {
     /// A writer at the start of `buf`.
     #[must_use]
     pub const fn new(buf: &'a mut [u8]) -> Self {
-        Self { buf, needed: 0, whole: 0 }
+        Self { buf, needed: 0, complete: 0 }
     }
 
     /// Appends `bytes`. A piece that does not fit is left out whole; [`Writer::finish`] then fails.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        if let Some(room) = self.space(bytes.len()) {
+        if let Some(room) = self.reserve(bytes.len()) {
             room.copy_from_slice(bytes);
         }
         self
     }
 
     /// Room for a piece of that length, for the caller to fill; `None` where it does not fit, which counts as for [`Writer::bytes`].
-    pub(crate) fn space(&mut self, length: usize) -> Option<&mut [u8]> {
+    pub(crate) fn reserve(&mut self, length: usize) -> Option<&mut [u8]> {
         let start = self.needed;
         self.needed = self.needed.saturating_add(length);
         let room = self.buf.get_mut(start..)?.get_mut(..length)?;
-        self.whole = self.needed;
+        self.complete = self.needed;
         Some(room)
     }
 
@@ -156,7 +156,7 @@ impl<'a> Writer<'a> {
     /// What is written so far; where the buffer overflowed, the pieces before the first that did not fit.
     #[must_use]
     pub fn written(&self) -> &[u8] {
-        self.buf.get(..self.whole).unwrap_or_default()
+        self.buf.get(..self.complete).unwrap_or_default()
     }
 
     /// The filled part of the buffer.

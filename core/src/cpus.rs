@@ -27,15 +27,15 @@ pub fn groups(text: &[u8]) -> impl Iterator<Item = Group<'_>> {
 
 /// CPUs by `cpu.max`: `QUOTA PERIOD` in microseconds, or `max PERIOD`.
 #[must_use]
-pub fn by_max(text: &[u8]) -> Option<u32> {
+pub fn from_cpu_max(text: &[u8]) -> Option<u32> {
     let mut fields = text.trim_ascii().split(|&byte| byte == b' ');
     let quota = fields.next()?;
-    by_quota(quota, fields.next().unwrap_or(b"100000"))
+    from_quota(quota, fields.next().unwrap_or(b"100000"))
 }
 
 /// CPUs by the two files of version 1, both in microseconds; a quota of -1 is none.
 #[must_use]
-pub fn by_quota(quota: &[u8], period: &[u8]) -> Option<u32> {
+pub fn from_quota(quota: &[u8], period: &[u8]) -> Option<u32> {
     let number = |text: &[u8]| core::str::from_utf8(text.trim_ascii()).ok()?.parse::<u64>().ok().filter(|&number| number > 0);
     let (quota, period) = (number(quota)?, number(period)?);
     // A part of a CPU counts as one. (`div_ceil` would bring the panic for a divisor of zero, which the compiler cannot rule out.)
@@ -75,9 +75,9 @@ mod tests {
             (b"a b", None),
             (b"\xff 1", None),
         ] {
-            assert_eq!(by_max(text), want, "{text:?}");
+            assert_eq!(from_cpu_max(text), want, "{text:?}");
         }
-        assert_eq!(by_quota(b"-1\n", b"100000\n"), None);
-        assert_eq!(by_quota(b"250000\n", b"100000\n"), Some(3));
+        assert_eq!(from_quota(b"-1\n", b"100000\n"), None);
+        assert_eq!(from_quota(b"250000\n", b"100000\n"), Some(3));
     }
 }

@@ -3,13 +3,13 @@
 //! Enters: the time, and whether somebody asked for the end. Leaves: the next [`Step`], each exactly once.
 
 use crate::signal::Signal;
-use crate::timers::{Duration, Instant, LEAST_LAST_WAIT, LEAST_LAST_WAIT_FOR_NOBODY};
+use crate::timers::{Duration, Instant, MIN_WAIT_AFTER_KILL, MIN_WAIT_WITHOUT_EMISSARY};
 
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// Leave this signal for every main container that has not ended.
-    Leave(Signal),
+    SendSignal(Signal),
     /// Nobody answers: report without them.
     GiveUp,
 }
@@ -22,10 +22,10 @@ enum Stage {
     GivenUp,
 }
 
-/// How long the last wait is for what is still to come: another grace period, at least [`LEAST_LAST_WAIT`].
+/// How long the last wait is for what is still to come: another grace period, at least [`MIN_WAIT_AFTER_KILL`].
 #[must_use]
-pub fn last_wait(grace: Duration) -> Duration {
-    grace.max(LEAST_LAST_WAIT)
+pub fn wait_after_kill(grace: Duration) -> Duration {
+    grace.max(MIN_WAIT_AFTER_KILL)
 }
 
 /// A deadline, and how far it has led.
@@ -56,17 +56,17 @@ impl Escalation {
         }
     }
 
-    /// The step that is due at `now`, if any. Where `someone_runs`, the last wait is long enough to save outputs; else it is a grace period.
-    pub fn tick(&mut self, now: Instant, someone_runs: bool) -> Option<Step> {
+    /// The step that is due at `now`, if any. Where `any_runs`, the last wait is long enough to save outputs; else it is a grace period.
+    pub fn tick(&mut self, now: Instant, any_runs: bool) -> Option<Step> {
         if self.next.is_none_or(|next| now < next) {
             return None;
         }
         let (stage, step, wait) = match self.stage {
-            Stage::Patient => (Stage::Terminated, Step::Leave(Signal::TERM), Some(self.grace)),
+            Stage::Patient => (Stage::Terminated, Step::SendSignal(Signal::TERM), Some(self.grace)),
             Stage::Terminated => (
                 Stage::Killed,
-                Step::Leave(Signal::KILL),
-                Some(if someone_runs { last_wait(self.grace) } else { self.grace.max(LEAST_LAST_WAIT_FOR_NOBODY) }),
+                Step::SendSignal(Signal::KILL),
+                Some(if any_runs { wait_after_kill(self.grace) } else { self.grace.max(MIN_WAIT_WITHOUT_EMISSARY) }),
             ),
             Stage::Killed => (Stage::GivenUp, Step::GiveUp, None),
             Stage::GivenUp => return None,
@@ -91,10 +91,10 @@ mod tests {
         for (now_ms, want) in [
             (0, None),
             (499, None),
-            (500, Some(Step::Leave(Signal::TERM))),
+            (500, Some(Step::SendSignal(Signal::TERM))),
             (500, None),
             (799, None),
-            (900, Some(Step::Leave(Signal::KILL))),
+            (900, Some(Step::SendSignal(Signal::KILL))),
             (10_899, None),
             (10_900, Some(Step::GiveUp)),
             (u64::MAX, None),
@@ -109,10 +109,10 @@ mod tests {
         let mut escalation = Escalation::new(None, Duration::from_s(20));
         assert_eq!(escalation.tick(at(u64::MAX), true), None);
         escalation.request(at(7));
-        assert_eq!(escalation.tick(at(7), true), Some(Step::Leave(Signal::TERM)));
+        assert_eq!(escalation.tick(at(7), true), Some(Step::SendSignal(Signal::TERM)));
         escalation.request(at(8));
         assert_eq!(escalation.tick(at(8), true), None);
-        assert_eq!(escalation.tick(at(20_007), true), Some(Step::Leave(Signal::KILL)));
+        assert_eq!(escalation.tick(at(20_007), true), Some(Step::SendSignal(Signal::KILL)));
         assert_eq!(escalation.next_deadline(), Some(at(40_007)));
     }
 }

@@ -1,7 +1,7 @@
 //! An exit-code file that another container writes: when it is complete, and what to do while it cannot be read.
 //!
 //! Enters: what a look at the file and at its container's lock gave, and what was seen of its writer. Leaves: the code, or when to look again. Refuses: a
-//! complete file that holds no exit code, and a file that stays unreadable. A cause that may pass is borne for [`UNREADABLE`]: a container that has ended well
+//! complete file that holds no exit code, and a file that stays unreadable. A cause that may pass is borne for [`UNREADABLE_LIMIT`]: a container that has ended well
 //! must not be taken for one that left no code.
 //!
 //! A file that appears is written in place, by a writer that opens and closes it; or it is renamed or linked into place, and is then complete at once. A link
@@ -9,7 +9,7 @@
 
 use crate::exit::{self, ExitCodeError};
 use crate::settled::{ReadWhen, Seen};
-use crate::timers::{Duration, Instant, RETRY, UNREADABLE};
+use crate::timers::{Duration, Instant, RETRY_DELAY, UNREADABLE_LIMIT};
 
 /// What a look at the file gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +33,9 @@ pub enum Reading {
     /// The container's exit code.
     Code(u8),
     /// Not there yet: look again at a change.
-    Later,
+    NotYet,
     /// Look again after this time, too.
-    LaterBy(Duration),
+    LookAfter(Duration),
     /// The file cannot be read, and the cause stays.
     Unreadable,
     /// The file is complete and holds no exit code.
@@ -70,8 +70,8 @@ impl ExitFile {
 
     /// How long the file is to be left alone: an opening follows a creation at once, if at all, and our own would be taken for one.
     #[must_use]
-    pub fn leave_alone_for(&self, now: Instant) -> Option<Duration> {
-        if self.is_closed { None } else { RETRY.left_after(now.since(self.created?)) }
+    pub fn wait_before_opening(&self, now: Instant) -> Option<Duration> {
+        if self.is_closed { None } else { RETRY_DELAY.left_after(now.since(self.created?)) }
     }
 
     /// A process has opened it.
@@ -88,11 +88,11 @@ impl ExitFile {
     /// Takes in a look at `now`. `is_watched` says that no closing in the folder goes unseen.
     pub fn handle(&mut self, now: Instant, is_watched: bool, look: Look<'_>) -> Reading {
         let (bytes, age_ms) = match look {
-            Look::Unreadable { may_pass } => return self.bear(now, may_pass),
+            Look::Unreadable { may_pass } => return self.handle_unreadable(now, may_pass),
             Look::Absent => {
                 self.unreadable_since = None;
                 self.was_absent |= is_watched;
-                return Reading::Later;
+                return Reading::NotYet;
             }
             Look::Abandoned => return Reading::Killed,
             Look::Bytes(bytes, age_ms) => (bytes, age_ms),
@@ -104,14 +104,14 @@ impl ExitFile {
             _ => Seen::Age(age_ms),
         };
         let reading = match (seen.read_when(), exit::parse(bytes)) {
-            (ReadWhen::Closed, _) => Reading::Later,
-            (ReadWhen::After(length), _) => Reading::LaterBy(length),
+            (ReadWhen::Closed, _) => Reading::NotYet,
+            (ReadWhen::After(length), _) => Reading::LookAfter(length),
             (ReadWhen::Now, Ok(code)) => Reading::Code(code),
             // Its writer has made it, and is still to write to it: it will be closed once more.
             (ReadWhen::Now, Err(ExitCodeError::Empty)) => {
                 self.was_absent |= core::mem::take(&mut self.is_closed);
                 self.created = None;
-                Reading::Later
+                Reading::NotYet
             }
             // It is read again as long as somebody asks, and is wrong each time.
             (ReadWhen::Now, Err(ExitCodeError::Malformed)) => return Reading::Malformed,
@@ -125,9 +125,9 @@ impl ExitFile {
         !core::mem::replace(&mut self.is_reported, true)
     }
 
-    fn bear(&mut self, now: Instant, may_pass: bool) -> Reading {
+    fn handle_unreadable(&mut self, now: Instant, may_pass: bool) -> Reading {
         let since = *self.unreadable_since.get_or_insert(now);
-        if may_pass && now < since.after(UNREADABLE) { Reading::LaterBy(RETRY) } else { Reading::Unreadable }
+        if may_pass && now < since.after(UNREADABLE_LIMIT) { Reading::LookAfter(RETRY_DELAY) } else { Reading::Unreadable }
     }
 }
 
@@ -140,7 +140,7 @@ mod tests {
     }
 
     const fn by(milliseconds: u64) -> Reading {
-        Reading::LaterBy(Duration::from_ms(milliseconds))
+        Reading::LookAfter(Duration::from_ms(milliseconds))
     }
 
     /// Feeds rows of time, watched or not, and a look; compares what follows.
@@ -155,7 +155,7 @@ mod tests {
         let rows = [
             (0, true, Look::Bytes(b"1", 0), by(100)),
             (1, true, Look::Bytes(b"1", 99), by(1)),
-            (2, true, Look::Bytes(b"", 100), Reading::Later),
+            (2, true, Look::Bytes(b"", 100), Reading::NotYet),
             (3, true, Look::Bytes(b"x", 0), by(100)),
             (4, true, Look::Bytes(b"1", 100), Reading::Code(1)),
             (5, true, Look::Bytes(b"1", -3_600_000), Reading::Code(1)),
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn one_that_appears_is_complete_when_it_is_closed() {
         let mut file = ExitFile::default();
-        play(&mut file, &[(0, true, Look::Absent, Reading::Later), (1, true, Look::Bytes(b"1", 500), by(2_500))]);
+        play(&mut file, &[(0, true, Look::Absent, Reading::NotYet), (1, true, Look::Bytes(b"1", 500), by(2_500))]);
         // Nobody saw a closing where nothing is watched.
         play(&mut file, &[(2, false, Look::Bytes(b"1", 0), by(100)), (2, false, Look::Bytes(b"1", 100), Reading::Code(1))]);
         file.note_closed();
@@ -178,11 +178,11 @@ mod tests {
     #[test]
     fn one_that_is_closed_empty_is_still_to_be_written() {
         let mut file = ExitFile::default();
-        play(&mut file, &[(0, true, Look::Absent, Reading::Later)]);
+        play(&mut file, &[(0, true, Look::Absent, Reading::NotYet)]);
         file.note_created(at(1));
         file.note_opened();
         file.note_closed();
-        play(&mut file, &[(1, true, Look::Bytes(b"", 0), Reading::Later)]);
+        play(&mut file, &[(1, true, Look::Bytes(b"", 0), Reading::NotYet)]);
         file.note_opened();
         // Half of what its writer writes.
         play(&mut file, &[(2, true, Look::Bytes(b"1", 0), by(3_000)), (900, true, Look::Bytes(b"1", 800), by(2_200))]);
@@ -193,29 +193,29 @@ mod tests {
     #[test]
     fn one_that_is_linked_into_place_is_complete() {
         let mut file = ExitFile::default();
-        play(&mut file, &[(0, true, Look::Absent, Reading::Later)]);
+        play(&mut file, &[(0, true, Look::Absent, Reading::NotYet)]);
         file.note_created(at(10));
-        assert_eq!((file.leave_alone_for(at(30)), file.leave_alone_for(at(110))), (Some(Duration::from_ms(80)), None));
+        assert_eq!((file.wait_before_opening(at(30)), file.wait_before_opening(at(110))), (Some(Duration::from_ms(80)), None));
         play(&mut file, &[(110, true, Look::Bytes(b"9", 0), Reading::Code(9))]);
         // One that is opened is written in place.
         let mut file = ExitFile::default();
-        play(&mut file, &[(0, true, Look::Absent, Reading::Later)]);
+        play(&mut file, &[(0, true, Look::Absent, Reading::NotYet)]);
         file.note_created(at(10));
         file.note_opened();
-        assert_eq!(file.leave_alone_for(at(30)), None);
+        assert_eq!(file.wait_before_opening(at(30)), None);
         play(&mut file, &[(500, true, Look::Bytes(b"9", 400), by(2_600)), (3_100, true, Look::Bytes(b"9", 3_000), Reading::Code(9))]);
     }
 
     #[test]
     fn one_whose_container_was_killed_is_waited_for_no_longer() {
         let mut file = ExitFile::default();
-        play(&mut file, &[(0, true, Look::Absent, Reading::Later), (1, true, Look::Abandoned, Reading::Killed)]);
+        play(&mut file, &[(0, true, Look::Absent, Reading::NotYet), (1, true, Look::Abandoned, Reading::Killed)]);
     }
 
     #[test]
     fn after_lost_events_the_age_decides() {
         let mut file = ExitFile::default();
-        play(&mut file, &[(0, true, Look::Absent, Reading::Later)]);
+        play(&mut file, &[(0, true, Look::Absent, Reading::NotYet)]);
         file.note_overflow();
         play(&mut file, &[(1, true, Look::Bytes(b"7", 10), by(90)), (2, true, Look::Bytes(b"7", 100), Reading::Code(7))]);
     }
@@ -226,7 +226,7 @@ mod tests {
         let passing = Look::Unreadable { may_pass: true };
         play(&mut file, &[(10, true, passing, by(100)), (5_009, true, passing, by(100)), (5_010, true, passing, Reading::Unreadable)]);
         // A look that succeeds begins anew.
-        play(&mut file, &[(5_011, true, Look::Absent, Reading::Later), (5_012, true, passing, by(100))]);
+        play(&mut file, &[(5_011, true, Look::Absent, Reading::NotYet), (5_012, true, passing, by(100))]);
         play(&mut file, &[(5_013, true, Look::Unreadable { may_pass: false }, Reading::Unreadable)]);
         assert!(file.is_first_report() && !file.is_first_report());
     }

@@ -6,7 +6,7 @@
 /// Which container's line the stream is in the middle of.
 #[derive(Debug, Default)]
 pub struct Lines {
-    within: Option<usize>,
+    open_line: Option<usize>,
 }
 
 /// Bytes of one log.
@@ -28,18 +28,18 @@ impl Lines {
     /// Whether it is this container's turn.
     #[must_use]
     pub fn may_write(&self, at: usize) -> bool {
-        self.within.is_none_or(|within| within == at)
+        self.open_line.is_none_or(|open_line| open_line == at)
     }
 
     /// Hands on what of `piece` can be written now; gives how many of its bytes that are. The rest is to come again with more behind it.
     pub fn take(&mut self, piece: Piece<'_>, emit: &mut dyn FnMut(&[u8])) -> usize {
         let mut rest = piece.bytes;
-        if rest.is_empty() && self.within == Some(piece.at) {
+        if rest.is_empty() && self.open_line == Some(piece.at) {
             emit(b"\n");
-            self.within = None;
+            self.open_line = None;
         }
         while !rest.is_empty() {
-            let continues = self.within == Some(piece.at);
+            let continues = self.open_line == Some(piece.at);
             let newline = rest.iter().position(|&byte| byte == b'\n');
             let whole = rest.len() == piece.bytes.len();
             let may_be_partial = continues || piece.has_ended || (piece.is_full && whole);
@@ -52,7 +52,7 @@ impl Lines {
                 emit(b": ");
             }
             emit(line);
-            self.within = if newline.is_some() { None } else { Some(piece.at) };
+            self.open_line = if newline.is_some() { None } else { Some(piece.at) };
             rest = after;
         }
         piece.bytes.len().saturating_sub(rest.len())

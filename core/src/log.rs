@@ -5,7 +5,7 @@
 
 use crate::buf::Writer;
 use crate::time;
-use crate::words::Words;
+use crate::words::WordList;
 
 /// How much a line matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,7 +25,7 @@ impl Level {
     #[must_use]
     pub fn parse(name: &[u8]) -> Option<Self> {
         let levels = [Self::Debug, Self::Info, Self::Warn, Self::Warn, Self::Error];
-        Words("debug info warn warning error").place_in_any_case(name).and_then(|at| levels.get(at).copied())
+        WordList("debug info warn warning error").position_ignoring_case(name).and_then(|at| levels.get(at).copied())
     }
 
     const fn slog_name(self) -> &'static str {
@@ -69,7 +69,7 @@ impl Format {
             #[cfg(feature = "documents")]
             Self::Json,
         ];
-        Words("text plain json").place(name).and_then(|at| formats.get(at).copied())
+        WordList("text plain json").position(name).and_then(|at| formats.get(at).copied())
     }
 }
 
@@ -77,7 +77,7 @@ impl Format {
 pub fn line<'b>(format: Format, level: Level, unix_ms: i64, message: &[u8], buf: &'b mut [u8]) -> &'b [u8] {
     let mut attempt = |end: usize| {
         let mark = if end < message.len() { "…" } else { "" };
-        write(format, level, unix_ms, start(message, end), mark, buf)
+        write(format, level, unix_ms, prefix(message, end), mark, buf)
     };
     let length = attempt(message.len()).or_else(|| {
         // The longest start that fits, by halves: `fits` does if any does, `over` does not.
@@ -96,7 +96,7 @@ pub fn line<'b>(format: Format, level: Level, unix_ms: i64, message: &[u8], buf:
 }
 
 /// The first `end` bytes of `message` at most, without a part of a character at their end.
-fn start(message: &[u8], end: usize) -> &[u8] {
+fn prefix(message: &[u8], end: usize) -> &[u8] {
     // Three bytes of a character follow its first one at most; a longer run is none.
     let starts = |at: &usize| message.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
     let end = (0..=3).filter_map(|back| end.checked_sub(back)).find(starts).unwrap_or(end);
@@ -200,20 +200,23 @@ mod tests {
     use super::*;
     use std::string::{String, ToString as _};
 
-    fn made(format: Format, message: &[u8], room: usize) -> String {
+    fn rendered(format: Format, message: &[u8], room: usize) -> String {
         let mut room = std::vec![0xa5; room];
         String::from_utf8(line(format, Level::Warn, 1_795_498_648_007, message, &mut room).to_vec()).unwrap()
     }
 
     #[test]
     fn the_three_forms() {
-        assert_eq!(made(Format::Plain, b"a \"b\"\nc", 200), "emissary: warning: a \"b\"\\x0ac\n");
-        assert_eq!(made(Format::Text, b"a \"b\"\nc", 200), "time=2026-11-24T05:37:28.007Z level=WARN msg=\"a \\\"b\\\"\\nc\" argo=true\n");
-        let with_controls = made(Format::Text, "naïve\u{9b}2J".as_bytes(), 200);
-        assert!(with_controls.contains("msg=\"naïve\\xc2\\x9b2J\" argo=true"), "{with_controls}");
-        assert_eq!(made(Format::Text, b"plain", 200), "time=2026-11-24T05:37:28.007Z level=WARN msg=plain argo=true\n");
+        assert_eq!(rendered(Format::Plain, b"a \"b\"\nc", 200), "emissary: warning: a \"b\"\\x0ac\n");
         assert_eq!(
-            made(Format::Json, b"a \"b\"\nc", 200),
+            rendered(Format::Text, b"a \"b\"\nc", 200),
+            "time=2026-11-24T05:37:28.007Z level=WARN msg=\"a \\\"b\\\"\\nc\" argo=true\n"
+        );
+        let with_controls = rendered(Format::Text, "naïve\u{9b}2J".as_bytes(), 200);
+        assert!(with_controls.contains("msg=\"naïve\\xc2\\x9b2J\" argo=true"), "{with_controls}");
+        assert_eq!(rendered(Format::Text, b"plain", 200), "time=2026-11-24T05:37:28.007Z level=WARN msg=plain argo=true\n");
+        assert_eq!(
+            rendered(Format::Json, b"a \"b\"\nc", 200),
             "{\"time\":\"2026-11-24T05:37:28.007Z\",\"level\":\"WARN\",\"msg\":\"a \\\"b\\\"\\nc\",\"argo\":true}\n"
         );
     }
@@ -224,7 +227,7 @@ mod tests {
         const LENGTH: usize = if cfg!(miri) { 220 } else { 500 };
         for message in [&[b'm'; LENGTH][..], &[b'\n'; LENGTH], &[0xff; LENGTH], "é".repeat(LENGTH / 2).as_bytes()] {
             for format in [Format::Plain, Format::Text, Format::Json] {
-                let line = made(format, message, 200);
+                let line = rendered(format, message, 200);
                 assert!(line.contains('…') && line.ends_with('\n') && line.matches('\n').count() == 1, "{line}");
                 if format == Format::Json {
                     let value: serde_json::Value = serde_json::from_str(&line).unwrap();

@@ -32,7 +32,7 @@ impl Progress {
     }
 
     /// Whether something is to be said now; counts it as said.
-    pub const fn is_due(&mut self, now: Instant) -> bool {
+    pub const fn take_due(&mut self, now: Instant) -> bool {
         if now.as_ms() < self.due.as_ms() {
             return false;
         }
@@ -43,16 +43,16 @@ impl Progress {
     /// `read 1.2 GB of 4.0 GB (30 %), wrote 400.1 MB, 120.0 MB/s`.
     pub fn describe(&self, now: Instant, read_bytes: u64, written_bytes: u64, out: &mut Writer<'_>) {
         out.text("read ");
-        amount(read_bytes, out);
+        write_size(read_bytes, out);
         if let Some(total) = self.total_bytes {
             out.text(" of ");
-            amount(total, out);
+            write_size(total, out);
             out.text(" (").decimal(share(read_bytes, total, 100)).text(" %)");
         }
         out.text(", wrote ");
-        amount(written_bytes, out);
+        write_size(written_bytes, out);
         out.text(", ");
-        amount(read_bytes.saturating_mul(1_000).checked_div(now.since(self.began).as_ms()).unwrap_or(0), out);
+        write_size(read_bytes.saturating_mul(1_000).checked_div(now.since(self.began).as_ms()).unwrap_or(0), out);
         out.text("/s");
     }
 
@@ -72,7 +72,7 @@ impl Progress {
 }
 
 /// What takes a bar away again.
-pub const NO_BAR: &[u8] = b"\r\x1b[K";
+pub const CLEAR_BAR: &[u8] = b"\r\x1b[K";
 
 /// `part` of `total` in `parts`, at most all.
 fn share(part: u64, total: u64, parts: u64) -> u64 {
@@ -81,7 +81,7 @@ fn share(part: u64, total: u64, parts: u64) -> u64 {
 }
 
 /// Bytes in the unit (powers of 1000) that leaves one to three digits before the point, and one digit behind it.
-fn amount(bytes: u64, out: &mut Writer<'_>) {
+fn write_size(bytes: u64, out: &mut Writer<'_>) {
     let (mut unit, mut left) = (1_u64, bytes);
     for name in [" B", " kB", " MB", " GB", " TB", " PB"] {
         if left < 1_000 || name == " PB" {
@@ -124,17 +124,17 @@ mod tests {
             (7_000_000_000_000, "7.0 TB"),
             (u64::MAX, "18446.7 PB"),
         ] {
-            assert_eq!(text(|out| amount(bytes, out)), want);
+            assert_eq!(text(|out| write_size(bytes, out)), want);
         }
     }
 
     #[test]
     fn when_it_is_due() {
         let mut log = Progress::new(I::from_ms(10_000), None, false);
-        let due: Vec<u64> = (10_000..22_000).step_by(100).filter(|&now| log.is_due(I::from_ms(now))).collect();
+        let due: Vec<u64> = (10_000..22_000).step_by(100).filter(|&now| log.take_due(I::from_ms(now))).collect();
         assert_eq!(due, [12_000, 16_000, 20_000]);
         let mut bar = Progress::new(I::from_ms(0), None, true);
-        assert_eq!((0..3_000).step_by(50).filter(|&now| bar.is_due(I::from_ms(now))).count(), 5);
+        assert_eq!((0..3_000).step_by(50).filter(|&now| bar.take_due(I::from_ms(now))).count(), 5);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! When a small file that another process writes is complete.
 //!
 //! Enters: what was seen of its writer. Leaves: read it now, later, or after some time. A file that is renamed into place is complete at once. One that is
-//! written in place is complete when its writer closes it, or, where the closing was not watched, when nobody has written to it for [`SETTLED`]. A closing that
-//! was watched for may have gone unseen all the same: after [`ABANDONED_WRITE`] without a write the file counts as complete. A time that
+//! written in place is complete when its writer closes it, or, where the closing was not watched, when nobody has written to it for [`SETTLE_TIME`]. A closing that
+//! was watched for may have gone unseen all the same: after [`ABANDONED_WRITE_AFTER`] without a write the file counts as complete. A time that
 //! lies more than [`CLOCK_AHEAD`] in the future says nothing and would go on saying nothing: it counts as long ago.
 
-use crate::timers::{ABANDONED_WRITE, CLOCK_AHEAD, Duration, SETTLED};
+use crate::timers::{ABANDONED_WRITE_AFTER, CLOCK_AHEAD, Duration, SETTLE_TIME};
 
 /// What is known of a file's writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +30,10 @@ pub enum ReadWhen {
     After(Duration),
 }
 
-const SETTLED_MS: i64 = SETTLED.as_ms().cast_signed();
+const SETTLED_MS: i64 = SETTLE_TIME.as_ms().cast_signed();
 const AHEAD_MS: i64 = CLOCK_AHEAD.as_ms().cast_signed().wrapping_neg();
 
-const ABANDONED_MS: i64 = ABANDONED_WRITE.as_ms().cast_signed();
+const ABANDONED_MS: i64 = ABANDONED_WRITE_AFTER.as_ms().cast_signed();
 
 const fn after(length_ms: i64, age_ms: i64) -> ReadWhen {
     ReadWhen::After(Duration::from_ms(length_ms.saturating_sub(age_ms).unsigned_abs()))

@@ -7,7 +7,7 @@
 
 use crate::buf::{Writer, display_by_describe};
 use crate::limits;
-use crate::words::Words;
+use crate::words::WordList;
 
 /// A signal that Linux can deliver: 1 to 64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,14 +88,14 @@ impl SignalError {
 display_by_describe!(SignalError);
 
 /// Names in order of their numbers, from 1.
-const NAMES: Words = Words(
+const NAMES: WordList = WordList(
     "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO \
      PWR SYS",
 );
 
 /// Further names, and their numbers.
-const ALIASES: Words = Words("IOT CLD POLL UNUSED");
-const ALIASED: [u8; 4] = [6, 17, 29, 31];
+const ALIASES: WordList = WordList("IOT CLD POLL UNUSED");
+const ALIAS_NUMBERS: [u8; 4] = [6, 17, 29, 31];
 
 /// The first real-time signal, as glibc numbers them.
 const RTMIN: u8 = 34;
@@ -182,10 +182,10 @@ impl Signal {
             Some((prefix, rest)) if prefix.eq_ignore_ascii_case(b"SIG") => rest,
             _ => word,
         };
-        if let Some(at) = NAMES.place_in_any_case(name) {
+        if let Some(at) = NAMES.position_ignoring_case(name) {
             return Self::new((at as u64).saturating_add(1)).ok_or(SignalError::OutOfRange);
         }
-        if let Some(&number) = ALIASES.place_in_any_case(name).and_then(|at| ALIASED.get(at)) {
+        if let Some(&number) = ALIASES.position_ignoring_case(name).and_then(|at| ALIAS_NUMBERS.get(at)) {
             return Ok(Self(number));
         }
         parse_realtime(name)
@@ -194,7 +194,7 @@ impl Signal {
     /// Writes its name (`SIGTERM`, `SIGRTMIN+3`).
     pub fn describe(&self, out: &mut Writer<'_>) {
         out.text("SIG");
-        if let Some(name) = NAMES.at(usize::from(self.0.saturating_sub(1))) {
+        if let Some(name) = NAMES.word(usize::from(self.0.saturating_sub(1))) {
             out.bytes(name);
         } else {
             out.text("RTMIN");

@@ -1,10 +1,10 @@
 //! The signal file of this container: when it is complete, when it is tried again, when its fault is worth a warning.
 //!
 //! Enters: what a look at the file gave, and what taking it away gave. Leaves: take it now, look again after some time, warn or not. A cause that lasts is
-//! warned of once. A file that could not be read and was put back counts as a change of its folder, so it is not looked at before [`RETRY`] has passed.
+//! warned of once. A file that could not be read and was put back counts as a change of its folder, so it is not looked at before [`RETRY_DELAY`] has passed.
 
 use crate::settled::{ReadWhen, Seen};
-use crate::timers::{Duration, Instant, RETRY};
+use crate::timers::{Duration, Instant, RETRY_DELAY};
 
 /// Why the file could not be looked at or taken: the system's error number (errno(3)).
 pub type Cause = i32;
@@ -13,7 +13,7 @@ pub type Cause = i32;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// Nothing before this time has passed.
-    LaterBy(Duration),
+    After(Duration),
     /// Ask how old it is, then [`SignalFile::looked`].
     Look,
     /// Take it, then [`SignalFile::taken`].
@@ -78,7 +78,7 @@ impl SignalFile {
     /// What to do now.
     pub fn next(&mut self, now: Instant) -> Next {
         if let Some(left) = self.not_before.and_then(|at| at.since(now).left_after(Duration::ZERO)) {
-            return Next::LaterBy(left);
+            return Next::After(left);
         }
         if core::mem::take(&mut self.is_closed) { Next::Take } else { Next::Look }
     }
@@ -96,7 +96,7 @@ impl SignalFile {
                 ReadWhen::After(length) => Outcome { again_after: Some(length), ..Outcome::default() },
             },
             // Whatever the cause, the file is still there.
-            Look::Failed(cause) => Outcome { again_after: Some(RETRY), warns: self.is_new(cause), takes: false },
+            Look::Failed(cause) => Outcome { again_after: Some(RETRY_DELAY), warns: self.is_new(cause), takes: false },
         }
     }
 
@@ -111,8 +111,8 @@ impl SignalFile {
             // The next file is another one.
             Taken::Lost => Outcome { warns: true, ..Outcome::default() },
             Taken::Failed(cause) => {
-                self.not_before = Some(now.after(RETRY));
-                Outcome { again_after: Some(RETRY), warns: self.is_new(cause), takes: false }
+                self.not_before = Some(now.after(RETRY_DELAY));
+                Outcome { again_after: Some(RETRY_DELAY), warns: self.is_new(cause), takes: false }
             }
         }
     }
@@ -126,7 +126,7 @@ impl SignalFile {
 mod tests {
     use super::*;
 
-    const RETRIES: Outcome = Outcome { takes: false, again_after: Some(RETRY), warns: false };
+    const RETRIES: Outcome = Outcome { takes: false, again_after: Some(RETRY_DELAY), warns: false };
     const WARNS: Outcome = Outcome { warns: true, ..RETRIES };
     const NOTHING: Outcome = Outcome { takes: false, again_after: None, warns: false };
 
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(file.taken(at(1_000), Taken::Failed(5)), WARNS);
         // To put it back was a change.
         file.note_closed();
-        assert_eq!(file.next(at(1_030)), Next::LaterBy(Duration::from_ms(70)));
+        assert_eq!(file.next(at(1_030)), Next::After(Duration::from_ms(70)));
         assert_eq!(file.next(at(1_100)), Next::Take);
         assert_eq!(file.taken(at(1_100), Taken::Failed(5)), RETRIES);
         assert_eq!(file.next(at(1_200)), Next::Look);

@@ -19,7 +19,7 @@ use heapless::Deque;
 use crate::exit;
 use crate::limits;
 use crate::signal::{Pending, Signal};
-use crate::timers::{ABANDON_AFTER, Duration, Instant, LOOK_EVERY, Timers, UNWATCHED};
+use crate::timers::{ABANDON_READERS_AFTER, Duration, Instant, LOOK_EVERY, Timers, WATCH_DELAY};
 
 /// What is waited for. Each has its condition, which the caller looks at whenever the shared folder changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -337,7 +337,7 @@ impl Machine {
         self.phase = Phase::Running;
         self.has_run = true;
         if !self.is_watching {
-            self.timers.set(WATCH, now.after(UNWATCHED));
+            self.timers.set(WATCH, now.after(WATCH_DELAY));
         }
         self.attempts_left = self.attempts_left.saturating_sub(1);
         for signal in self.pending.take() {
@@ -371,7 +371,7 @@ impl Machine {
         // Whoever asked for the end does not wait long for a reader of our stdout.
         self.timers.clear(PHASE);
         if self.is_ending {
-            self.timers.set(PHASE, now.after(ABANDON_AFTER));
+            self.timers.set(PHASE, now.after(ABANDON_READERS_AFTER));
         }
         self.go(Phase::Draining, Action::Drain);
     }
@@ -584,10 +584,10 @@ mod tests {
             (0, E::Spawned, &[]),
             (1, E::Signal(Signal::TERM), &[A::Forward(Signal::TERM)]),
             (2, E::Exited(143), &[A::Drain]),
-            (ABANDON_AFTER.as_ms() + 1, E::Tick, &[]),
-            (ABANDON_AFTER.as_ms() + 2, E::Tick, &[A::Abandon]),
-            (ABANDON_AFTER.as_ms() + 2, E::Tick, &[]),
-            (ABANDON_AFTER.as_ms() + 2, E::Drained, &[A::Save]),
+            (ABANDON_READERS_AFTER.as_ms() + 1, E::Tick, &[]),
+            (ABANDON_READERS_AFTER.as_ms() + 2, E::Tick, &[A::Abandon]),
+            (ABANDON_READERS_AFTER.as_ms() + 2, E::Tick, &[]),
+            (ABANDON_READERS_AFTER.as_ms() + 2, E::Drained, &[A::Save]),
         ];
         play(Setup::default(), &rows);
     }

@@ -115,10 +115,10 @@ impl Entry<'_> {
         let records_bytes = self.records_bytes();
         if records_bytes > 0 {
             let mut block = [0; BLOCK_BYTES];
-            put(&mut block, NAME, b"PaxHeaders/");
-            put(&mut block, 11..NAME.end, self.name.rsplit(|&byte| byte == b'/').next().unwrap_or_default());
-            common(&mut block, b'x', 0o644, 0, 0, records_bytes as u64, self.mtime_s);
-            seal(&mut block);
+            put_bytes(&mut block, NAME, b"PaxHeaders/");
+            put_bytes(&mut block, 11..NAME.end, self.name.rsplit(|&byte| byte == b'/').next().unwrap_or_default());
+            put_common_fields(&mut block, b'x', 0o644, 0, 0, records_bytes as u64, self.mtime_s);
+            put_checksum(&mut block);
             out.bytes(&block);
             self.write_records(&mut out);
             out.bytes(TRAILER.get(..padding(records_bytes as u64)).unwrap_or_default());
@@ -129,24 +129,24 @@ impl Entry<'_> {
 
     fn ustar(&self) -> [u8; BLOCK_BYTES] {
         let mut block = [0; BLOCK_BYTES];
-        let (prefix, name) = self.split().unwrap_or((&[], self.name));
-        put(&mut block, PREFIX, prefix);
-        put(&mut block, NAME, name);
+        let (prefix, name) = self.split_name().unwrap_or((&[], self.name));
+        put_bytes(&mut block, PREFIX, prefix);
+        put_bytes(&mut block, NAME, name);
         if self.kind == Kind::Directory {
-            put(&mut block, name.len().min(NAME.end)..NAME.end, b"/");
+            put_bytes(&mut block, name.len().min(NAME.end)..NAME.end, b"/");
         }
         let size_bytes = if let Kind::Regular { size_bytes } = self.kind { size_bytes } else { 0 };
-        common(&mut block, self.kind.typeflag(), self.mode & 0o7777, self.uid, self.gid, size_bytes, self.mtime_s);
+        put_common_fields(&mut block, self.kind.typeflag(), self.mode & 0o7777, self.uid, self.gid, size_bytes, self.mtime_s);
         if let Kind::Symlink { target } = self.kind {
-            put(&mut block, LINKNAME, target);
+            put_bytes(&mut block, LINKNAME, target);
         }
         let (major, minor) = match self.kind {
             Kind::CharacterDevice { major, minor } | Kind::BlockDevice { major, minor } => (major, minor),
             Kind::Regular { .. } | Kind::Symlink { .. } | Kind::Directory | Kind::Fifo => (0, 0),
         };
-        octal(&mut block, DEVMAJOR, u64::from(major), SEVEN_DIGITS);
-        octal(&mut block, DEVMINOR, u64::from(minor), SEVEN_DIGITS);
-        seal(&mut block);
+        put_octal(&mut block, DEVMAJOR, u64::from(major), SEVEN_DIGITS);
+        put_octal(&mut block, DEVMINOR, u64::from(minor), SEVEN_DIGITS);
+        put_checksum(&mut block);
         block
     }
 
@@ -156,7 +156,7 @@ impl Entry<'_> {
     }
 
     /// The name in ustar's two parts, which a reader joins with a slash. `None` where it does not go in.
-    fn split(&self) -> Option<(&[u8], &[u8])> {
+    fn split_name(&self) -> Option<(&[u8], &[u8])> {
         if self.name_bytes() <= NAME.len() {
             return Some((&[], self.name));
         }
@@ -171,7 +171,7 @@ impl Entry<'_> {
 
     /// Calls `each` with every PAX record that this entry takes: keyword, and its value in two pieces.
     fn records(&self, mut each: impl FnMut(&str, &[u8], &[u8])) {
-        let path = (self.split().is_none() || !self.name.is_ascii()).then_some(self.name);
+        let path = (self.split_name().is_none() || !self.name.is_ascii()).then_some(self.name);
         let target = match self.kind {
             Kind::Symlink { target } if target.len() > LINKNAME.len() || !target.is_ascii() => Some(target),
             _ => None,
@@ -238,14 +238,14 @@ fn decimal_digits(value: usize) -> usize {
 }
 
 /// Copies as much of `value` as its field holds.
-fn put(block: &mut [u8; BLOCK_BYTES], field: Range<usize>, value: &[u8]) {
+fn put_bytes(block: &mut [u8; BLOCK_BYTES], field: Range<usize>, value: &[u8]) {
     for (to, from) in block.get_mut(field).unwrap_or_default().iter_mut().zip(value) {
         *to = *from;
     }
 }
 
 /// Octal digits and a NUL; what is out of range, and said in a PAX record, is shown as the nearest that fits.
-fn octal(block: &mut [u8; BLOCK_BYTES], field: Range<usize>, value: u64, largest: u64) {
+fn put_octal(block: &mut [u8; BLOCK_BYTES], field: Range<usize>, value: u64, largest: u64) {
     let mut left = value.min(largest);
     let mut places = block.get_mut(field).unwrap_or_default().iter_mut().rev();
     if let Some(end) = places.next() {
@@ -257,21 +257,21 @@ fn octal(block: &mut [u8; BLOCK_BYTES], field: Range<usize>, value: u64, largest
     }
 }
 
-fn common(block: &mut [u8; BLOCK_BYTES], typeflag: u8, mode: u32, uid: u32, gid: u32, size_bytes: u64, mtime_s: i64) {
-    octal(block, MODE, u64::from(mode), SEVEN_DIGITS);
-    octal(block, UID, u64::from(uid), SEVEN_DIGITS);
-    octal(block, GID, u64::from(gid), SEVEN_DIGITS);
-    octal(block, SIZE, size_bytes, ELEVEN_DIGITS);
-    octal(block, MTIME, u64::try_from(mtime_s).unwrap_or(0), ELEVEN_DIGITS);
-    put(block, TYPEFLAG, &[typeflag]);
-    put(block, MAGIC_AND_VERSION, b"ustar\x0000");
+fn put_common_fields(block: &mut [u8; BLOCK_BYTES], typeflag: u8, mode: u32, uid: u32, gid: u32, size_bytes: u64, mtime_s: i64) {
+    put_octal(block, MODE, u64::from(mode), SEVEN_DIGITS);
+    put_octal(block, UID, u64::from(uid), SEVEN_DIGITS);
+    put_octal(block, GID, u64::from(gid), SEVEN_DIGITS);
+    put_octal(block, SIZE, size_bytes, ELEVEN_DIGITS);
+    put_octal(block, MTIME, u64::try_from(mtime_s).unwrap_or(0), ELEVEN_DIGITS);
+    put_bytes(block, TYPEFLAG, &[typeflag]);
+    put_bytes(block, MAGIC_AND_VERSION, b"ustar\x0000");
 }
 
 /// Puts in the checksum: the sum of all bytes, its own field counted as spaces; six digits, a NUL, a space.
-fn seal(block: &mut [u8; BLOCK_BYTES]) {
-    put(block, CHECKSUM, b"        ");
+fn put_checksum(block: &mut [u8; BLOCK_BYTES]) {
+    put_bytes(block, CHECKSUM, b"        ");
     let sum = block.iter().fold(0_u64, |sum, &byte| sum.wrapping_add(u64::from(byte)));
-    octal(block, CHECKSUM.start..CHECKSUM.end.saturating_sub(1), sum, SEVEN_DIGITS);
+    put_octal(block, CHECKSUM.start..CHECKSUM.end.saturating_sub(1), sum, SEVEN_DIGITS);
 }
 
 #[cfg(test)]

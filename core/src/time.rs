@@ -70,8 +70,10 @@ pub fn parse_duration(text: &[u8]) -> Result<i64, TimeError> {
         };
         let number = if whole.is_empty() { 0 } else { crate::exit::parse_decimal(whole).ok_or(TimeError::OutOfRange)? };
         let nanoseconds = number.checked_mul(*scale).ok_or(TimeError::OutOfRange)?;
-        total =
-            total.checked_add(nanoseconds).and_then(|total| total.checked_add(part_of(*scale, fraction))).ok_or(TimeError::OutOfRange)?;
+        total = total
+            .checked_add(nanoseconds)
+            .and_then(|total| total.checked_add(fraction_of(*scale, fraction)))
+            .ok_or(TimeError::OutOfRange)?;
         rest = after.get(unit.len()..).unwrap_or_default();
     }
     let limit = if negative { i64::MIN.unsigned_abs() } else { i64::MAX.unsigned_abs() };
@@ -82,7 +84,7 @@ pub fn parse_duration(text: &[u8]) -> Result<i64, TimeError> {
 }
 
 /// `0.fraction * scale`, rounded down. Digits that a nanosecond cannot show add nothing.
-fn part_of(scale: u64, fraction: &[u8]) -> u64 {
+fn fraction_of(scale: u64, fraction: &[u8]) -> u64 {
     let mut value: u64 = 0;
     let mut divisor: u64 = 1;
     for &digit in fraction.iter().take(15) {
@@ -133,7 +135,7 @@ pub fn parse_rfc3339(text: &[u8]) -> Result<i64, TimeError> {
         if digits.is_empty() {
             return Err(TimeError::Malformed { offset: at.saturating_add(1) });
         }
-        milliseconds = part_of(1_000, digits).cast_signed();
+        milliseconds = fraction_of(1_000, digits).cast_signed();
         at = text.len().saturating_sub(rest.len());
     }
     let offset_minutes: i64 = match text.get(at) {

@@ -70,35 +70,35 @@ impl Duration {
 
 /// How long our own folder is not watched after the command's start. To close an inotify descriptor that watches something takes the kernel up to ten
 /// milliseconds, because it waits for a grace period of its own. A command that ends within this time does not pay for that.
-pub const UNWATCHED: Duration = Duration::from_ms(20);
+pub const WATCH_DELAY: Duration = Duration::from_ms(20);
 
 /// Between two looks at folders that inotify does not watch.
 pub const LOOK_EVERY: Duration = Duration::from_ms(100);
 
 /// Until a file that could not be read is tried again.
-pub const RETRY: Duration = Duration::from_ms(100);
+pub const RETRY_DELAY: Duration = Duration::from_ms(100);
 
 /// How long an exit code may be unreadable for a reason that may pass. After this time the reason is taken to stay.
-pub const UNREADABLE: Duration = Duration::from_ms(5_000);
+pub const UNREADABLE_LIMIT: Duration = Duration::from_ms(5_000);
 
 /// Without a write for this time, a file whose writer was not watched counts as complete.
-pub const SETTLED: Duration = Duration::from_ms(100);
+pub const SETTLE_TIME: Duration = Duration::from_ms(100);
 
 /// The same for a file whose writer has it open, as far as was seen: a writer's closing may go unseen, and nobody waits for it for ever.
-pub const ABANDONED_WRITE: Duration = Duration::from_ms(3_000);
+pub const ABANDONED_WRITE_AFTER: Duration = Duration::from_ms(3_000);
 
 /// How far a volume's clock may be ahead of ours: a file from that future has just been written.
 pub const CLOCK_AHEAD: Duration = Duration::from_ms(1_000);
 
 /// How long readers of our stdout and stderr have after the end of a command that was asked to end. Kubernetes kills everything 30 s after it has asked,
 /// and the exit code has to be written before.
-pub const ABANDON_AFTER: Duration = Duration::from_ms(5_000);
+pub const ABANDON_READERS_AFTER: Duration = Duration::from_ms(5_000);
 
 /// Minimum time that a container has after SIGKILL to save its outputs and write its exit code.
-pub const LEAST_LAST_WAIT: Duration = Duration::from_ms(10_000);
+pub const MIN_WAIT_AFTER_KILL: Duration = Duration::from_ms(10_000);
 
 /// The same where no emissary runs that could: what is there already has time to settle.
-pub const LEAST_LAST_WAIT_FOR_NOBODY: Duration = Duration::from_ms(200);
+pub const MIN_WAIT_WITHOUT_EMISSARY: Duration = Duration::from_ms(200);
 
 /// A readiness marker that is older comes from a supervisor that is dead. A living one rewrites it every 5 s.
 pub const STALE_AFTER: Duration = Duration::from_ms(30_000);

@@ -30,7 +30,7 @@ pub enum Event {
         /// Every main container has one.
         all_ended: bool,
         /// Of those that have none, at least one has an emissary that runs.
-        someone_runs: bool,
+        any_runs: bool,
         /// One of them is to be looked at again after this time although nothing changes.
         again_after: Option<Duration>,
     },
@@ -46,13 +46,13 @@ pub enum Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
     /// Leave this signal for every main container that has no exit code.
-    Leave(Signal),
+    SendSignal(Signal),
     /// From now on, the logs end where they end now.
     EndLogs,
     /// Give up the readers of our own output.
     DropReaders,
     /// Say that the logs are cut.
-    SayCut,
+    WarnLogsCut,
     /// Report. The last action.
     Report,
 }
@@ -131,21 +131,21 @@ impl Machine {
     /// Takes in what happened at `now`.
     pub fn handle(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Looked { all_ended, someone_runs, again_after } => {
+            Event::Looked { all_ended, any_runs, again_after } => {
                 self.timers.clear(LOOK);
                 if self.phase != Phase::Waiting {
                     return;
                 }
                 if !all_ended {
-                    match self.escalation.tick(now, someone_runs) {
-                        Some(Step::Leave(signal)) => self.push(Action::Leave(signal)),
+                    match self.escalation.tick(now, any_runs) {
+                        Some(Step::SendSignal(signal)) => self.push(Action::SendSignal(signal)),
                         Some(Step::GiveUp) => self.given_up = true,
                         None => {}
                     }
                 }
                 if all_ended || self.given_up {
                     // What the logs hold by now is still copied, and for that, too, there is a time.
-                    self.phase = Phase::Copying(self.has_deadline.then(|| now.after(escalate::last_wait(self.grace))));
+                    self.phase = Phase::Copying(self.has_deadline.then(|| now.after(escalate::wait_after_kill(self.grace))));
                     self.push(Action::EndLogs);
                 } else if let Some(length) = [again_after, self.polls.then_some(LOOK_EVERY)].into_iter().flatten().min() {
                     self.timers.set(LOOK, now.after(length));
@@ -170,7 +170,7 @@ impl Machine {
             Copied::All => {}
             // Nobody answers, and nobody reads.
             Copied::Blocked if self.given_up => {}
-            Copied::Blocked | Copied::More if is_late => self.push(Action::SayCut),
+            Copied::Blocked | Copied::More if is_late => self.push(Action::WarnLogsCut),
             Copied::Blocked | Copied::More => return,
         }
         self.phase = Phase::Done;
@@ -192,8 +192,8 @@ mod tests {
     use std::vec::Vec;
 
     const GRACE: Duration = Duration::from_s(20);
-    const OPEN: Event = E::Looked { all_ended: false, someone_runs: true, again_after: None };
-    const ENDED: Event = E::Looked { all_ended: true, someone_runs: false, again_after: None };
+    const OPEN: Event = E::Looked { all_ended: false, any_runs: true, again_after: None };
+    const ENDED: Event = E::Looked { all_ended: true, any_runs: false, again_after: None };
 
     fn play(deadline_ms: Option<u64>, rows: &[(u64, Event, &[Action])]) -> Machine {
         let mut machine = Machine::new(deadline_ms.map(Instant::from_ms), GRACE);
@@ -229,9 +229,9 @@ mod tests {
     fn past_a_deadline_each_step_once() {
         let rows: [(u64, Event, &[Action]); 7] = [
             (499, OPEN, &[]),
-            (500, OPEN, &[A::Leave(Signal::TERM)]),
+            (500, OPEN, &[A::SendSignal(Signal::TERM)]),
             (500, OPEN, &[]),
-            (20_500, OPEN, &[A::Leave(Signal::KILL)]),
+            (20_500, OPEN, &[A::SendSignal(Signal::KILL)]),
             (40_499, OPEN, &[]),
             (40_500, OPEN, &[A::EndLogs]),
             (40_500, E::Copied(C::Blocked), &[A::Report]),
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn where_nobody_runs_nobody_is_waited_for_long() {
-        let nobody = E::Looked { all_ended: false, someone_runs: false, again_after: None };
+        let nobody = E::Looked { all_ended: false, any_runs: false, again_after: None };
         let mut machine = Machine::new(Some(Instant::from_ms(300)), Duration::from_ms(300));
         for (now_ms, has_given_up) in [(300, false), (600, false), (899, false), (900, true)] {
             machine.handle(Instant::from_ms(now_ms), nobody);
@@ -253,7 +253,7 @@ mod tests {
     fn a_request_is_a_deadline_for_containers_and_gives_up_readers_afterwards() {
         let rows: [(u64, Event, &[Action]); 6] = [
             (7, E::EndRequested, &[]),
-            (7, OPEN, &[A::Leave(Signal::TERM)]),
+            (7, OPEN, &[A::SendSignal(Signal::TERM)]),
             (8, E::EndRequested, &[]),
             (9, ENDED, &[A::EndLogs]),
             (10, E::EndRequested, &[A::DropReaders]),
@@ -267,7 +267,7 @@ mod tests {
         let rows: [(u64, Event, &[Action]); 4] = [
             (100, ENDED, &[A::EndLogs]),
             (20_099, E::Copied(C::Blocked), &[]),
-            (20_100, E::Copied(C::More), &[A::SayCut, A::Report]),
+            (20_100, E::Copied(C::More), &[A::WarnLogsCut, A::Report]),
             (20_101, E::Copied(C::All), &[]),
         ];
         let machine = play(Some(50_000), &rows[..2]);
@@ -285,7 +285,7 @@ mod tests {
         machine.handle(at(2), E::Copied(C::All));
         machine.handle(at(500), OPEN);
         assert_eq!(machine.next_deadline(at(500)), Some(at(20_500)));
-        let soon = E::Looked { all_ended: false, someone_runs: true, again_after: Some(Duration::from_ms(70)) };
+        let soon = E::Looked { all_ended: false, any_runs: true, again_after: Some(Duration::from_ms(70)) };
         machine.handle(at(600), soon);
         assert_eq!(machine.next_deadline(at(600)), Some(at(670)));
         machine.handle(at(670), OPEN);

@@ -2,9 +2,9 @@
 
 /// Words with one space between.
 #[derive(Debug, Clone, Copy)]
-pub struct Words(pub &'static str);
+pub struct WordList(pub &'static str);
 
-impl Words {
+impl WordList {
     fn each(self) -> impl Iterator<Item = &'static [u8]> {
         self.0.as_bytes().split(|&byte| byte == b' ')
     }
@@ -12,21 +12,21 @@ impl Words {
     /// Which of them a word is, from 0; letter case counts.
     #[must_use]
     #[inline(never)]
-    pub fn place(self, word: &[u8]) -> Option<usize> {
+    pub fn position(self, word: &[u8]) -> Option<usize> {
         self.each().position(|known| known == word)
     }
 
     /// The same where letter case does not count.
     #[must_use]
     #[inline(never)]
-    pub fn place_in_any_case(self, word: &[u8]) -> Option<usize> {
+    pub fn position_ignoring_case(self, word: &[u8]) -> Option<usize> {
         self.each().position(|known| known.eq_ignore_ascii_case(word))
     }
 
     /// The word at a place.
     #[must_use]
-    pub fn at(self, place: usize) -> Option<&'static [u8]> {
-        self.each().nth(place)
+    pub fn word(self, position: usize) -> Option<&'static [u8]> {
+        self.each().nth(position)
     }
 }
 
@@ -36,12 +36,12 @@ mod tests {
 
     #[test]
     fn places() {
-        let words = Words("one two three");
-        assert_eq!(words.place(b"two"), Some(1));
-        assert_eq!((words.place(b"Two"), words.place_in_any_case(b"tWo")), (None, Some(1)));
+        let words = WordList("one two three");
+        assert_eq!(words.position(b"two"), Some(1));
+        assert_eq!((words.position(b"Two"), words.position_ignoring_case(b"tWo")), (None, Some(1)));
         for none in [&b""[..], b"on", b"ones", b"one two", b" ", b"four"] {
-            assert_eq!(words.place(none), None, "{none:?}");
+            assert_eq!(words.position(none), None, "{none:?}");
         }
-        assert_eq!((words.at(0), words.at(2), words.at(3)), (Some(&b"one"[..]), Some(&b"three"[..]), None));
+        assert_eq!((words.word(0), words.word(2), words.word(3)), (Some(&b"one"[..]), Some(&b"three"[..]), None));
     }
 }

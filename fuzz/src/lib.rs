@@ -125,7 +125,7 @@ fn read_value(data: &[u8]) -> serde_json::Result<Value> {
 }
 
 /// The deepest nesting of arrays and objects, strings left aside.
-fn depth(data: &[u8]) -> usize {
+fn nesting_depth(data: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for &byte in data {
         match byte {
@@ -142,10 +142,10 @@ fn depth(data: &[u8]) -> usize {
 }
 
 /// A refusal has its reason, and names the place.
-fn is_rightly_refused(data: &[u8], error: TemplateError) {
+fn assert_refusal_is_right(data: &[u8], error: TemplateError) {
     match error {
         TemplateError::Json(JsonError { offset, cause: json::Cause::TooDeep }) => {
-            assert!(offset < data.len() && depth(data) > emissary_core::limits::JSON_DEPTH);
+            assert!(offset < data.len() && nesting_depth(data) > emissary_core::limits::JSON_DEPTH);
         }
         TemplateError::Json(JsonError { offset, .. }) => {
             assert!(offset <= data.len() && read_value(data).is_err(), "serde_json takes what we refuse");
@@ -163,7 +163,7 @@ fn is_rightly_refused(data: &[u8], error: TemplateError) {
                 "true or false" => value.is_boolean(),
                 "a string" => value.is_string(),
                 "a container's name" => text.is_some_and(|text| is_folder_name(text.as_bytes())),
-                "a duration such as 1m30s" => text.is_some_and(|text| text.len() <= 64 && duration_again(text).is_some()),
+                "a duration such as 1m30s" => text.is_some_and(|text| text.len() <= 64 && reference_duration(text).is_some()),
                 "a whole number from -1 to 9" => value.as_i64().is_some_and(|level| (-1..=9).contains(&level)),
                 "a whole number, or digits in a string" => {
                     value.as_u64().is_some() || text.is_some_and(|text| text.len() < 20 && whole(text))
@@ -180,7 +180,7 @@ fn is_rightly_refused(data: &[u8], error: TemplateError) {
 pub fn template(data: &[u8]) {
     let template = match Template::parse(data) {
         Ok(template) => template,
-        Err(error) => return is_rightly_refused(data, error),
+        Err(error) => return assert_refusal_is_right(data, error),
     };
     let value = read_value(data).expect("serde_json takes what we take");
     let list = |path: &str| value.pointer(path).and_then(Value::as_array).cloned().unwrap_or_default();
@@ -239,7 +239,7 @@ pub fn template(data: &[u8]) {
         _ => 1,
     };
     assert_eq!(template.retry().attempts, attempts.max(1), "{retries:?}");
-    let pause = strategy.and_then(|strategy| text(strategy, "/duration")).and_then(|text| duration_again(&text));
+    let pause = strategy.and_then(|strategy| text(strategy, "/duration")).and_then(|text| reference_duration(&text));
     assert_eq!(template.retry().pause_ms, u64::try_from(pause.unwrap_or(0)).unwrap_or(0).div_ceil(1_000_000));
 }
 
@@ -298,7 +298,7 @@ pub fn readiness(data: &[u8]) {
 }
 
 /// A second reading of Go's duration syntax, in `i128` with a whole-number fraction; `None` where it is malformed or out of range.
-fn duration_again(text: &str) -> Option<i64> {
+fn reference_duration(text: &str) -> Option<i64> {
     let (sign, mut rest) = match text.as_bytes().first()? {
         b'-' => (-1_i128, &text[1..]),
         b'+' => (1, &text[1..]),
@@ -346,7 +346,7 @@ fn duration_again(text: &str) -> Option<i64> {
 /// Any text: the same as a second implementation.
 pub fn duration(data: &[u8]) {
     let Ok(text) = core::str::from_utf8(data) else { return };
-    assert_eq!(time::parse_duration(data).ok(), duration_again(text), "{text:?}");
+    assert_eq!(time::parse_duration(data).ok(), reference_duration(text), "{text:?}");
 }
 
 /// Any bytes: what is accepted is a point in time whose own text parses back to it.
@@ -365,7 +365,7 @@ pub fn rfc3339(data: &[u8]) {
 /// Any output path: never outside `outputs/`, never with `//`, `.` or `..` in it; the same however often it is cleaned. Any container name: a folder of its
 /// own below `ctr/`, or a refusal that names the byte.
 pub fn layout(data: &[u8]) {
-    container_folder(data);
+    check_container_name(data);
     // The same from the start instead of from the end.
     let mut kept = Vec::new();
     for part in data.split(|&byte| byte == b'/') {
@@ -406,13 +406,13 @@ fn is_folder_name(name: &[u8]) -> bool {
     (1..=emissary_core::limits::CONTAINER_NAME_BYTES).contains(&name.len()) && name[0] != b'.' && name.iter().all(may_stand)
 }
 
-fn container_folder(name: &[u8]) {
+fn check_container_name(name: &[u8]) {
     let may_stand =
         |(at, byte): (usize, &u8)| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_') || (*byte == b'.' && at > 0);
     let refused = match layout::check_name(name) {
         Ok(()) => {
             assert!(is_folder_name(name));
-            return is_own_folder(name);
+            return assert_own_folder(name);
         }
         Err(refused) => refused,
     };
@@ -423,7 +423,7 @@ fn container_folder(name: &[u8]) {
     }
 }
 
-fn is_own_folder(name: &[u8]) {
+fn assert_own_folder(name: &[u8]) {
     let layout = Layout { kind: Kind::Pod, dir: b"/v", container: name };
     for file in [File::ExitCode, File::Stdout, File::Combined, File::Signal, File::Before, File::After] {
         let mut room = [0; 4096];
@@ -610,7 +610,7 @@ pub fn cpus(data: &[u8]) {
         (Some(quota @ 1..), Some(period @ 1..)) => Some(u32::try_from(quota.div_ceil(period)).unwrap_or(u32::MAX)),
         _ => None,
     };
-    assert_eq!(cpus::by_max(data), want, "{text:?}");
+    assert_eq!(cpus::from_cpu_max(data), want, "{text:?}");
 }
 
 /// Logs of several containers that grow in any order: every line of the stream is one container's, and each one's text is whole and in order, with newlines

@@ -198,7 +198,7 @@ fn look(console: Console, shared: &Shared<'_>, mains: &mut [Main], now: Instant,
             Ok(Reading::Killed) => {
                 console.error(&Error::text(&[b"container '", &container.name, b"' was killed and left no exit code: 137"]))
             }
-            Ok(Reading::LaterBy(length)) => again_after = Some(again_after.map_or(length, |now: Duration| now.min(length))),
+            Ok(Reading::LookAfter(length)) => again_after = Some(again_after.map_or(length, |now: Duration| now.min(length))),
             Ok(_) => {}
             Err(error) => {
                 // It ended and left no code that can be read: not 0.
@@ -209,7 +209,7 @@ fn look(console: Console, shared: &Shared<'_>, mains: &mut [Main], now: Instant,
     }
     Event::Looked {
         all_ended: mains.iter().all(|main| main.container.code.is_some()),
-        someone_runs: mains.iter().any(|main| main.container.someone_runs),
+        any_runs: mains.iter().any(|main| main.container.someone_runs),
         again_after,
     }
 }
@@ -218,10 +218,10 @@ fn look(console: Console, shared: &Shared<'_>, mains: &mut [Main], now: Instant,
 fn carry_out(console: Console, machine: &mut Machine, mains: &mut [Main], follower: &mut Follower) -> bool {
     while let Some(action) = machine.poll_action() {
         match action {
-            Action::Leave(signal) => leave(console, mains, signal),
+            Action::SendSignal(signal) => leave(console, mains, signal),
             Action::EndLogs => mains.iter_mut().for_each(Main::end_logs),
             Action::DropReaders => follower.broken = [true; 2],
-            Action::SayCut => console.warn(&[b"the logs are cut: there was no time to copy all of them"]),
+            Action::WarnLogsCut => console.warn(&[b"the logs are cut: there was no time to copy all of them"]),
             Action::Report => return true,
         }
     }
