@@ -62,7 +62,7 @@ const DELEGATED: WordList = WordList("init wait supervisor resource data agent a
 /// Ours, in the order in which `parse` looks at them.
 const SUBCOMMANDS: WordList = WordList("run emissary init wait signal kill artifact-plugin-sidecar version help");
 
-/// The words on the command line, taken one by one.
+/// A position in the command line's words. Each word is read once.
 struct Cursor<'a> {
     args: &'a [&'a CStr],
     /// What stood behind `=` in the word that was taken last.
@@ -362,7 +362,10 @@ mod tests {
             });
         }
         parsed(Personality::Emissary, &[c"kill", c"frob", c"7"], false, |command, _| {
-            assert_eq!(String::from_utf8_lossy(&command.err().unwrap().text), "signal 'frob': is neither a signal's number nor its name");
+            assert_eq!(
+                String::from_utf8_lossy(&command.err().unwrap().text),
+                "signal 'frob': is neither a signal number nor a signal name"
+            );
         });
     }
 

@@ -1,37 +1,41 @@
-//! Logs of several containers in one stream: each line begins with its container's name, and lines are not mixed.
+//! Merges the logs of several containers into one stream: each line begins with its container's name, and no line is split by another.
 //!
-//! Enters: bytes of one log at a time, which container they are of. Leaves: pieces to write. A line that does not fit the caller's buffer is handed on in
-//! parts, and while it goes on the others wait; where it stops without a newline, one is put in, so that it holds nobody up.
+//! Enters: a piece of one container's log at a time. Leaves: pieces of the stream. Refuses: nothing.
+//!
+//! A line may be longer than the caller's buffer. Then the merger passes it on in parts, and the other containers wait until it ends. If the line stops
+//! without a newline, the merger adds a newline, so that the other containers can go on.
 
-/// Which container's line the stream is in the middle of.
+/// The merger. It remembers whose line the stream has begun and not ended.
 #[derive(Debug, Default)]
 pub struct Lines {
+    /// The container whose line is open, by its index.
     open_line: Option<usize>,
 }
 
-/// Bytes of one log.
+/// The next bytes of one container's log.
 #[derive(Debug, Clone, Copy)]
 pub struct Piece<'a> {
-    /// The container, by its place.
+    /// The container, by its index.
     pub at: usize,
-    /// Its name.
+    /// The container's name.
     pub name: &'a [u8],
-    /// What its log holds next; nothing where it holds no more for now.
+    /// The next bytes; empty if the log holds no more for now.
     pub bytes: &'a [u8],
-    /// No more will come.
+    /// No further bytes will follow.
     pub has_ended: bool,
-    /// The caller's buffer is full: the line may go on behind it.
+    /// The caller's buffer is full, so the log may hold more of the last line.
     pub is_full: bool,
 }
 
 impl Lines {
-    /// Whether it is this container's turn.
+    /// Whether this container may write now: no other container's line is open.
     #[must_use]
     pub fn may_write(&self, at: usize) -> bool {
-        self.open_line.is_none_or(|open_line| open_line == at)
+        self.open_line.is_none_or(|container| container == at)
     }
 
-    /// Hands on what of `piece` can be written now; gives how many of its bytes that are. The rest is to come again with more behind it.
+    /// Passes to `emit` what can be written of `piece` now. Returns the number of bytes it took from `piece.bytes`. The caller passes the other bytes again,
+    /// with more after them.
     pub fn take(&mut self, piece: Piece<'_>, emit: &mut dyn FnMut(&[u8])) -> usize {
         let mut rest = piece.bytes;
         if rest.is_empty() && self.open_line == Some(piece.at) {
@@ -64,7 +68,7 @@ mod tests {
     use super::*;
     use std::string::String;
 
-    /// Feeds rows of container, bytes, ended, full; compares what is taken and the stream.
+    /// Feeds rows of container, bytes, has_ended, is_full and the bytes to be taken. Compares the stream with `want`.
     fn play(rows: &[(usize, &str, bool, bool, usize)], want: &str) {
         let mut lines = Lines::default();
         let mut stream = String::new();
@@ -79,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_lines_in_turns() {
+    fn containers_take_turns_line_by_line() {
         play(
             &[(0, "one\ntwo\nthr", false, false, 8), (1, "x\n", false, false, 2), (0, "three\n", false, false, 6)],
             "a: one\na: two\nbb: x\na: three\n",
@@ -88,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_fills_the_buffer_goes_on() {
+    fn a_line_longer_than_the_buffer_stays_one_line() {
         play(
             &[(0, "xxxx", false, true, 4), (0, "yy\nz", false, false, 3), (0, "z", true, false, 1), (0, "", true, false, 0)],
             "a: xxxxyy\na: z\n",
@@ -96,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_half_line_is_ended_when_it_stops() {
+    fn a_long_line_that_stops_gets_a_newline() {
         play(
             &[(0, "xxxx", false, true, 4), (0, "", false, false, 0), (1, "y\n", false, false, 2), (0, "x\n", false, false, 2)],
             "a: xxxx\nbb: y\na: x\n",
