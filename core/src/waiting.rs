@@ -1,10 +1,11 @@
-//! The wait side: until every main container has an exit code and its logs are copied, or nobody answers any more.
+//! The wait container: a state machine. It waits until every main container has an exit code and its logs are copied (docs/protocol.md, "Wait").
 //!
-//! Enters: what happened ([`Event`]) and the time. Leaves: what to do ([`Action`]), to be drained after each event. Refuses nothing.
+//! Enters: what happened ([`Event`]) and the time. Leaves: what the caller must do ([`Action`]); the caller drains the actions after each event. Refuses:
+//! nothing. An event that does not belong to the current phase changes nothing.
 //!
 //! ```text
-//!   Waiting ── all ended, or given up ──▶ Copying ── nothing left, no time left, or no reader ──▶ Done
-//!      │ deadline, or asked to end: SIGTERM; a grace period later: SIGKILL; the last wait later: given up
+//!   Waiting ── all have ended, or given up ──▶ Copying ── all copied, no time left, or no reader ──▶ Done
+//!      │ at the deadline or a request to end: SIGTERM; a grace period later: SIGKILL; after the last wait: given up
 //! ```
 
 use crate::escalate::{self, Escalation, Step};
@@ -14,29 +15,29 @@ use crate::timers::{Duration, Instant, LOOK_EVERY, Timers};
 /// How far the logs are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copied {
-    /// Everything that is there.
+    /// All that the logs hold.
     All,
-    /// There is more; other events have their turn first.
+    /// Not all: the caller handles other events before it copies more.
     More,
-    /// The reader takes no more now.
+    /// The reader of our output accepts no more now.
     Blocked,
 }
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The exit codes were looked at.
+    /// The caller has looked at the exit codes.
     Looked {
-        /// Every main container has one.
+        /// Every main container has an exit code.
         all_ended: bool,
-        /// Of those that have none, at least one has an emissary that runs.
+        /// The emissary of at least one container without an exit code runs.
         any_runs: bool,
-        /// One of them is to be looked at again after this time although nothing changes.
+        /// The caller must look again after this time, even if nothing changes.
         again_after: Option<Duration>,
     },
-    /// A folder cannot be watched, so that changes go unseen.
+    /// A folder cannot be watched, so changes in it go unseen.
     CannotWatch,
-    /// Logs were copied.
+    /// The caller has copied logs.
     Copied(Copied),
     /// A signal asks for the end.
     EndRequested,
@@ -45,30 +46,30 @@ pub enum Event {
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Leave this signal for every main container that has no exit code.
+    /// Send this signal to every main container that has no exit code, by its signal file.
     SendSignal(Signal),
-    /// From now on, the logs end where they end now.
+    /// Take the current ends of the logs as final.
     EndLogs,
-    /// Give up the readers of our own output.
+    /// Write nothing more to the readers of our own stdout and stderr.
     DropReaders,
-    /// Say that the logs are cut.
+    /// Warn that the logs are cut.
     WarnLogsCut,
-    /// Report. The last action.
+    /// Print the report. The last action.
     Report,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Waiting,
-    /// Until when logs are copied, where there is a deadline.
+    /// The time at which copying stops, if there is a deadline.
     Copying(Option<Instant>),
     Done,
 }
 
-/// The one timer beside the escalation's: when exit codes are looked at again although nothing changed.
+/// The timer for the next look at the exit codes if nothing changes. The escalation has a timer of its own.
 const LOOK: usize = 0;
 
-/// Actions of one event at most.
+/// Capacity of the action queue. One event causes at most two actions.
 const ACTIONS: usize = 4;
 
 /// The state machine. Feed it with [`Machine::handle`], then drain [`Machine::poll_action`].
@@ -76,21 +77,21 @@ const ACTIONS: usize = 4;
 pub struct Machine {
     escalation: Escalation,
     phase: Phase,
-    /// Nobody answers: the report is made without those that are missing.
+    /// Main containers did not answer: the report goes without their exit codes.
     given_up: bool,
-    /// A deadline holds for the logs, too.
+    /// There is a deadline, so copying the logs has one, too.
     has_deadline: bool,
     grace: Duration,
-    /// There is more to copy at once.
+    /// The logs hold more to copy now.
     has_more: bool,
-    /// Folders are looked at every so often, since changes go unseen.
+    /// The caller looks at folders every [`LOOK_EVERY`], because changes go unseen.
     polls: bool,
     timers: Timers<1>,
     actions: heapless::Deque<Action, ACTIONS>,
 }
 
 impl Machine {
-    /// `deadline` is on the clock of the other calls; `None` for no deadline. `grace` lies between SIGTERM and SIGKILL.
+    /// A wait that has not begun. `deadline` is on the clock of the other calls; `None` for no deadline. `grace` is the time between SIGTERM and SIGKILL.
     #[must_use]
     pub const fn new(deadline: Option<Instant>, grace: Duration) -> Self {
         Self {
@@ -106,18 +107,18 @@ impl Machine {
         }
     }
 
-    /// The next action, until there is none.
+    /// Returns the next action; `None` when all are drained.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// Whether containers without an exit code are waited for no longer.
+    /// Whether the machine no longer waits for containers without an exit code.
     #[must_use]
     pub const fn has_given_up(&self) -> bool {
         self.given_up
     }
 
-    /// When to come back at the latest. `now` where there is more to copy.
+    /// The latest time at which the caller must look at exit codes again; `now` if the logs hold more to copy.
     #[must_use]
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let own = match self.phase {
@@ -128,7 +129,7 @@ impl Machine {
         if self.has_more { Some(now) } else { [own, self.timers.next_deadline()].into_iter().flatten().min() }
     }
 
-    /// Takes in what happened at `now`.
+    /// Handles what happened at `now`.
     pub fn handle(&mut self, now: Instant, event: Event) {
         match event {
             Event::Looked { all_ended, any_runs, again_after } => {
@@ -144,7 +145,7 @@ impl Machine {
                     }
                 }
                 if all_ended || self.given_up {
-                    // What the logs hold by now is still copied, and for that, too, there is a time.
+                    // The caller still copies what the logs hold now. With a deadline, that has a time limit.
                     self.phase = Phase::Copying(self.has_deadline.then(|| now.after(escalate::wait_after_kill(self.grace))));
                     self.push(Action::EndLogs);
                 } else if let Some(length) = [again_after, self.polls.then_some(LOOK_EVERY)].into_iter().flatten().min() {
@@ -155,7 +156,7 @@ impl Machine {
             Event::Copied(copied) => self.copied(now, copied),
             Event::EndRequested => match self.phase {
                 Phase::Waiting => self.escalation.request(now),
-                // Only a reader of our output is waited for.
+                // Every container has ended or is given up. The machine waits only for the readers of our output.
                 Phase::Copying(_) => self.push(Action::DropReaders),
                 Phase::Done => {}
             },
@@ -168,7 +169,7 @@ impl Machine {
         let is_late = until.is_some_and(|until| until <= now);
         match copied {
             Copied::All => {}
-            // Nobody answers, and nobody reads.
+            // Containers do not answer, and the reader does not read.
             Copied::Blocked if self.given_up => {}
             Copied::Blocked | Copied::More if is_late => self.push(Action::WarnLogsCut),
             Copied::Blocked | Copied::More => return,
@@ -178,7 +179,7 @@ impl Machine {
     }
 
     fn push(&mut self, action: Action) {
-        // No event makes more than two, and the caller drains after each.
+        // The queue has room: an event causes two actions at most, and the caller drains them after each event.
         let _ = self.actions.push_back(action);
     }
 }
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn all_end_and_all_is_copied() {
+    fn the_report_follows_all_exit_codes_and_all_logs() {
         let machine = play(
             None,
             &[
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn past_a_deadline_each_step_once() {
+    fn after_a_deadline_each_step_happens_once() {
         let rows: [(u64, Event, &[Action]); 7] = [
             (499, OPEN, &[]),
             (500, OPEN, &[A::SendSignal(Signal::TERM)]),
@@ -240,17 +241,17 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_runs_nobody_is_waited_for_long() {
-        let nobody = E::Looked { all_ended: false, any_runs: false, again_after: None };
+    fn without_a_running_emissary_the_last_wait_is_short() {
+        let none_runs = E::Looked { all_ended: false, any_runs: false, again_after: None };
         let mut machine = Machine::new(Some(Instant::from_ms(300)), Duration::from_ms(300));
         for (now_ms, has_given_up) in [(300, false), (600, false), (899, false), (900, true)] {
-            machine.handle(Instant::from_ms(now_ms), nobody);
+            machine.handle(Instant::from_ms(now_ms), none_runs);
             assert_eq!(machine.has_given_up(), has_given_up, "{now_ms}");
         }
     }
 
     #[test]
-    fn a_request_is_a_deadline_for_containers_and_gives_up_readers_afterwards() {
+    fn a_request_to_end_acts_as_a_deadline_and_later_drops_readers() {
         let rows: [(u64, Event, &[Action]); 6] = [
             (7, E::EndRequested, &[]),
             (7, OPEN, &[A::SendSignal(Signal::TERM)]),
@@ -263,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn under_a_deadline_logs_have_a_time_too() {
+    fn with_a_deadline_copying_logs_has_a_limit() {
         let rows: [(u64, Event, &[Action]); 4] = [
             (100, ENDED, &[A::EndLogs]),
             (20_099, E::Copied(C::Blocked), &[]),
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn when_to_come_back() {
+    fn the_next_deadline_is_the_earliest_timer() {
         let at = Instant::from_ms;
         let mut machine = Machine::new(Some(at(500)), GRACE);
         assert_eq!(machine.next_deadline(at(0)), Some(at(500)));
