@@ -7,10 +7,10 @@
 pub mod crc;
 pub mod noise;
 
-/// The header of a member: no name, no time (so the same contents give the same bytes), Unix.
+/// The header of a member (RFC 1952, section 2.3): no name, no time, Unix. Without a time, the same contents give the same bytes.
 pub const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
 
-/// The trailer: the CRC-32 of the contents, then their length modulo 2^32, both little-endian.
+/// The trailer of a member (RFC 1952, section 2.3.1): the CRC-32 of the contents, then their length modulo 2^32, both little-endian.
 #[must_use]
 pub const fn trailer(crc: u32, length_bytes: u64) -> [u8; 8] {
     let [a, b, c, d] = crc.to_le_bytes();
@@ -36,10 +36,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_trailer_of_nothing_and_of_the_check_string() {
+    fn trailers_of_empty_contents_and_of_the_check_string() {
         assert_eq!(trailer(0, 0), [0; 8]);
         assert_eq!(trailer(0xcbf4_3926, 9), [0x26, 0x39, 0xf4, 0xcb, 9, 0, 0, 0]);
-        assert_eq!(trailer(1, (7 << 32) + 2), [1, 0, 0, 0, 2, 0, 0, 0], "lengths past 4 GiB count modulo 2^32");
+        assert_eq!(trailer(1, (7 << 32) + 2), [1, 0, 0, 0, 2, 0, 0, 0], "a length past 4 GiB counts modulo 2^32");
     }
 
     #[test]

@@ -94,8 +94,8 @@ impl Container {
             return Ok(Reading::Code(code));
         }
         self.find_again(shared, watch);
-        if let Some(length) = self.file.leave_alone_for(now) {
-            return Ok(Reading::LaterBy(length));
+        if let Some(length) = self.file.wait_before_opening(now) {
+            return Ok(Reading::LookAfter(length));
         }
         let name = layout::base_name(File::ExitCode);
         let mut room = [0; EXIT_CODE_FILE_BYTES];
@@ -137,7 +137,7 @@ impl Container {
         }
         match reading {
             // Nothing tells when a folder that has gone is made again.
-            Reading::Later if self.may_be_gone && !watch.must_look() => Ok(Reading::LaterBy(LOOK_EVERY)),
+            Reading::NotYet if self.may_be_gone && !watch.must_look() => Ok(Reading::LookAfter(LOOK_EVERY)),
             other => Ok(other),
         }
     }

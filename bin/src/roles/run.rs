@@ -550,7 +550,7 @@ impl<'a> Run<'a> {
     /// Looks at the signal file, and takes it if it is complete.
     fn look_for_signal(&mut self) {
         let outcome = match self.signal_file.next(clock::now()) {
-            Next::LaterBy(length) => Outcome { again_after: Some(length), ..Outcome::default() },
+            Next::After(length) => Outcome { again_after: Some(length), ..Outcome::default() },
             Next::Take => Outcome { takes: true, ..Outcome::default() },
             Next::Look => {
                 let (look, error) = match self.folder.age_ms(layout::base_name(File::Signal)) {
@@ -685,7 +685,7 @@ impl<'a> Run<'a> {
                 Ok(Reading::Killed) => {
                     return self.fail(&Error::text(&[b"dependency '", &dependency.name, b"' was killed and left no exit code"]));
                 }
-                Ok(Reading::LaterBy(length)) => self.tell(Event::LookAfter(length)),
+                Ok(Reading::LookAfter(length)) => self.tell(Event::LookAfter(length)),
                 Ok(_) => {}
                 Err(error) => return self.fail(&error),
             }
@@ -706,7 +706,7 @@ impl<'a> Run<'a> {
                 Ok(Reading::Code(_) | Reading::Killed) => {}
                 Ok(reading) => {
                     all = false;
-                    if let Reading::LaterBy(length) = reading {
+                    if let Reading::LookAfter(length) = reading {
                         self.tell(Event::LookAfter(length));
                     }
                 }

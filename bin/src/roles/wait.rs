@@ -188,7 +188,7 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
     if flags.json && follower.is_within_line {
         text.insert(0, b'\n');
     }
-    let length = escalate::last_wait(flags.grace.unwrap_or_else(environment::grace));
+    let length = escalate::wait_after_kill(flags.grace.unwrap_or_else(environment::grace));
     let printed = print(&signals, &text, machine.reader(clock::now()), length).map_err(|error| console.fatal(&error));
     Ok(match printed {
         _ if code != 0 => code,
@@ -206,7 +206,7 @@ fn look(console: Console, shared: &Shared<'_>, mains: &mut [Main], now: Instant,
             Ok(Reading::Killed) => {
                 console.error(&Error::text(&[b"container '", &container.name, b"' was killed and left no exit code: 137"]))
             }
-            Ok(Reading::LaterBy(length)) => again_after = Some(again_after.map_or(length, |now: Duration| now.min(length))),
+            Ok(Reading::LookAfter(length)) => again_after = Some(again_after.map_or(length, |now: Duration| now.min(length))),
             Ok(_) => {}
             Err(error) => {
                 // It ended and left no code that can be read: not 0.
@@ -217,7 +217,7 @@ fn look(console: Console, shared: &Shared<'_>, mains: &mut [Main], now: Instant,
     }
     Event::Looked {
         all_ended: mains.iter().all(|main| main.container.code.is_some()),
-        someone_runs: mains.iter().any(|main| main.container.someone_runs),
+        any_runs: mains.iter().any(|main| main.container.someone_runs),
         again_after,
     }
 }
@@ -226,9 +226,9 @@ fn look(console: Console, shared: &Shared<'_>, mains: &mut [Main], now: Instant,
 fn carry_out(console: Console, machine: &mut Machine, mains: &mut [Main], follower: &mut Follower) -> bool {
     while let Some(action) = machine.poll_action() {
         match action {
-            Action::Leave(signal) => leave(console, mains, signal),
+            Action::SendSignal(signal) => leave(console, mains, signal),
             Action::EndLogs => mains.iter_mut().for_each(Main::end_logs),
-            Action::SayCut => follower.say_cut(mains),
+            Action::WarnLogsCut => follower.say_cut(mains),
             Action::Report => return true,
         }
     }

@@ -121,7 +121,7 @@ impl Sink<'_> {
     /// Says how far it is, where it is time to.
     fn report(&mut self) {
         let now = clock::now();
-        if !self.progress.is_due(now) {
+        if !self.progress.take_due(now) {
             return;
         }
         let (read, written) = (self.compressor.read_bytes, self.compressor.written_bytes);
@@ -140,7 +140,7 @@ impl Sink<'_> {
 
     fn take_bar_away(&mut self) {
         if core::mem::take(&mut self.has_bar) {
-            let _ = Outlet::new(rustix::stdio::stderr()).write_soon(progress::NO_BAR);
+            let _ = Outlet::new(rustix::stdio::stderr()).write_soon(progress::CLEAR_BAR);
         }
     }
 }

@@ -37,10 +37,9 @@ fn each_quota(group: Group<'_>, found: &mut dyn FnMut(u32)) {
             read_file(CStr::from_bytes_with_nul(path).ok()?).ok()
         };
         let quota = match group {
-            Group::V2(_) => read(b"/cpu.max").and_then(|text| cpus::by_max(&text)),
-            Group::V1(_) => {
-                read(b"/cpu.cfs_quota_us").and_then(|quota| read(b"/cpu.cfs_period_us").and_then(|period| cpus::by_quota(&quota, &period)))
-            }
+            Group::V2(_) => read(b"/cpu.max").and_then(|text| cpus::from_cpu_max(&text)),
+            Group::V1(_) => read(b"/cpu.cfs_quota_us")
+                .and_then(|quota| read(b"/cpu.cfs_period_us").and_then(|period| cpus::from_quota(&quota, &period))),
         };
         if let Some(quota) = quota {
             found(quota);
