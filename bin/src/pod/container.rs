@@ -9,7 +9,7 @@ use emissary_core::timers::{Instant, LOOK_EVERY};
 
 use super::folder::{Folder, LockState};
 use super::shared::Shared;
-use super::watch::{Change, Watch, What};
+use super::watch::{Change, FileEvent, Watch};
 use crate::os::{clock, fs};
 use crate::report::error::Error;
 
@@ -29,7 +29,7 @@ pub(crate) struct Container {
     /// Its emissary was killed and has left none: the code stands for that.
     pub(crate) was_killed: bool,
     /// At the last look it had no code, and its emissary ran.
-    pub(crate) someone_runs: bool,
+    pub(crate) emissary_runs: bool,
 }
 
 impl Container {
@@ -50,7 +50,7 @@ impl Container {
             file: ExitFile::default(),
             code: None,
             was_killed: false,
-            someone_runs: false,
+            emissary_runs: false,
         })
     }
 
@@ -58,9 +58,9 @@ impl Container {
     pub(crate) fn note(&mut self, change: Change) {
         match change {
             Change::ExitCode(watch, what) if Some(watch) == self.watch => match what {
-                What::Complete => self.file.note_closed(),
-                What::Created => self.file.note_created(clock::now()),
-                What::Opened => self.file.note_opened(),
+                FileEvent::Complete => self.file.note_closed(),
+                FileEvent::Created => self.file.note_created(clock::now()),
+                FileEvent::Opened => self.file.note_opened(),
             },
             Change::Overflow => self.file.note_overflow(),
             Change::Gone(watch) | Change::Deleted(watch) if Some(watch) == self.watch => self.may_be_gone = true,
@@ -102,11 +102,11 @@ impl Container {
         let (mut again, mut is_abandoned);
         is_abandoned = false;
         let mut read = self.folder.read(name, &mut room);
-        self.someone_runs = false;
+        self.emissary_runs = false;
         if matches!(read, Ok(None)) {
             match self.folder.lock_state() {
                 LockState::Absent => {}
-                LockState::Held => self.someone_runs = true,
+                LockState::Held => self.emissary_runs = true,
                 LockState::Free => {
                     // It may have been written between the two looks, just before the lock became free.
                     again = [0; EXIT_CODE_FILE_BYTES];

@@ -53,7 +53,7 @@ impl Folder {
     }
 
     /// Becomes another folder of the same path, made after this one was removed; says whether it could.
-    pub(crate) fn become_this(&self, other: Self) -> bool {
+    pub(crate) fn replace_with(&self, other: Self) -> bool {
         fs::replace(self.fd.as_fd(), other.fd).is_ok()
     }
 

@@ -32,12 +32,12 @@ impl<'a> OwnExitCode<'a> {
         if let Err(errno) = reserved {
             console.warn(&[&Error::new("reserve room for", &folder.path_of(layout::base_name(File::ExitCode)), errno).text]);
         }
-        memory::leave_in(folder.as_fd());
+        memory::set_exit_code_folder(folder.as_fd());
         Self { folder, is_reserved: reserved.is_ok(), _lock: lock }
     }
 
     /// Writes the exit code; gives the status to exit with, which is the same unless it cannot be written.
-    pub(crate) fn leave(&mut self, console: Console, shared: &Shared<'_>, code: u8) -> u8 {
+    pub(crate) fn write(&mut self, console: Console, shared: &Shared<'_>, code: u8) -> u8 {
         let mut room = [0; 3];
         let digits = exit::digits(code, &mut room);
         let name = layout::base_name(File::ExitCode);

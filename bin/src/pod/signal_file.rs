@@ -11,7 +11,7 @@ use crate::report::error::Error;
 ///
 /// # Errors
 /// A file that cannot be written, by its path.
-pub(crate) fn leave(folder: &Folder, signal: Signal) -> Result<(), Error> {
+pub(crate) fn write(folder: &Folder, signal: Signal) -> Result<(), Error> {
     let mut room = [0; 3];
     folder.write(layout::base_name(File::Signal), exit::digits(signal.number(), &mut room), 0o666)
 }

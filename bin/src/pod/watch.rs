@@ -14,7 +14,7 @@ use crate::report::error::Error;
 
 /// What happened to a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum What {
+pub(crate) enum FileEvent {
     /// Its writer has closed it, or renamed it into place.
     Complete,
     /// It has appeared: made, or linked.
@@ -27,9 +27,9 @@ pub(crate) enum What {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
     /// To the exit-code file.
-    ExitCode(i32, What),
+    ExitCode(i32, FileEvent),
     /// To the signal file.
-    Signal(i32, What),
+    Signal(i32, FileEvent),
     /// More happened than the kernel keeps: some of it may be unseen.
     Overflow,
     /// The folder was removed, or its file system was unmounted: it is watched no longer.
@@ -108,11 +108,11 @@ impl Watch {
             let name = event.file_name();
             let events = event.events();
             let what = if events.contains(ReadFlags::OPEN) {
-                What::Opened
+                FileEvent::Opened
             } else if events.contains(ReadFlags::CREATE) {
-                What::Created
+                FileEvent::Created
             } else {
-                What::Complete
+                FileEvent::Complete
             };
             each(match events {
                 _ if events.contains(ReadFlags::QUEUE_OVERFLOW) => Change::Overflow,
@@ -126,7 +126,7 @@ impl Watch {
                 _ if name == Some(layout::base_name(File::ExitCode)) => Change::ExitCode(event.wd(), what),
                 _ if name == Some(layout::base_name(File::Signal)) => Change::Signal(event.wd(), what),
                 // Who opens a file changes nothing; we do that ourselves.
-                _ if what == What::Opened => continue,
+                _ if what == FileEvent::Opened => continue,
                 _ => Change::Other,
             });
         }

@@ -21,7 +21,7 @@ use crate::report::error::Error;
 const ARGUMENT_BYTES: usize = 131_072;
 
 /// What the argument file adds: NUL-terminated strings, one behind the other.
-pub(crate) struct Added {
+pub(crate) struct FileArguments {
     strings: Vec<u8>,
 }
 
@@ -30,9 +30,9 @@ pub(crate) struct Added {
 /// # Errors
 /// A file that cannot be read or is no JSON array of strings, by its path and place.
 #[inline(never)]
-pub(crate) fn read(folder: &Folder, given: usize) -> Result<Added, Error> {
+pub(crate) fn read(folder: &Folder, given: usize) -> Result<FileArguments, Error> {
     let Some(path) = env::var(c"ARGO_CONTAINER_ARGS_FILE").filter(|path| !path.is_empty()) else {
-        return Ok(Added { strings: Vec::new() });
+        return Ok(FileArguments { strings: Vec::new() });
     };
     let document = template::read_file(path)?;
     let list = json::parse_strings(&document)
@@ -45,16 +45,16 @@ pub(crate) fn read(folder: &Folder, given: usize) -> Result<Added, Error> {
         let length = string.decode(&mut strings[start..]).map_or(0, <[u8]>::len);
         strings.truncate(start + length);
         if length >= ARGUMENT_BYTES {
-            let spilled = spill(folder, index, &strings[start..])?;
+            let reference = move_to_file(folder, index, &strings[start..])?;
             strings.truncate(start);
-            strings.extend_from_slice(&spilled);
+            strings.extend_from_slice(&reference);
         }
         strings.push(0);
     }
-    Ok(Added { strings })
+    Ok(FileArguments { strings })
 }
 
-impl Added {
+impl FileArguments {
     /// The whole vector.
     pub(crate) fn vector<'a>(&'a self, command: &[&'a CStr]) -> Argv<'a> {
         let mut argv = Argv::with_capacity(command.len());
@@ -72,7 +72,7 @@ impl Added {
 
 /// Writes a long argument to a file; gives the `@FILE` that stands for it.
 #[inline(never)]
-fn spill(folder: &Folder, index: usize, argument: &[u8]) -> Result<Vec<u8>, Error> {
+fn move_to_file(folder: &Folder, index: usize, argument: &[u8]) -> Result<Vec<u8>, Error> {
     let mut room = [0; 40];
     let mut out = Writer::new(&mut room);
     out.text("argo_arg_").decimal(index as u64).text(".txt");

@@ -1,6 +1,6 @@
 //! What the command writes, into the captured copies first and then on to our own stdout and stderr.
 //!
-//! A reader of our stdout that is slow holds the command back, as it would without us, but never our event loop (see `outlet`). The copies never
+//! A reader of our stdout that is slow holds the command back, as it would without us, but never our event loop (see `output`). The copies never
 //! wait for a reader.
 //!
 //! What one read gives ends where a write of the command's has ended, as long as the pipe holds no more than is read at once. Where it holds more, a line
@@ -19,7 +19,7 @@ use crate::os::fs;
 use crate::pod::folder::Folder;
 use crate::report::console::Console;
 use crate::report::error::Error;
-use crate::report::output::Outlet;
+use crate::report::output::OwnOutput;
 
 /// Bytes that are read at once: what a pipe holds unless told otherwise (pipe(7)).
 const BUFFER_BYTES: usize = 65_536;
@@ -44,7 +44,7 @@ struct Stream {
     is_unsized: bool,
     /// Bytes still to be read once the command is gone; `None` while it runs.
     left: Option<usize>,
-    target: Outlet,
+    target: OwnOutput,
     target_name: &'static str,
     target_open: bool,
     /// Which copies it goes to.
@@ -124,7 +124,7 @@ impl<'a> Tee<'a> {
     }
 
     /// Whether a copy has failed since the last call.
-    pub(crate) const fn takes_failure(&mut self) -> bool {
+    pub(crate) const fn take_copy_failed(&mut self) -> bool {
         core::mem::replace(&mut self.copy_failed, false)
     }
 
@@ -142,7 +142,7 @@ impl<'a> Tee<'a> {
     }
 
     /// Whether a reader of our own stdout or stderr has taken something since the last call.
-    pub(crate) const fn takes_progress(&mut self) -> bool {
+    pub(crate) const fn take_progress(&mut self) -> bool {
         core::mem::replace(&mut self.passed_on, false)
     }
 
@@ -179,7 +179,7 @@ impl<'a> Tee<'a> {
                 is_terminal,
                 is_unsized: is_terminal,
                 left: None,
-                target: Outlet::new(target),
+                target: OwnOutput::new(target),
                 target_name,
                 target_open: was_open,
                 copies,
@@ -280,8 +280,8 @@ impl<'a> Tee<'a> {
     /// Writes to our own stdout or stderr what it takes without blocking.
     fn pass_on(&mut self, stream: &mut Stream) -> bool {
         let mut moved = false;
-        let is_within = |other: &Stream| other.target.is_within() && other.target.is_same(&stream.target);
-        if self.streams.iter().flatten().any(is_within) {
+        let is_mid_piece = |other: &Stream| other.target.is_mid_piece() && other.target.is_same(&stream.target);
+        if self.streams.iter().flatten().any(is_mid_piece) {
             return false;
         }
         while !stream.pending.is_empty() {
@@ -351,7 +351,7 @@ impl<'a> Tee<'a> {
         for stream in self.streams.iter_mut().flatten() {
             if stream.target_open && !(stream.source.is_none() && stream.pending.is_empty()) {
                 stream.target_open = false;
-                stream.target.give_up();
+                stream.target.abandon_piece();
                 stream.lost_bytes = Some(0);
                 stream.lose(stream.pending.len());
                 stream.pending.start = stream.pending.end;
@@ -361,7 +361,7 @@ impl<'a> Tee<'a> {
 
     /// Says how much the readers did not get that were given up. Everything is read by now.
     #[inline(never)]
-    pub(crate) fn say_what_is_lost(&mut self) {
+    pub(crate) fn report_lost_bytes(&mut self) {
         for stream in self.streams.iter_mut().flatten() {
             let Some(lost_bytes) = stream.lost_bytes.take() else { continue };
             let lost = Error::count(b", which did not get ", lost_bytes, b" bytes: the end was asked for, and it took too long");

@@ -59,14 +59,14 @@ impl Terminal {
         rustix::io::ioctl_fionbio(&master, true).map_err(error)?;
         let slave = Some(slave);
         let mut terminal = Self { master, slave, is_ours: false, shows_output, typed: None, input: [0; INPUT_BYTES], pending: 0..0 };
-        terminal.adopt(settings).map_err(error)?;
+        terminal.apply_settings(settings).map_err(error)?;
         terminal.resize();
-        terminal.look_again();
+        terminal.check_foreground();
         Ok(terminal)
     }
 
     /// Gives the command's terminal these settings of ours.
-    fn adopt(&self, mut settings: Termios) -> Result<(), Errno> {
+    fn apply_settings(&self, mut settings: Termios) -> Result<(), Errno> {
         if !self.shows_output {
             // Ours does it.
             settings.output_modes.remove(OutputModes::OPOST);
@@ -80,7 +80,7 @@ impl Terminal {
     }
 
     /// The command has ended: its end is no longer held open.
-    pub(crate) fn let_go(&mut self) {
+    pub(crate) fn close_slave(&mut self) {
         self.slave = None;
     }
 
@@ -94,7 +94,7 @@ impl Terminal {
 
     /// Takes our own terminal if we are in its foreground, and lets it alone if we are not; again after a stop, in which a shell may have changed it.
     #[inline(never)]
-    pub(crate) fn look_again(&mut self) {
+    pub(crate) fn check_foreground(&mut self) {
         let stdin = rustix::stdio::stdin();
         self.is_ours = is_ours(stdin);
         if !self.is_ours {
@@ -106,10 +106,10 @@ impl Terminal {
         if terminal::kept().is_none() {
             terminal::keep(&now);
             // In the background they were those that a shell edits its lines with.
-            let _ = self.adopt(now.clone());
+            let _ = self.apply_settings(now.clone());
         }
         if now.local_modes.contains(LocalModes::ICANON) {
-            self.take_lines(&now);
+            self.forward_typed_lines(&now);
         }
         let Some(kept) = terminal::kept() else { return };
         let mut raw = kept.clone();
@@ -121,7 +121,7 @@ impl Terminal {
     }
 
     /// Passes on what was typed while ours was not raw: read as lines, so that each ends as it did there.
-    fn take_lines(&mut self, settings: &Termios) {
+    fn forward_typed_lines(&mut self, settings: &Termios) {
         let code = |index| settings.special_codes[index];
         while self.pending.is_empty() && ready(rustix::stdio::stdin()) == PollFlags::IN {
             let room = INPUT_BYTES - 1;
@@ -158,7 +158,7 @@ impl Terminal {
     /// Passes on what was typed. Says whether our own terminal was hung up.
     pub(crate) fn pump(&mut self) -> bool {
         if !self.is_ours && self.typed.as_ref().is_some_and(was_typed) {
-            self.look_again();
+            self.check_foreground();
         }
         let stdin = rustix::stdio::stdin();
         let ready = ready(stdin);
@@ -167,7 +167,7 @@ impl Terminal {
                 Ok(read) => self.pending = 0..read,
                 Err(Errno::INTR | Errno::AGAIN) => {}
                 // It belongs to another process group now.
-                Err(_) => self.look_again(),
+                Err(_) => self.check_foreground(),
             }
         }
         self.send();

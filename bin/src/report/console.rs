@@ -8,7 +8,7 @@ use emissary_core::{exit, limits};
 use rustix::fs::{CWD, OFlags};
 
 use super::error::Error;
-use super::output::Outlet;
+use super::output::OwnOutput;
 use crate::os::{clock, env, fs};
 
 /// Where Kubernetes reads a container's last words, unless its `terminationMessagePath` says otherwise.
@@ -28,7 +28,7 @@ impl Console {
             let mut room = [0; limits::LOG_LINE_BYTES];
             let line = log::line(self.format, level, clock::unix_ms(), &parts.concat(), &mut room);
             // Nobody is left to tell where stderr itself fails, and nothing waits for a reader that takes nothing.
-            let _ = Outlet::new(rustix::stdio::stderr()).write_soon(line);
+            let _ = OwnOutput::new(rustix::stdio::stderr()).write_soon(line);
         }
     }
 

@@ -23,7 +23,7 @@ use crate::os::{clock, fs};
 const SOON: Duration = Duration::from_ms(100);
 
 /// How a write is kept from waiting.
-enum Way {
+enum Method {
     /// A regular file: a write to it does not wait for a reader.
     File,
     /// A pipe, as long as its kernel takes a write that does not wait.
@@ -36,29 +36,29 @@ enum Way {
 }
 
 /// Where output goes.
-pub(crate) struct Outlet {
+pub(crate) struct OwnOutput {
     shared: BorrowedFd<'static>,
-    way: Way,
+    method: Method,
     /// Device and number of the file.
     file: (u64, u64),
     /// Bytes that are left of a piece whose first bytes are written.
-    left: usize,
+    piece_left: usize,
 }
 
-impl Outlet {
+impl OwnOutput {
     /// Our own stdin's terminal, stdout or stderr.
     pub(crate) fn new(shared: BorrowedFd<'static>) -> Self {
         let stat = rustix::fs::fstat(shared).ok();
-        let way = match stat.as_ref().map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)) {
-            FileType::RegularFile => Way::File,
-            FileType::Fifo => Way::Pipe,
-            FileType::Socket => Way::Socket,
-            FileType::CharacterDevice => open_again(shared),
-            _ => Way::Polled,
+        let method = match stat.as_ref().map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)) {
+            FileType::RegularFile => Method::File,
+            FileType::Fifo => Method::Pipe,
+            FileType::Socket => Method::Socket,
+            FileType::CharacterDevice => reopen(shared),
+            _ => Method::Polled,
         };
         #[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
         let file = stat.map_or((0, 0), |stat| (stat.st_dev as u64, stat.st_ino as u64));
-        Self { shared, way, file, left: 0 }
+        Self { shared, method, file, piece_left: 0 }
     }
 
     /// Writes what fits now, without waiting; 0 where nothing does. One piece at most.
@@ -66,53 +66,53 @@ impl Outlet {
     /// # Errors
     /// What write(2) says.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        let piece = match (&self.way, self.left) {
-            (Way::File, _) => bytes.len(),
+        let piece = match (&self.method, self.piece_left) {
+            (Method::File, _) => bytes.len(),
             (_, 0) => lines::piece(bytes),
             (_, left) => left.min(bytes.len()),
         };
         match self.write_piece(&bytes[..piece]) {
             Ok(written) => {
                 if written > 0 {
-                    self.left = piece - written;
+                    self.piece_left = piece - written;
                 }
                 Ok(written)
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),
             Err(errno) => {
-                self.left = 0;
+                self.piece_left = 0;
                 Err(errno)
             }
         }
     }
 
     fn write_piece(&mut self, piece: &[u8]) -> Result<usize, Errno> {
-        match &self.way {
-            Way::File => rustix::io::write(self.shared, piece),
-            Way::Own(own) => rustix::io::write(own, piece),
-            Way::Socket => rustix::net::send(self.shared, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+        match &self.method {
+            Method::File => rustix::io::write(self.shared, piece),
+            Method::Own(own) => rustix::io::write(own, piece),
+            Method::Socket => rustix::net::send(self.shared, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
             // u64::MAX: at the present position, as write(2).
-            Way::Pipe => match rustix::io::pwritev2(self.shared, &[IoSlice::new(piece)], u64::MAX, ReadWriteFlags::NOWAIT) {
+            Method::Pipe => match rustix::io::pwritev2(self.shared, &[IoSlice::new(piece)], u64::MAX, ReadWriteFlags::NOWAIT) {
                 // Kernels before 6.4, and filters that do not know the call.
                 Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::SPIPE) => {
-                    self.way = open_again(self.shared);
+                    self.method = reopen(self.shared);
                     Ok(0)
                 }
                 other => other,
             },
-            Way::Polled if self.is_ready(Duration::ZERO) => rustix::io::write(self.shared, piece),
-            Way::Polled => Ok(0),
+            Method::Polled if self.is_ready(Duration::ZERO) => rustix::io::write(self.shared, piece),
+            Method::Polled => Ok(0),
         }
     }
 
     /// Whether a piece was begun that is not whole yet: whoever else of us writes to the same file waits for its end.
-    pub(crate) const fn is_within(&self) -> bool {
-        self.left > 0
+    pub(crate) const fn is_mid_piece(&self) -> bool {
+        self.piece_left > 0
     }
 
     /// Nothing more is written of a piece that was begun.
-    pub(crate) const fn give_up(&mut self) {
-        self.left = 0;
+    pub(crate) const fn abandon_piece(&mut self) {
+        self.piece_left = 0;
     }
 
     /// Whether both are the same file.
@@ -153,18 +153,18 @@ impl Outlet {
 
 /// A description of our own of what a descriptor stands for.
 #[inline(never)]
-fn open_again(shared: BorrowedFd<'static>) -> Way {
+fn reopen(shared: BorrowedFd<'static>) -> Method {
     let path: &CStr = match std::os::fd::AsRawFd::as_raw_fd(&shared) {
         0 => c"/proc/self/fd/0",
         1 => c"/proc/self/fd/1",
         _ => c"/proc/self/fd/2",
     };
-    fs::open_at(CWD, path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY, 0).map_or(Way::Polled, Way::Own)
+    fs::open_at(CWD, path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY, 0).map_or(Method::Polled, Method::Own)
 }
 
-impl AsFd for Outlet {
+impl AsFd for OwnOutput {
     /// What to poll for room.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        if let Way::Own(own) = &self.way { own.as_fd() } else { self.shared }
+        if let Method::Own(own) = &self.method { own.as_fd() } else { self.shared }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn kill(common: &Common<'_>, signal: Signal, pid: i32) -> u8 {
             Err(Error::new("signal process", out.written(), errno))
         }
         // Taken from PID 1 itself, or refused because it runs as another user.
-        Ok(()) | Err(_) => Shared::open(&common.place).and_then(|shared| signal_file::leave(&shared.own()?, signal)),
+        Ok(()) | Err(_) => Shared::open(&common.place).and_then(|shared| signal_file::write(&shared.own()?, signal)),
     };
     match result {
         Ok(()) => 0,

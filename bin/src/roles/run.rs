@@ -31,7 +31,7 @@ use crate::pod::folder::{self, Folder};
 use crate::pod::own_exit_code::OwnExitCode;
 use crate::pod::shared::Shared;
 use crate::pod::template::{self, decoded, main_containers};
-use crate::pod::watch::{Change, Watch, What};
+use crate::pod::watch::{Change, FileEvent, Watch};
 use crate::process::argv;
 use crate::process::child::{self, Inherited};
 use crate::process::events::PollSet;
@@ -73,7 +73,7 @@ pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
     };
     let mut exit_code = OwnExitCode::prepare(console, &folder);
     let code = supervise(console, &shared, &folder, &mut exit_code, command, role, &inherited);
-    code.unwrap_or_else(|error| exit_code.leave(console, &shared, console.fatal(&error)))
+    code.unwrap_or_else(|error| exit_code.write(console, &shared, console.fatal(&error)))
 }
 
 /// Ends a run whose arguments are wrong: somebody may wait for its exit code.
@@ -82,7 +82,7 @@ pub(crate) fn refuse(common: &Common<'_>, error: &Error) -> u8 {
     rustix::process::umask(Mode::empty());
     // Where there is no folder to leave it in, there is nobody to find it.
     match Shared::open(&common.place).and_then(|shared| Ok((shared.own()?, shared))) {
-        Ok((folder, shared)) => OwnExitCode::prepare(common.console, &folder).leave(common.console, &shared, code),
+        Ok((folder, shared)) => OwnExitCode::prepare(common.console, &folder).write(common.console, &shared, code),
         Err(_) => code,
     }
 }
@@ -128,7 +128,7 @@ fn supervise(
         terminal: None,
         foreground: None,
         child: None,
-        refusal_is_said: false,
+        refusal_is_reported: false,
         holds_stdin: true,
         holds_others: true,
         inherits: inherited.has_descriptors,
@@ -170,7 +170,7 @@ fn supervise(
                     run.tell(Event::Saved { all });
                 }
                 // With everything still open, which takes a while to close (see `UNWATCHED_MS`): somebody waits for this file.
-                Action::Finish(code) => return Ok(exit_code.leave(console, shared, code)),
+                Action::Finish(code) => return Ok(exit_code.write(console, shared, code)),
             }
         }
         run.release();
@@ -202,7 +202,7 @@ struct Run<'a> {
     foreground: Option<Foreground>,
     child: Option<Pid>,
     /// That the command may not be signalled was said.
-    refusal_is_said: bool,
+    refusal_is_reported: bool,
     /// What was passed in for the command is still open here: stdin, and descriptors past 2.
     holds_stdin: bool,
     holds_others: bool,
@@ -246,7 +246,7 @@ impl<'a> Run<'a> {
         self.tell(Event::Watching);
         // The first look is at a few hundred: by now there is time for the rest.
         self.inherits = true;
-        self.tell_what_goes_unseen();
+        self.report_missing_watch();
         // What came before.
         self.tell(Event::Changed);
     }
@@ -256,7 +256,7 @@ impl<'a> Run<'a> {
         container::watch_parent(self.shared, &mut self.watch);
     }
 
-    fn tell_what_goes_unseen(&mut self) {
+    fn report_missing_watch(&mut self) {
         if self.watch.must_look() {
             self.tell(Event::CannotWatch);
         }
@@ -270,7 +270,7 @@ impl<'a> Run<'a> {
                 Container::open(self.shared, decoded(name, &mut room), &mut self.watch, false)
             })
             .collect();
-        self.tell_what_goes_unseen();
+        self.report_missing_watch();
         opened
     }
 
@@ -372,7 +372,7 @@ impl<'a> Run<'a> {
         if let Some(pid) = self.child
             && let Err(errno) = child::forward(pid, signal)
         {
-            if !core::mem::replace(&mut self.refusal_is_said, true) {
+            if !core::mem::replace(&mut self.refusal_is_reported, true) {
                 self.console.error(&Error::new("signal", b"the command", errno));
             }
             if signal == Signal::KILL && rustix::process::getpid() == Pid::INIT {
@@ -389,7 +389,7 @@ impl<'a> Run<'a> {
         }
         // From a terminal we read.
         if core::mem::take(&mut self.holds_stdin) && self.terminal.is_none() {
-            descriptors::leave_stdin(self.folder.as_fd());
+            descriptors::replace_stdin(self.folder.as_fd());
         }
         if self.inherits && core::mem::take(&mut self.holds_others) {
             descriptors::close_inherited();
@@ -420,7 +420,7 @@ impl<'a> Run<'a> {
     /// Whoever lets us go on may have put us in the foreground, or taken us out of it.
     fn resume(&mut self, signal: Signal) {
         if signal == Signal::CONT {
-            self.terminal.iter_mut().for_each(Terminal::look_again);
+            self.terminal.iter_mut().for_each(Terminal::check_foreground);
             if let (Some(foreground), Some(pid)) = (&self.foreground, self.child) {
                 foreground.hand_over(pid);
             }
@@ -447,7 +447,7 @@ impl<'a> Run<'a> {
         let reaped = child::reap(Some(pid));
         if let Some(code) = reaped.code {
             memory::command_runs(false);
-            memory::leave_code(if code == 0 { exit::FAILURE } else { code });
+            memory::set_exit_code(if code == 0 { exit::FAILURE } else { code });
             self.child = None;
             if let Some(foreground) = self.foreground.take() {
                 foreground.take_back(pid);
@@ -464,7 +464,7 @@ impl<'a> Run<'a> {
 
     fn drain(&mut self) {
         self.is_draining = true;
-        self.terminal.iter_mut().for_each(Terminal::let_go);
+        self.terminal.iter_mut().for_each(Terminal::close_slave);
         self.tee.iter_mut().for_each(Tee::begin_drain);
     }
 
@@ -481,7 +481,7 @@ impl<'a> Run<'a> {
             while moved && self.is_draining {
                 moved = tee.pump();
             }
-            let (has_failed, has_progress) = (tee.takes_failure(), tee.takes_progress());
+            let (has_failed, has_progress) = (tee.take_copy_failed(), tee.take_progress());
             if has_failed {
                 self.tell(Event::CopyFailed);
             }
@@ -493,10 +493,10 @@ impl<'a> Run<'a> {
             self.is_draining = false;
             // Ours has its settings back before anything else is said on it.
             self.terminal = None;
-            self.tee.iter_mut().for_each(Tee::say_what_is_lost);
+            self.tee.iter_mut().for_each(Tee::report_lost_bytes);
             if let Some(tee) = &mut self.tee {
                 tee.close_copies();
-                if tee.takes_failure() {
+                if tee.take_copy_failed() {
                     self.tell(Event::CopyFailed);
                 }
             }
@@ -532,9 +532,9 @@ impl<'a> Run<'a> {
         let mut has_changed = false;
         self.watch.take(&mut |change| {
             // Our own looks open files, and are no reason for another look.
-            has_changed |= !matches!(change, Change::ExitCode(_, What::Opened) | Change::Signal(_, What::Opened));
+            has_changed |= !matches!(change, Change::ExitCode(_, FileEvent::Opened) | Change::Signal(_, FileEvent::Opened));
             match change {
-                Change::Signal(watch, What::Complete) if Some(watch) == self.own_watch => self.signal_file.note_closed(),
+                Change::Signal(watch, FileEvent::Complete) if Some(watch) == self.own_watch => self.signal_file.note_closed(),
                 change @ (Change::Folders | Change::Gone(_) | Change::Deleted(_)) => {
                     self.may_be_gone = true;
                     self.dependencies.iter_mut().chain(&mut self.mains).for_each(|container| container.note(change));
@@ -613,7 +613,7 @@ impl<'a> Run<'a> {
         }
         match self.shared.existing(self.shared.layout.container) {
             Some(now) if !now.is_same(self.folder) => {
-                self.may_be_gone = !self.folder.become_this(now);
+                self.may_be_gone = !self.folder.replace_with(now);
                 self.watch_own_folder();
             }
             // A folder goes after its files, and nothing tells of the volume's own.

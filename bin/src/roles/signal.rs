@@ -18,7 +18,7 @@ use crate::report::error::Error;
 pub(crate) fn signal(common: &Common<'_>, signal: Signal, container: Option<&CStr>, create: bool) -> u8 {
     signals::end_at_requests_as_first_process();
     rustix::process::umask(Mode::empty());
-    match leave(common, signal, container.map(CStr::to_bytes), create) {
+    match write_signal(common, signal, container.map(CStr::to_bytes), create) {
         Ok(()) => 0,
         Err(error) => {
             common.console.error(&error);
@@ -27,7 +27,7 @@ pub(crate) fn signal(common: &Common<'_>, signal: Signal, container: Option<&CSt
     }
 }
 
-fn leave(common: &Common<'_>, signal: Signal, container: Option<&[u8]>, create: bool) -> Result<(), Error> {
+fn write_signal(common: &Common<'_>, signal: Signal, container: Option<&[u8]>, create: bool) -> Result<(), Error> {
     if let Some(name) = container {
         shared::check_name(name)?;
     }
@@ -56,5 +56,5 @@ fn leave(common: &Common<'_>, signal: Signal, container: Option<&[u8]>, create: 
             ])
         })?
     };
-    signal_file::leave(&folder, signal)
+    signal_file::write(&folder, signal)
 }
