@@ -1,4 +1,4 @@
-//! What we say: errors, log lines, and our own stdout and stderr.
+//! The messages of emissary itself: errors, log lines, and the writes to our own stdout and stderr.
 
 pub(crate) mod console;
 pub(crate) mod error;
