@@ -73,7 +73,7 @@ impl Container {
     }
 
     /// Opens and watches the folder again, if it was replaced by another one.
-    fn find_again(&mut self, shared: &Shared<'_>, watch: &mut Watch) {
+    fn reopen_if_replaced(&mut self, shared: &Shared<'_>, watch: &mut Watch) {
         if !self.may_be_gone {
             return;
         }
@@ -96,7 +96,7 @@ impl Container {
         if let Some(code) = self.code {
             return Ok(Reading::Code(code));
         }
-        self.find_again(shared, watch);
+        self.reopen_if_replaced(shared, watch);
         if let Some(length) = self.file.leave_alone_for(now) {
             return Ok(Reading::LaterBy(length));
         }

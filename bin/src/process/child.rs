@@ -91,9 +91,9 @@ pub(crate) struct Started {
 /// The words of Go's os/exec. A hint follows if the kernel's error is about the interpreter.
 #[inline(never)]
 pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: bool, inherited: &Inherited) -> Result<Started, Error> {
-    let ours = [rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let own_outputs = [rustix::stdio::stdout(), rustix::stdio::stderr()];
     let on_terminal = rustix::termios::isatty(rustix::stdio::stdin());
-    let shows_output = on_terminal && rustix::termios::isatty(ours[0]);
+    let shows_output = on_terminal && rustix::termios::isatty(own_outputs[0]);
     let terminal = match on_terminal.then(|| Terminal::open(shows_output)) {
         Some(Ok(terminal)) => Some(terminal),
         Some(Err(error)) => {
@@ -106,7 +106,7 @@ pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: boo
     let mut reads_terminal = false;
     let mut uses_terminal = [false; 2];
     for at in 0..2 {
-        uses_terminal[at] = terminal.is_some() && rustix::termios::isatty(ours[at]);
+        uses_terminal[at] = terminal.is_some() && rustix::termios::isatty(own_outputs[at]);
         if let Some(terminal) = terminal.as_ref().filter(|_| uses_terminal[at]) {
             // Both outputs may be on the terminal. The first one reads it for both.
             if !reads_terminal {
@@ -116,7 +116,7 @@ pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: boo
         } else if capture {
             let (source, sink) = tee::pipe()?;
             // A command that changes its user may still open /dev/stdout.
-            fs::resemble(ours[at], sink.as_fd());
+            fs::resemble(own_outputs[at], sink.as_fd());
             (outputs[at], sinks[at]) = (Some(Source::Pipe(source)), Some(sink));
         }
     }
@@ -166,7 +166,7 @@ pub(crate) fn forward(pid: Pid, signal: Signal) -> Result<(), Errno> {
 
 /// The state of the command after a round of reaping.
 #[derive(Default)]
-pub(crate) struct Reaped {
+pub(crate) struct CommandState {
     /// The command's exit code, if the command has ended.
     pub(crate) code: Option<u8>,
     /// The signal that stopped the command, if it is stopped.
@@ -174,19 +174,19 @@ pub(crate) struct Reaped {
 }
 
 /// Reaps every child that has ended, and detaches each child that made us its tracer. Returns the state of the command.
-pub(crate) fn reap(command: Option<Pid>) -> Reaped {
-    let mut reaped = Reaped::default();
+pub(crate) fn reap(command: Option<Pid>) -> CommandState {
+    let mut state = CommandState::default();
     loop {
         match rustix::process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
             Ok(Some((pid, status))) => {
                 let stopped = status.stopping_signal().filter(|signal| !trace::let_go(pid, *signal));
                 if Some(pid) == command {
-                    reaped.code = Outcome::from_wait_status(status.as_raw()).exit_code();
-                    reaped.stopped = stopped.and_then(|signal| Signal::new(u64::from(signal.unsigned_abs())));
+                    state.code = Outcome::from_wait_status(status.as_raw()).exit_code();
+                    state.stopped = stopped.and_then(|signal| Signal::new(u64::from(signal.unsigned_abs())));
                 }
             }
             Err(Errno::INTR) => {}
-            Ok(None) | Err(_) => return reaped,
+            Ok(None) | Err(_) => return state,
         }
     }
 }

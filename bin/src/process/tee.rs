@@ -276,7 +276,7 @@ impl<'a> Tee<'a> {
             stream.pending = 0..taken;
         } else {
             stream.pending = taken..taken;
-            stream.lose(taken);
+            stream.count_lost(taken);
         }
         true
     }
@@ -358,7 +358,7 @@ impl<'a> Tee<'a> {
                 stream.target_open = false;
                 stream.target.abandon_piece();
                 stream.lost_bytes = Some(0);
-                stream.lose(stream.pending.len());
+                stream.count_lost(stream.pending.len());
                 stream.pending.start = stream.pending.end;
             }
         }
@@ -377,7 +377,7 @@ impl<'a> Tee<'a> {
 
 impl Stream {
     /// Counts bytes that are not passed on, if the reader was abandoned.
-    fn lose(&mut self, bytes: usize) {
+    fn count_lost(&mut self, bytes: usize) {
         if let Some(lost) = &mut self.lost_bytes {
             *lost += bytes as u64;
         }

@@ -36,12 +36,12 @@ pub(crate) struct Terminal {
     /// although the command may open `/dev/tty` later.
     slave: Option<OwnedFd>,
     /// Our process group is in the foreground of our own terminal. That terminal is raw, and its input goes to the command.
-    is_ours: bool,
+    is_in_foreground: bool,
     /// Our stdout is on the terminal, so all output of the command passes through the pseudo-terminal, which formats it. Our own terminal then does
     /// no output processing.
     shows_output: bool,
     /// Becomes ready once for each line that is typed while our own terminal belongs to another process group.
-    typed: Option<OwnedFd>,
+    typed_lines: Option<OwnedFd>,
     input: [u8; INPUT_BYTES],
     pending: core::ops::Range<usize>,
 }
@@ -66,7 +66,8 @@ impl Terminal {
         let settings = rustix::termios::tcgetattr(stdin).map_err(error)?;
         rustix::io::ioctl_fionbio(&master, true).map_err(error)?;
         let slave = Some(slave);
-        let mut terminal = Self { master, slave, is_ours: false, shows_output, typed: None, input: [0; INPUT_BYTES], pending: 0..0 };
+        let mut terminal =
+            Self { master, slave, is_in_foreground: false, shows_output, typed_lines: None, input: [0; INPUT_BYTES], pending: 0..0 };
         terminal.apply_settings(settings).map_err(error)?;
         terminal.resize();
         terminal.check_foreground();
@@ -105,10 +106,10 @@ impl Terminal {
     #[inline(never)]
     pub(crate) fn check_foreground(&mut self) {
         let stdin = rustix::stdio::stdin();
-        self.is_ours = is_ours(stdin);
-        if !self.is_ours {
+        self.is_in_foreground = is_ours(stdin);
+        if !self.is_in_foreground {
             // A shell may put us in the foreground without a signal. A typed line makes us look again.
-            self.typed = self.typed.take().or_else(watch_keys);
+            self.typed_lines = self.typed_lines.take().or_else(watch_typed_lines);
             return;
         }
         let Ok(now) = rustix::termios::tcgetattr(stdin) else { return };
@@ -155,24 +156,24 @@ impl Terminal {
 
     /// Adds the descriptors to poll: our own terminal, the command's terminal if input is pending, and typed lines in the background.
     pub(crate) fn poll_for<'f>(&'f self, set: &mut PollSet<'f>) {
-        let reads = self.is_ours && self.pending.is_empty();
+        let reads = self.is_in_foreground && self.pending.is_empty();
         set.push(rustix::stdio::stdin(), if reads { PollFlags::IN } else { PollFlags::empty() });
         if !self.pending.is_empty() {
             set.push(self.master.as_fd(), PollFlags::OUT);
         }
-        if let Some(typed) = self.typed.as_ref().filter(|_| !self.is_ours) {
+        if let Some(typed) = self.typed_lines.as_ref().filter(|_| !self.is_in_foreground) {
             set.push(typed.as_fd(), PollFlags::IN);
         }
     }
 
     /// Passes typed input on to the command. Returns whether our own terminal was hung up.
     pub(crate) fn pump(&mut self) -> bool {
-        if !self.is_ours && self.typed.as_ref().is_some_and(was_typed) {
+        if !self.is_in_foreground && self.typed_lines.as_ref().is_some_and(was_typed) {
             self.check_foreground();
         }
         let stdin = rustix::stdio::stdin();
         let ready = ready(stdin);
-        if self.pending.is_empty() && self.is_ours && ready == PollFlags::IN {
+        if self.pending.is_empty() && self.is_in_foreground && ready == PollFlags::IN {
             match rustix::io::read(stdin, &mut self.input) {
                 Ok(read) => self.pending = 0..read,
                 Err(Errno::INTR | Errno::AGAIN) => {}
@@ -212,7 +213,7 @@ fn ready(fd: BorrowedFd<'_>) -> PollFlags {
 /// Makes a descriptor that is ready once for each line that is typed on our stdin, whichever process reads that line. Polling stdin itself would wake
 /// us continuously until the line is read.
 #[inline(never)]
-fn watch_keys() -> Option<OwnedFd> {
+fn watch_typed_lines() -> Option<OwnedFd> {
     let typed = epoll::create(epoll::CreateFlags::CLOEXEC).ok()?;
     let events = epoll::EventFlags::IN | epoll::EventFlags::ET;
     epoll::add(&typed, rustix::stdio::stdin(), epoll::EventData::new_u64(0), events).ok()?;
@@ -245,42 +246,42 @@ impl Foreground {
 
     /// Returns the terminal if our process group is in its foreground now.
     pub(crate) fn to_hand_over(&self) -> Option<BorrowedFd<'_>> {
-        own_group().is_some_and(|own| self.is_of(own)).then_some(self.tty.as_fd())
+        own_group().is_some_and(|own| self.is_foreground(own)).then_some(self.tty.as_fd())
     }
 
-    fn is_of(&self, group: Pid) -> bool {
+    fn is_foreground(&self, group: Pid) -> bool {
         rustix::termios::tcgetpgrp(&self.tty) == Ok(group)
     }
 
     /// Moves the foreground from one process group to another. This works from the background too, because SIGTTOU is blocked.
-    fn pass(&self, from: Pid, to: Pid) -> bool {
-        self.is_of(from) && rustix::termios::tcsetpgrp(&self.tty, to).is_ok()
+    fn move_foreground(&self, from: Pid, to: Pid) -> bool {
+        self.is_foreground(from) && rustix::termios::tcsetpgrp(&self.tty, to).is_ok()
     }
 
     /// Gives the foreground to the command, if we have it. Call it when the command continues.
     pub(crate) fn hand_over(&self, command: Pid) {
         if let Some(own) = own_group() {
-            self.pass(own, command);
+            self.move_foreground(own, command);
         }
     }
 
     /// Takes the foreground back, if the command had it. Call it when the command has ended or stopped.
     pub(crate) fn take_back(&self, command: Pid) -> bool {
-        own_group().is_some_and(|own| self.pass(command, own))
+        own_group().is_some_and(|own| self.move_foreground(command, own))
     }
 
     /// Handles a stop of the command. If the terminal stopped the command, emissary stops its own process group too, until a shell continues it.
     /// Returns whether the command must be continued at once.
     pub(crate) fn suspend(&self, command: Pid, by: Signal) -> bool {
-        let was_there = match by {
+        let had_foreground = match by {
             Signal::TSTP | Signal::TTIN | Signal::TTOU => self.take_back(command),
             _ => return false,
         };
         // The terminal sends SIGTSTP only to its foreground group. In the background a process sent it, and emissary goes on.
-        if by != Signal::TSTP || was_there {
+        if by != Signal::TSTP || had_foreground {
             signals::suspend();
             self.hand_over(command);
         }
-        was_there
+        had_foreground
     }
 }

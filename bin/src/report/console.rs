@@ -26,7 +26,7 @@ pub(crate) struct Console {
 
 impl Console {
     #[inline(never)]
-    fn say(self, level: Level, parts: &[&[u8]]) {
+    fn print(self, level: Level, parts: &[&[u8]]) {
         if level >= self.level {
             let mut room = [0; limits::LOG_LINE_BYTES];
             let line = log::line(self.format, level, clock::unix_ms(), &parts.concat(), &mut room);
@@ -36,21 +36,21 @@ impl Console {
     }
 
     pub(crate) fn info(self, parts: &[&[u8]]) {
-        self.say(Level::Info, parts);
+        self.print(Level::Info, parts);
     }
 
     /// Prints the progress of a long operation. It is shown unless the level is `Error`.
     pub(crate) fn progress(self, parts: &[&[u8]]) {
         let level = if self.level == Level::Warn { Level::Info } else { self.level };
-        Self { level, ..self }.say(Level::Info, parts);
+        Self { level, ..self }.print(Level::Info, parts);
     }
 
     pub(crate) fn warn(self, parts: &[&[u8]]) {
-        self.say(Level::Warn, parts);
+        self.print(Level::Warn, parts);
     }
 
     pub(crate) fn error(self, error: &Error) {
-        self.say(Level::Error, &[&error.text]);
+        self.print(Level::Error, &[&error.text]);
     }
 
     /// Prints the error that ends the run, and appends it to the termination log. Returns the status to exit with.

@@ -134,8 +134,8 @@ fn supervise(
         child: None,
         refusal_is_reported: false,
         holds_stdin: true,
-        holds_others: true,
-        inherits: inherited.has_descriptors,
+        holds_inherited: true,
+        may_have_inherited: inherited.has_descriptors,
         is_draining: false,
         reap_is_due: false,
         began: clock::now(),
@@ -147,7 +147,7 @@ fn supervise(
         dependencies: Vec::new(),
         mains: Vec::new(),
     };
-    run.tell(Event::Begin);
+    run.feed(Event::Begin);
     loop {
         while let Some(action) = run.machine.poll_action() {
             match action {
@@ -155,13 +155,13 @@ fn supervise(
                 Action::Look => run.look(),
                 Action::Watch => run.watch_own(),
                 Action::Plan => match run.plan(&document) {
-                    Ok(plan) => run.tell(Event::Planned(plan)),
+                    Ok(plan) => run.feed(Event::Planned(plan)),
                     Err(error) => run.fail(&error),
                 },
                 Action::Find => match child::find(command[0]) {
                     Ok(path) => {
                         found = path;
-                        run.tell(Event::Found);
+                        run.feed(Event::Found);
                     }
                     Err(error) => run.fail(&error),
                 },
@@ -171,7 +171,7 @@ fn supervise(
                 Action::Abandon => run.tee.iter_mut().for_each(Tee::abandon),
                 Action::Save => {
                     let all = run.template.is_none_or(|template| outputs::save(console, shared, &template));
-                    run.tell(Event::Saved { all });
+                    run.feed(Event::Saved { all });
                 }
                 // The exit code is written before anything is closed: closing takes a while (see `timers::UNWATCHED`), and another container waits for
                 // this file.
@@ -210,9 +210,9 @@ struct Run<'a> {
     refusal_is_reported: bool,
     /// Descriptors that we got for the command are still open here: stdin, and those past 2.
     holds_stdin: bool,
-    holds_others: bool,
+    holds_inherited: bool,
     /// We have such descriptors past 2, or may have them.
-    inherits: bool,
+    may_have_inherited: bool,
     is_draining: bool,
     reap_is_due: bool,
     began: Instant,
@@ -232,14 +232,14 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn tell(&mut self, event: Event) {
+    fn feed(&mut self, event: Event) {
         self.machine.handle(clock::now(), event);
     }
 
     /// Prints why the command cannot run, and ends the run.
     fn fail(&mut self, error: &Error) {
         let code = self.console.fatal(error);
-        self.tell(Event::Failed(code));
+        self.feed(Event::Failed(code));
     }
 
     /// Begins to watch our own folder, once.
@@ -248,12 +248,12 @@ impl<'a> Run<'a> {
             return;
         }
         self.watch_own_folder();
-        self.tell(Event::Watching);
+        self.feed(Event::Watching);
         // The look at the start covers the first few hundred descriptors only. Now there is time to look for the others.
-        self.inherits = true;
+        self.may_have_inherited = true;
         self.report_missing_watch();
         // Files may have appeared before the watch began.
-        self.tell(Event::Changed);
+        self.feed(Event::Changed);
     }
 
     fn watch_own_folder(&mut self) {
@@ -263,7 +263,7 @@ impl<'a> Run<'a> {
 
     fn report_missing_watch(&mut self) {
         if self.watch.must_look() {
-            self.tell(Event::CannotWatch);
+            self.feed(Event::CannotWatch);
         }
     }
 
@@ -366,7 +366,7 @@ impl<'a> Run<'a> {
                 }
                 self.terminal = started.terminal;
                 self.foreground = started.foreground;
-                self.tell(Event::Spawned);
+                self.feed(Event::Spawned);
                 // Files may have appeared before we began to watch, or while the command was being started.
                 self.look();
             }
@@ -382,7 +382,7 @@ impl<'a> Run<'a> {
             }
             if signal == Signal::KILL && rustix::process::getpid() == Pid::INIT {
                 memory::command_runs(false);
-                self.tell(Event::Unkillable);
+                self.feed(Event::Unkillable);
             }
         }
     }
@@ -397,7 +397,7 @@ impl<'a> Run<'a> {
         if core::mem::take(&mut self.holds_stdin) && self.terminal.is_none() {
             descriptors::replace_stdin(self.folder.as_fd());
         }
-        if self.inherits && core::mem::take(&mut self.holds_others) {
+        if self.may_have_inherited && core::mem::take(&mut self.holds_inherited) {
             descriptors::close_inherited();
         }
     }
@@ -421,7 +421,7 @@ impl<'a> Run<'a> {
             return;
         }
         self.resume(signal);
-        self.tell(if received.is_ignored { Event::Ignored(signal) } else { Event::Signal(signal) });
+        self.feed(if received.is_ignored { Event::Ignored(signal) } else { Event::Signal(signal) });
     }
 
     /// Looks at the terminals again after SIGCONT. A shell that continues us may have changed which process group is in the foreground.
@@ -461,7 +461,7 @@ impl<'a> Run<'a> {
             }
             let mut room = [0; 3];
             self.console.info(&[b"sub-process exited, exit code ", exit::digits(code, &mut room)]);
-            self.tell(Event::Exited(code));
+            self.feed(Event::Exited(code));
         } else if let (Some(signal), Some(foreground)) = (reaped.stopped, &self.foreground)
             && foreground.suspend(pid, signal)
         {
@@ -490,10 +490,10 @@ impl<'a> Run<'a> {
             }
             let (has_failed, has_progress) = (tee.take_copy_failed(), tee.take_progress());
             if has_failed {
-                self.tell(Event::CopyFailed);
+                self.feed(Event::CopyFailed);
             }
             if has_progress && self.is_draining {
-                self.tell(Event::PassedOn);
+                self.feed(Event::PassedOn);
             }
         }
         if self.is_draining && self.tee.as_ref().is_none_or(Tee::is_drained) {
@@ -504,10 +504,10 @@ impl<'a> Run<'a> {
             if let Some(tee) = &mut self.tee {
                 tee.close_copies();
                 if tee.take_copy_failed() {
-                    self.tell(Event::CopyFailed);
+                    self.feed(Event::CopyFailed);
                 }
             }
-            self.tell(Event::Drained);
+            self.feed(Event::Drained);
         }
     }
 
@@ -535,7 +535,7 @@ impl<'a> Run<'a> {
                 self.receive(received);
             }
         }
-        self.tell(Event::Tick);
+        self.feed(Event::Tick);
         let mut has_changed = false;
         self.watch.take(&mut |change| {
             // We open these files ourselves when we look, so an open is no reason to look again.
@@ -550,7 +550,7 @@ impl<'a> Run<'a> {
             }
         });
         if has_changed {
-            self.tell(Event::Changed);
+            self.feed(Event::Changed);
         }
     }
 
@@ -571,7 +571,7 @@ impl<'a> Run<'a> {
             }
         };
         if let Some(length) = outcome.again_after {
-            self.tell(Event::LookAfter(length));
+            self.feed(Event::LookAfter(length));
         }
         if outcome.takes {
             self.take_signal();
@@ -593,7 +593,7 @@ impl<'a> Run<'a> {
             match Signal::parse(bytes) {
                 Ok(signal) => {
                     self.resume(signal);
-                    self.tell(Event::Signal(signal));
+                    self.feed(Event::Signal(signal));
                 }
                 Err(cause) => {
                     let text = Error::because(&[b"signal file ignored: '", bytes, b"'"], &|out| cause.describe(out));
@@ -606,7 +606,7 @@ impl<'a> Run<'a> {
 
     fn follow_up(&mut self, outcome: Outcome, error: Option<&Error>) {
         if let Some(length) = outcome.again_after {
-            self.tell(Event::LookAfter(length));
+            self.feed(Event::LookAfter(length));
         }
         if let Some(error) = error.filter(|_| outcome.warns) {
             self.console.warn(&[&error.text]);
@@ -614,7 +614,7 @@ impl<'a> Run<'a> {
     }
 
     /// Opens and watches our own folder again, if it was replaced by another one.
-    fn find_own_folder_again(&mut self) {
+    fn reopen_own_folder_if_replaced(&mut self) {
         if !self.may_be_gone {
             return;
         }
@@ -630,13 +630,13 @@ impl<'a> Run<'a> {
         }
         if self.may_be_gone {
             // No watch reports that the folder is made again.
-            self.tell(Event::LookAfter(LOOK_EVERY));
+            self.feed(Event::LookAfter(LOOK_EVERY));
         }
     }
 
     /// Looks at the files that matter in this phase.
     fn look(&mut self) {
-        self.find_own_folder_again();
+        self.reopen_own_folder_if_replaced();
         self.look_for_signal();
         match self.machine.gate() {
             Some(Gate::Ready) => self.look_for_readiness(),
@@ -644,13 +644,13 @@ impl<'a> Run<'a> {
             Some(gate @ (Gate::Before | Gate::After)) => {
                 let file = if gate == Gate::Before { File::Before } else { File::After };
                 if self.folder.has(layout::base_name(file)) {
-                    self.tell(Event::Opened(gate));
+                    self.feed(Event::Opened(gate));
                 }
             }
             Some(Gate::Retry) | None => {}
         }
         if !self.mains.is_empty() && self.have_mains_ended() {
-            self.tell(Event::MainsExited);
+            self.feed(Event::MainsExited);
         }
     }
 
@@ -669,12 +669,12 @@ impl<'a> Run<'a> {
             }
         };
         match ready::parse(bytes, age) {
-            Readiness::Ready => self.tell(Event::Opened(Gate::Ready)),
+            Readiness::Ready => self.feed(Event::Opened(Gate::Ready)),
             Readiness::Failed(reason) => {
                 self.fail(&Error::text(&[b"the supervisor failed: ", reason]).with_status(exit::NOT_READY));
             }
             Readiness::Dead => self.fail(&Error::text(&[b"the supervisor is dead: no sign of life for 30 s"]).with_status(exit::NOT_READY)),
-            Readiness::Wait { left } => self.tell(Event::LookAfter(left)),
+            Readiness::Wait { left } => self.feed(Event::LookAfter(left)),
         }
     }
 
@@ -693,7 +693,7 @@ impl<'a> Run<'a> {
                 Ok(Reading::Killed) => {
                     return self.fail(&Error::text(&[b"dependency '", &dependency.name, b"' was killed and left no exit code"]));
                 }
-                Ok(Reading::LaterBy(length)) => self.tell(Event::LookAfter(length)),
+                Ok(Reading::LaterBy(length)) => self.feed(Event::LookAfter(length)),
                 Ok(_) => {}
                 Err(error) => return self.fail(&error),
             }
@@ -701,7 +701,7 @@ impl<'a> Run<'a> {
         }
         self.dependencies = dependencies;
         if all {
-            self.tell(Event::Opened(Gate::Dependencies));
+            self.feed(Event::Opened(Gate::Dependencies));
         }
     }
 
@@ -715,7 +715,7 @@ impl<'a> Run<'a> {
                 Ok(reading) => {
                     all = false;
                     if let Reading::LaterBy(length) = reading {
-                        self.tell(Event::LookAfter(length));
+                        self.feed(Event::LookAfter(length));
                     }
                 }
                 Err(error) => {
