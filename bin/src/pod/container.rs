@@ -1,4 +1,4 @@
-//! Another container, whose exit code we wait for (docs/protocol.md, "Files").
+//! Another container of the pod, whose exit code this process waits for (docs/protocol.md, "Files").
 //!
 //! Enters: changes from the watch, and the time. Leaves: the container's exit code, or when to look again. Refuses: an exit-code file that stays
 //! unreadable, or that is complete and holds no exit code. `core::exit_file` decides when the file is complete.

@@ -112,7 +112,7 @@ impl Folder {
     /// of another user, the file is read where it is.
     ///
     /// # Errors
-    /// The file cannot be read, or it is no regular file. It is removed all the same, unless the error may pass ([`fs::is_passing`]).
+    /// The file cannot be read, or it is no regular file. It is removed even so, unless the error may pass ([`fs::is_passing`]).
     pub(crate) fn take<'b>(&self, name: &CStr, room: &'b mut [u8]) -> Result<Taken<'b>, Error> {
         let mut taken = fs::unique_name(0);
         let taken = loop {
@@ -130,7 +130,7 @@ impl Folder {
         if let Err(errno) = result
             && fs::is_passing(errno)
         {
-            // Put the file back, unless a newer file has its name by now. The newer one counts.
+            // Put the file back, unless a newer file has that name already. The newer file counts.
             if fs::rename_if_free(self.fd.as_fd(), taken, name).is_err() {
                 let _ = rustix::fs::unlinkat(&self.fd, taken, AtFlags::empty());
             }
@@ -191,7 +191,7 @@ impl Folder {
                 Err(Errno::EXIST) => next += 1,
                 Err(errno) => return Err(self.error("write", name, errno)),
                 Ok(file) => {
-                    // The umask may not be zero, for example in an init container that is not ours.
+                    // The umask may not be zero, for example in an init container of another program.
                     let _ = rustix::fs::fchmod(&file, Mode::from_raw_mode(mode));
                     return Ok(Draft { name: DraftName { folder: self, name: own, is_gone: false }, file });
                 }

@@ -1,10 +1,10 @@
-//! Finds the shared folder and opens the folders in it (docs/protocol.md, "Files").
+//! Finds the shared folder, a volume that all containers of a pod mount, and opens the folders in it (docs/protocol.md, "Files").
 //!
 //! Enters: the command line's options and the environment. Leaves: open folders, and paths of protocol files. Refuses: a container name or a layout
 //! that is not valid, a shared folder that is missing, and a symbolic link in a path below it.
 //!
-//! Other containers write to the shared folder, and a link of theirs must not lead us out of it. So each path below it is opened one component at a
-//! time, relative to a descriptor, without following a link.
+//! Other containers write to the shared folder, and a link made there must not lead emissary out of it. So each path below it is opened one component
+//! at a time, relative to a descriptor, without following a link.
 
 use core::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};

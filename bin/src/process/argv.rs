@@ -1,6 +1,6 @@
-//! Builds the argument vector of the command.
+//! Builds the argument vector of the command that emissary runs.
 //!
-//! Enters: the arguments after our own flags, and the file that `ARGO_CONTAINER_ARGS_FILE` names. Leaves: an argument vector for execve(2); a long
+//! Enters: the words after emissary's own flags, and the file that `ARGO_CONTAINER_ARGS_FILE` names. Leaves: an argument vector for execve(2). A long
 //! argument from the file becomes a file of its own, and `@FILE` takes its place. Refuses: an argument file that is not a JSON array of strings, or
 //! that has a NUL in a string.
 

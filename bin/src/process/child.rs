@@ -1,8 +1,8 @@
 //! Starts the command, signals it, and reaps it.
 //!
-//! Enters: the command's name and arguments, signals, wait statuses. Leaves: a running process group, our ends of its outputs, an exit code. Refuses:
-//! a command that cannot be found or executed, in the words of Go's os/exec. As a subreaper or PID 1, emissary reaps orphans here too (execvp(3),
-//! kill(2), wait(2), prctl(2)).
+//! Enters: the command's name and arguments, signals, wait statuses. Leaves: a running process group, emissary's ends of its outputs, an exit code.
+//! Refuses: a command that cannot be found or executed, in the words of Go's os/exec. Emissary is the subreaper or PID 1 of the container, so it
+//! reaps orphans here too (execvp(3), kill(2), wait(2), prctl(2)).
 
 use core::ffi::CStr;
 use std::ffi::CString;

@@ -1,10 +1,10 @@
-//! Copies the command's output to log files, and passes it on to our own stdout and stderr.
+//! Copies the command's output to log files, and passes it on to emissary's own stdout and stderr.
 //!
-//! Enters: bytes from the command's pipes or terminal. Leaves: the same bytes, first in the log files, then on our stdout and stderr. Refuses
-//! nothing: if a log file or a reader fails, the command goes on.
+//! Enters: bytes from the command's pipes or terminal. Leaves: the same bytes, first in the log files, then on stdout and stderr. Refuses nothing: if
+//! a log file or a reader fails, the command goes on.
 //!
-//! If the reader of our stdout is slow, we stop reading the command's pipe, and the pipe holds the command back (pipe(7)). Our event loop never waits
-//! for that reader (see `report::output`). Log files never wait for it either.
+//! If the reader of emissary's stdout is slow, emissary stops reading the command's pipe, and the full pipe holds the command back (pipe(7)). The
+//! event loop never waits for that reader (see `report::output`). Log files never wait for it either.
 //!
 //! A read ends where a write of the command ended, unless the pipe holds more than one read takes. In that case an incomplete last line stays in the
 //! buffer until its rest is read. So a line that the command writes in one piece stays in one piece (see `lines` in core).
@@ -206,7 +206,7 @@ impl<'a> Tee<'a> {
         }
     }
 
-    /// Reads and passes on what is ready. Returns whether any bytes moved.
+    /// Reads and passes on the bytes that are ready. Returns whether any bytes moved.
     #[inline(never)]
     pub(crate) fn pump(&mut self) -> bool {
         let mut moved = false;

@@ -1,14 +1,14 @@
-//! Gives the command a terminal of its own if our stdin is a terminal.
+//! Gives the command a terminal of its own if emissary's stdin is a terminal.
 //!
-//! Enters: keys from our own terminal, its size and settings. Leaves: the same keys, size and settings on a pseudo-terminal (pty(7), termios(3)),
-//! where the command leads a session of its own. So job control works in a shell that is the command. Refuses: a system on which no pseudo-terminal
-//! can be made, for example without `/dev/pts`.
+//! Enters: the keys, the size and the settings of emissary's own terminal. Leaves: the same keys, size and settings on a pseudo-terminal (pty(7),
+//! termios(3)), where the command leads a session of its own. So job control works if the command is a shell. Refuses: a system on which no
+//! pseudo-terminal can be made, for example without `/dev/pts`.
 //!
-//! Meanwhile our own terminal is raw. Every key passes through, and the command's terminal decides what ^C and ^Z mean. Our terminal gets its
-//! settings back at every end but SIGKILL.
+//! While the command runs, emissary's own terminal is raw. Every key passes through, and the command's terminal decides what ^C and ^Z mean. Emissary
+//! restores the settings at every exit except by SIGKILL.
 //!
-//! If stdin is no terminal but we have a controlling terminal, [`Foreground`] puts the command's process group in its foreground in place of ours
-//! (tcsetpgrp(3)).
+//! If stdin is no terminal but emissary has a controlling terminal, [`Foreground`] makes the command's process group the foreground group of that
+//! terminal in place of emissary's own group (tcsetpgrp(3)).
 
 use core::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

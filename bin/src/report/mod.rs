@@ -1,4 +1,4 @@
-//! The messages of emissary itself: errors, log lines, and the writes to our own stdout and stderr.
+//! Everything that emissary itself prints: errors, log lines, and the writes to its own stdout and stderr.
 
 pub(crate) mod console;
 pub(crate) mod error;

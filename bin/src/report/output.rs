@@ -1,11 +1,11 @@
-//! Writes to our own stdout and stderr without blocking, wherever the kernel allows that.
+//! Writes to emissary's own stdout and stderr without blocking, wherever the kernel allows that.
 //!
 //! Enters: bytes. Leaves: the same bytes on the descriptor, as many as fit now. Refuses nothing; bytes that do not fit stay with the caller.
 //!
-//! Other processes share the open file description of stdout, so we must not set `O_NONBLOCK` on it. For a socket and a pipe, a flag makes one write
-//! non-blocking (send(2), pwritev2(2)). A terminal, and a pipe whose kernel does not know that flag, is opened once more through `/proc/self/fd`,
-//! which gives a description of our own. If that is refused too, poll(2) tells whether there is room. If another writer takes that room first, the
-//! write blocks.
+//! Other processes share the open file description of stdout, so emissary must not set `O_NONBLOCK` on it. For a socket and a pipe, a flag makes one
+//! write non-blocking (send(2), pwritev2(2)). A terminal, and a pipe whose kernel does not know that flag, is opened once more through
+//! `/proc/self/fd`, which gives a description that no other process shares. If that is refused too, poll(2) tells whether there is room. If another
+//! writer takes that room first, the write blocks.
 //!
 //! Text longer than `PIPE_BUF` is written in pieces that end with a line. So other writers to the same file do not tear a line (pipe(7)).
 

@@ -1,8 +1,8 @@
 //! The main role runs a container's command (docs/protocol.md, "Main"): prepare, wait, start, supervise, save, write the exit code.
 //!
 //! Enters: the command line, the environment, the template, signals, and files of the shared folder. Leaves: the command's logs, its outputs and its
-//! exit code as files, and the same exit code as our own status. Refuses: a template that is not valid, a command that cannot be found, and a shared
-//! folder that is missing; each of them ends the run with an exit code of our own.
+//! exit code as files, and the same exit code as emissary's own status. Refuses: a shared folder that is missing, a template that is not valid, and a
+//! command that cannot be found. Each of these ends the run with an exit code of emissary's own.
 //!
 //! `core::supervise::Machine` decides. This file owns every buffer: it does the machine's actions and reports events back.
 

@@ -1,7 +1,7 @@
-//! Counts the CPUs that we may use (sched_getaffinity(2), cgroups(7)).
+//! Counts the CPUs that this process may use (sched_getaffinity(2), cgroups(7)).
 //!
-//! Enters: our affinity mask and the quotas of our control groups, v1 and v2. Leaves: a number, at least 1 and at most the lowest quota. Refuses
-//! nothing: a missing file means that there is no quota.
+//! Enters: the process's affinity mask and the quotas of its control groups, v1 and v2. Leaves: a number, at least 1 and at most the lowest quota.
+//! Refuses nothing: a missing file means that there is no quota.
 
 use core::ffi::CStr;
 

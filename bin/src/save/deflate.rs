@@ -4,7 +4,8 @@
 //! `None` if the chunk is better stored. Refuses nothing. It makes no system call, so the fuzz target `gzip` includes this file.
 //!
 //! A chunk is cut into pieces where noise begins and ends. Noise is stored. miniz_oxide compresses every other piece from a reset state, so the
-//! blocks depend on chunk, window and level alone. The library has no call for a dictionary: we compress the window first and discard that output.
+//! blocks depend on chunk, window and level alone. The library has no call for a dictionary: this file compresses the window first and discards that
+//! output.
 
 use emissary_core::gzip::noise::{Probe, STRETCH_BYTES};
 use emissary_core::gzip::{STORED_BYTES, stored_header};
@@ -83,7 +84,7 @@ impl Deflater {
         Some(made)
     }
 
-    /// Stores noise, and compresses what is between.
+    /// Stores noise, and compresses everything else.
     fn pieces(&mut self, level: u8, input: &[u8], start: usize, out: &mut [u8]) -> Option<usize> {
         let mut out = Out { room: out, made: 0 };
         let next = |at: usize| input.len().min(at + STRETCH_BYTES);
