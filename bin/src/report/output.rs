@@ -1,10 +1,13 @@
-//! A descriptor of somebody else's that we write to without ever being held up: our own stdout and stderr.
+//! Writes to emissary's own stdout and stderr without blocking, wherever the kernel allows that.
 //!
-//! `O_NONBLOCK` belongs to the open file description, which others share, so it is not set. A socket and a pipe are asked not to wait for one write
-//! (send(2), pwritev2(2)). A pipe whose kernel does not know that, and a terminal, are opened once more, for a description of our own. Where that is refused
-//! too, poll(2) says whether there is room, which another writer may take meanwhile.
+//! Enters: bytes. Leaves: the same bytes on the descriptor, as many as fit now. Refuses nothing; bytes that do not fit stay with the caller.
 //!
-//! What is longer than `PIPE_BUF` is written in pieces that end with a line, so that others who write to the same file tear none.
+//! Other processes share the open file description of stdout, so emissary must not set `O_NONBLOCK` on it. For a socket and a pipe, a flag makes one
+//! write non-blocking (send(2), pwritev2(2)). A terminal, and a pipe whose kernel does not know that flag, is opened once more through
+//! `/proc/self/fd`, which gives a description that no other process shares. If that is refused too, poll(2) tells whether there is room. If another
+//! writer takes that room first, the write blocks.
+//!
+//! Text longer than `PIPE_BUF` is written in pieces that end with a line. So other writers to the same file do not tear a line (pipe(7)).
 
 use core::ffi::CStr;
 use std::io::IoSlice;
@@ -19,120 +22,120 @@ use rustix::net::SendFlags;
 
 use crate::os::{clock, fs};
 
-/// How long a short text of our own waits for a reader.
+/// How long one of our own short texts waits for a reader.
 const SOON: Duration = Duration::from_ms(100);
 
-/// How a write is kept from waiting.
-enum Way {
-    /// A regular file: a write to it does not wait for a reader.
+/// How we avoid a blocking write.
+enum Method {
+    /// A regular file. A write to it waits for no reader.
     File,
-    /// A pipe, as long as its kernel takes a write that does not wait.
+    /// A pipe whose kernel supports a non-blocking write (`RWF_NOWAIT`).
     Pipe,
     Socket,
-    /// A description of our own of the same pipe or terminal.
+    /// The same pipe or terminal, opened again as a description of our own.
     Own(OwnedFd),
-    /// It is written to when it has room.
+    /// Any other file. We write after poll(2) has reported room.
     Polled,
 }
 
-/// Where output goes.
-pub(crate) struct Outlet {
+/// One of our own outputs.
+pub(crate) struct OwnOutput {
     shared: BorrowedFd<'static>,
-    way: Way,
-    /// Device and number of the file.
+    method: Method,
+    /// Device and inode number of the file.
     file: (u64, u64),
-    /// Bytes that are left of a piece whose first bytes are written.
-    left: usize,
+    /// Bytes still to be written of a piece that was written in part.
+    piece_left: usize,
 }
 
-impl Outlet {
-    /// Our own stdin's terminal, stdout or stderr.
+impl OwnOutput {
+    /// Prepares stdout, stderr, or stdin if that is our terminal.
     pub(crate) fn new(shared: BorrowedFd<'static>) -> Self {
         let stat = rustix::fs::fstat(shared).ok();
-        let way = match stat.as_ref().map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)) {
-            FileType::RegularFile => Way::File,
-            FileType::Fifo => Way::Pipe,
-            FileType::Socket => Way::Socket,
-            FileType::CharacterDevice => open_again(shared),
-            _ => Way::Polled,
+        let method = match stat.as_ref().map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)) {
+            FileType::RegularFile => Method::File,
+            FileType::Fifo => Method::Pipe,
+            FileType::Socket => Method::Socket,
+            FileType::CharacterDevice => reopen(shared),
+            _ => Method::Polled,
         };
         #[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
         let file = stat.map_or((0, 0), |stat| (stat.st_dev as u64, stat.st_ino as u64));
-        Self { shared, way, file, left: 0 }
+        Self { shared, method, file, piece_left: 0 }
     }
 
-    /// Writes what fits now, without waiting; 0 where nothing does. One piece at most.
+    /// Writes one piece at most, without blocking. Returns the number of bytes written; 0 if nothing fits now.
     ///
     /// # Errors
-    /// What write(2) says.
+    /// The error of write(2).
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        let piece = match (&self.way, self.left) {
-            (Way::File, _) => bytes.len(),
+        let piece = match (&self.method, self.piece_left) {
+            (Method::File, _) => bytes.len(),
             (_, 0) => lines::piece(bytes),
             (_, left) => left.min(bytes.len()),
         };
         match self.write_piece(&bytes[..piece]) {
             Ok(written) => {
                 if written > 0 {
-                    self.left = piece - written;
+                    self.piece_left = piece - written;
                 }
                 Ok(written)
             }
             Err(Errno::AGAIN | Errno::INTR) => Ok(0),
             Err(errno) => {
-                self.left = 0;
+                self.piece_left = 0;
                 Err(errno)
             }
         }
     }
 
     fn write_piece(&mut self, piece: &[u8]) -> Result<usize, Errno> {
-        match &self.way {
-            Way::File => rustix::io::write(self.shared, piece),
-            Way::Own(own) => rustix::io::write(own, piece),
-            Way::Socket => rustix::net::send(self.shared, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
-            // u64::MAX: at the present position, as write(2).
-            Way::Pipe => match rustix::io::pwritev2(self.shared, &[IoSlice::new(piece)], u64::MAX, ReadWriteFlags::NOWAIT) {
-                // Kernels before 6.4, and filters that do not know the call.
+        match &self.method {
+            Method::File => rustix::io::write(self.shared, piece),
+            Method::Own(own) => rustix::io::write(own, piece),
+            Method::Socket => rustix::net::send(self.shared, piece, SendFlags::DONTWAIT | SendFlags::NOSIGNAL),
+            // Offset u64::MAX means the current position, as for write(2).
+            Method::Pipe => match rustix::io::pwritev2(self.shared, &[IoSlice::new(piece)], u64::MAX, ReadWriteFlags::NOWAIT) {
+                // Kernels before 6.4, and seccomp filters that do not know the call.
                 Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::PERM | Errno::INVAL | Errno::SPIPE) => {
-                    self.way = open_again(self.shared);
+                    self.method = reopen(self.shared);
                     Ok(0)
                 }
                 other => other,
             },
-            Way::Polled if self.is_ready(Duration::ZERO) => rustix::io::write(self.shared, piece),
-            Way::Polled => Ok(0),
+            Method::Polled if self.is_ready(Duration::ZERO) => rustix::io::write(self.shared, piece),
+            Method::Polled => Ok(0),
         }
     }
 
-    /// Whether a piece was begun that is not whole yet: whoever else of us writes to the same file waits for its end.
-    pub(crate) const fn is_within(&self) -> bool {
-        self.left > 0
+    /// Returns whether a piece was written in part. Our other stream to the same file must wait for its rest.
+    pub(crate) const fn is_mid_piece(&self) -> bool {
+        self.piece_left > 0
     }
 
-    /// Nothing more is written of a piece that was begun.
-    pub(crate) const fn give_up(&mut self) {
-        self.left = 0;
+    /// Drops the rest of a piece that was written in part.
+    pub(crate) const fn abandon_piece(&mut self) {
+        self.piece_left = 0;
     }
 
-    /// Whether both are the same file.
+    /// Returns whether both outputs are the same file.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         self.file == other.file
     }
 
-    /// Whether something fits within this time.
+    /// Waits up to this time for room. Returns whether there is room.
     fn is_ready(&self, timeout: Duration) -> bool {
         let mut fds = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::OUT)];
         let timeout = Timespec { tv_sec: 0, tv_nsec: (timeout.as_ms() * 1_000_000) as _ };
         rustix::event::poll(&mut fds, Some(&timeout)) != Ok(0)
     }
 
-    /// Writes all of a short text if each piece of it fits soon; says whether it did.
+    /// Writes a whole short text. Gives up if a piece does not fit within [`SOON`]; returns whether everything was written.
     pub(crate) fn write_soon(&mut self, mut bytes: &[u8]) -> bool {
         let mut until = None;
         while !bytes.is_empty() {
             match self.write(bytes) {
-                // Another writer may be quicker again and again.
+                // Another writer may take the room before us again and again. One deadline covers all tries for a piece.
                 Ok(0) => {
                     let now = clock::now();
                     let until: &mut Instant = until.get_or_insert(now.after(SOON));
@@ -151,20 +154,20 @@ impl Outlet {
     }
 }
 
-/// A description of our own of what a descriptor stands for.
+/// Opens the file of a descriptor again, which gives a description of our own.
 #[inline(never)]
-fn open_again(shared: BorrowedFd<'static>) -> Way {
+fn reopen(shared: BorrowedFd<'static>) -> Method {
     let path: &CStr = match std::os::fd::AsRawFd::as_raw_fd(&shared) {
         0 => c"/proc/self/fd/0",
         1 => c"/proc/self/fd/1",
         _ => c"/proc/self/fd/2",
     };
-    fs::open_at(CWD, path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY, 0).map_or(Way::Polled, Way::Own)
+    fs::open_at(CWD, path, OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY, 0).map_or(Method::Polled, Method::Own)
 }
 
-impl AsFd for Outlet {
-    /// What to poll for room.
+impl AsFd for OwnOutput {
+    /// The descriptor to poll for room.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        if let Way::Own(own) = &self.way { own.as_fd() } else { self.shared }
+        if let Method::Own(own) = &self.method { own.as_fd() } else { self.shared }
     }
 }

@@ -35,13 +35,13 @@ use crate::pod::container::Container as Neighbour;
 use crate::pod::environment;
 use crate::pod::folder::Folder;
 use crate::pod::shared::{Room, Shared};
-use crate::pod::watch::{Change, Watch, What};
+use crate::pod::watch::{Change, FileEvent, Watch};
 use crate::pod::{signal_file, template};
 use crate::process::child;
 use crate::process::events::PollSet;
 use crate::report::console::Console;
 use crate::report::error::Error;
-use crate::report::output::Outlet;
+use crate::report::output::OwnOutput;
 use crate::save::outputs::Mounts;
 
 /// Bytes of a log that are read at once.
@@ -179,7 +179,7 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
         carry_out(console, &mut machine, &mut mains, &mut follower);
         watch.take(&mut |change| {
             // Our own looks open files, and are no reason for another look.
-            is_due |= !matches!(change, Change::ExitCode(_, What::Opened) | Change::Signal(_, What::Opened));
+            is_due |= !matches!(change, Change::ExitCode(_, FileEvent::Opened) | Change::Signal(_, FileEvent::Opened));
             mains.iter_mut().for_each(|main| main.container.note(change));
         });
     }
@@ -217,7 +217,7 @@ fn look(console: Console, shared: &Shared<'_>, mains: &mut [Main], now: Instant,
     }
     Event::Looked {
         all_ended: mains.iter().all(|main| main.container.code.is_some()),
-        any_runs: mains.iter().any(|main| main.container.someone_runs),
+        any_runs: mains.iter().any(|main| main.container.emissary_runs),
         again_after,
     }
 }
@@ -263,7 +263,7 @@ fn mains(shared: &Shared<'_>, document: &Template<'_>, watch: &mut Watch, follow
 
 fn leave(console: Console, mains: &[Main], signal: Signal) {
     for container in mains.iter().map(|main| &main.container).filter(|container| container.code.is_none()) {
-        if let Err(error) = signal_file::leave(&container.folder, signal) {
+        if let Err(error) = signal_file::write(&container.folder, signal) {
             console.error(&error);
         }
     }
@@ -273,7 +273,7 @@ fn leave(console: Console, mains: &[Main], signal: Signal) {
 #[inline(never)]
 fn print(signals: &Signals, mut text: &[u8], mut reader: ReaderTime, grace: Duration) -> Result<(), Error> {
     let error = |errno| Error::new("write the report to", b"stdout", errno);
-    let mut outlet = Outlet::new(rustix::stdio::stdout());
+    let mut outlet = OwnOutput::new(rustix::stdio::stdout());
     while !text.is_empty() {
         let written = outlet.write(text).map_err(error)?;
         text = &text[written..];
@@ -332,7 +332,7 @@ struct Follower {
     console: Console,
     prefixed: bool,
     /// Our own stdout and stderr.
-    outlets: [Outlet; 2],
+    outlets: [OwnOutput; 2],
     /// What an outlet has not taken yet.
     unsent: Vec<u8>,
     unsent_to: usize,
@@ -347,7 +347,7 @@ struct Follower {
 
 impl Follower {
     fn new(console: Console, prefixed: bool) -> Self {
-        let outlets = [Outlet::new(rustix::stdio::stdout()), Outlet::new(rustix::stdio::stderr())];
+        let outlets = [OwnOutput::new(rustix::stdio::stdout()), OwnOutput::new(rustix::stdio::stderr())];
         let (unsent, lines, broken) = (Vec::new(), Lines::default(), [false; 2]);
         Self { console, prefixed, outlets, unsent, unsent_to: 0, lines, broken, passed_on: false, is_within_line: false }
     }

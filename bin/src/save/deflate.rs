@@ -1,36 +1,36 @@
-//! A chunk of bytes to deflate blocks (RFC 1951), by miniz_oxide.
+//! Compresses one chunk to deflate blocks (RFC 1951), with miniz_oxide.
 //!
-//! Enters: a chunk, the window before it, a level. Leaves: blocks that end at a byte, so that chunks which are compressed apart join to one stream;
-//! or the word that the chunk is better stored. Refuses nothing. It makes no system call: the fuzz target `gzip` includes this file.
+//! Enters: a chunk, the window before it, a level. Leaves: blocks that end at a byte boundary, so that chunks compressed apart join to one stream; or
+//! `None` if the chunk is better stored. Refuses nothing. It makes no system call, so the fuzz target `gzip` includes this file.
 //!
-//! A chunk is cut into pieces where noise begins and ends. Noise is stored. miniz_oxide compresses every other piece, from a state that is reset
-//! before, so that the blocks depend on chunk, window and level alone. It has no call for a dictionary: the window is compressed first, and what
-//! comes out is thrown away.
+//! A chunk is cut into pieces where noise begins and ends. Noise is stored. miniz_oxide compresses every other piece from a reset state, so the
+//! blocks depend on chunk, window and level alone. The library has no call for a dictionary: this file compresses the window first and discards that
+//! output.
 
 use emissary_core::gzip::noise::{Probe, STRETCH_BYTES};
 use emissary_core::gzip::{STORED_BYTES, stored_header};
 use miniz_oxide::DataFormat;
 use miniz_oxide::deflate::core::{CompressorOxide, TDEFLFlush, TDEFLStatus, compress_to_output, create_comp_flags_from_zip_params};
 
-/// Bytes of a chunk, at most. Larger ones take more memory, smaller ones more time: each compresses its window again.
+/// Most bytes of a chunk. Larger chunks take more memory. Smaller ones take more time, because each compresses its window again.
 pub(crate) const CHUNK_BYTES: usize = 262_144;
-/// Bytes before a chunk that are its window. A match may lie twice as far back, but the farther half costs 5 % of the time and saves 0.2 % of
-/// the output.
+/// Bytes of the window before a chunk. Deflate allows a match twice as far back, but the farther half costs 5 % of the time and saves 0.2 % of the
+/// output.
 pub(crate) const WINDOW_BYTES: usize = STRETCH_BYTES;
-/// Room for the blocks of a chunk. A chunk whose blocks would take more is stored.
+/// Space for the blocks of a chunk. A chunk whose blocks would take more is stored.
 pub(crate) const OUT_BYTES: usize = CHUNK_BYTES;
 
-/// The level of a good bargain: twice as fast as gzip at its level 6, and the output is 2 to 3 % larger.
+/// The default level: twice as fast as `gzip -6`, with an output that is 2 to 3 % larger.
 pub(crate) const DEFAULT_LEVEL: u8 = 4;
 
-/// What a thread needs to compress. It is for one chunk after the other, and what it did before never shows.
+/// State of one thread. It compresses one chunk after another; no chunk affects the output of a later one.
 pub(crate) struct Deflater {
     compressor: Box<CompressorOxide>,
     probe: Box<Probe>,
     run: Run,
 }
 
-/// The latest chunk and window that were all of one byte, and their blocks.
+/// The latest chunk that consisted of one byte value, with a window of the same value, and its blocks.
 struct Run {
     level: u8,
     byte: u8,
@@ -39,14 +39,14 @@ struct Run {
     blocks: Vec<u8>,
 }
 
-/// Blocks as they come.
+/// The output so far.
 struct Out<'a> {
     room: &'a mut [u8],
     made: usize,
 }
 
 impl Out<'_> {
-    /// Adds bytes; says whether there is room for them.
+    /// Appends bytes. Returns whether they fit.
     fn put(&mut self, bytes: &[u8]) -> bool {
         let Some(room) = self.room[self.made..].get_mut(..bytes.len()) else { return false };
         room.copy_from_slice(bytes);
@@ -58,14 +58,14 @@ impl Out<'_> {
 impl Deflater {
     pub(crate) fn new() -> Self {
         let run = Run { level: 0, byte: 0, start: 0, end: 0, blocks: Vec::new() };
-        // 310 kB, the library's window and tables among them.
+        // The compressor takes 310 kB, including the library's window and tables.
         let compressor = Box::new(CompressorOxide::new(create_comp_flags_from_zip_params(DEFAULT_LEVEL.into(), 0, 0)));
         Self { compressor, probe: Box::new(Probe::new()), run }
     }
 
-    /// Compresses `input[start..]`; what lies before is the window. `None` where storing takes no more, or `out` is too small.
+    /// Compresses `input[start..]`. The bytes before `start` are the window. `None` if the stored form is no larger, or if `out` is too small.
     ///
-    /// The blocks end at a byte. None is the last of the stream.
+    /// The blocks end at a byte boundary. None of them is marked as the last one of the stream.
     pub(crate) fn deflate(&mut self, level: u8, input: &[u8], start: usize, out: &mut [u8]) -> Option<usize> {
         if level == 0 {
             return None;
@@ -84,12 +84,12 @@ impl Deflater {
         Some(made)
     }
 
-    /// Stores what is noise and compresses what lies between.
+    /// Stores noise, and compresses everything else.
     fn pieces(&mut self, level: u8, input: &[u8], start: usize, out: &mut [u8]) -> Option<usize> {
         let mut out = Out { room: out, made: 0 };
         let next = |at: usize| input.len().min(at + STRETCH_BYTES);
         self.probe.begin();
-        // Nothing is found in noise, so that it is no window.
+        // Noise has no repetitions to find, so it is no use as a window.
         let mut window = if self.probe.is_noise(input, 0, start) { &[] } else { &input[..start] };
         let mut at = start;
         let mut is_noise = self.probe.is_noise(input, at, next(at));
@@ -106,7 +106,7 @@ impl Deflater {
             let piece = &input[at..end];
             if is_noise {
                 if piece.len() == input.len() - start {
-                    // There is nothing else: the caller stores it, which saves a copy.
+                    // The whole chunk is noise. The caller stores it, which saves a copy.
                     return None;
                 }
                 for part in piece.chunks(STORED_BYTES) {
@@ -115,17 +115,17 @@ impl Deflater {
             } else {
                 self.compress(level, window, piece, &mut out)?;
             }
-            // The next piece that is compressed has noise before it.
+            // The next compressed piece follows noise.
             window = &[];
             (at, is_noise) = (end, then);
         }
         (out.made < input.len() - start).then_some(out.made)
     }
 
-    /// Compresses a piece behind its window.
+    /// Compresses a piece that follows its window.
     fn compress(&mut self, level: u8, window: &[u8], piece: &[u8], out: &mut Out<'_>) -> Option<()> {
         self.compressor.reset();
-        // Only here, before the first byte: the levels do not keep the same tables.
+        // The level may change only here, before the first byte, because the levels keep different tables.
         self.compressor.set_format_and_level(DataFormat::Raw, level);
         if !window.is_empty() {
             self.feed(window, &mut |_| true)?;
@@ -133,14 +133,14 @@ impl Deflater {
         self.feed(piece, &mut |blocks| out.put(blocks))
     }
 
-    /// Compresses bytes up to a flush, which ends at a byte. `None` where what comes out is not taken.
+    /// Compresses bytes up to a flush, which ends at a byte boundary. `None` if `take` refuses the output.
     fn feed(&mut self, bytes: &[u8], take: &mut dyn FnMut(&[u8]) -> bool) -> Option<()> {
         let (status, read) = compress_to_output(&mut self.compressor, bytes, TDEFLFlush::Sync, take);
         (status == TDEFLStatus::Okay && read == bytes.len() && self.compressor.unwritten_bit_count() == 0).then_some(())
     }
 }
 
-/// The byte that all of some bytes are.
+/// Returns the one value that all bytes have; `None` if they differ or there are none.
 pub(crate) fn only_byte(bytes: &[u8]) -> Option<u8> {
     let &first = bytes.first()?;
     let (words, rest) = bytes.as_chunks::<8>();
@@ -155,7 +155,7 @@ mod tests {
     use emissary_core::gzip::END;
     use std::io::Read as _;
 
-    /// The stream of contents in chunks, and how many of them were stored.
+    /// Returns the stream of the contents in chunks, and the number of stored chunks.
     fn deflate(deflater: &mut Deflater, level: u8, contents: &[u8], chunk_bytes: usize) -> (Vec<u8>, usize) {
         let (mut stream, mut stored) = (Vec::new(), 0);
         let mut out = vec![0xa5; OUT_BYTES];
@@ -244,12 +244,12 @@ mod tests {
         let mut deflater = Deflater::new();
         let contents = noise(5 * CHUNK_BYTES, 1);
         assert_eq!(deflate(&mut deflater, DEFAULT_LEVEL, &contents, CHUNK_BYTES).1, 5);
-        // Within a chunk: only that part. What lies behind it is compressed again.
+        // Noise within a chunk: only the noise is stored, and the text after it is compressed.
         let mixed = [text(60_000), noise(40_000, 2), text(31_072)].concat();
         let (stream, stored) = deflate(&mut deflater, DEFAULT_LEVEL, &mixed, CHUNK_BYTES);
         assert_eq!(stored, 0);
         assert!((40_000..65_000).contains(&stream.len()), "{}", stream.len());
-        // A whole stretch of it stands in the stream as it is.
+        // A whole stretch of noise is in the stream unchanged.
         let stretch = &mixed[4 * STRETCH_BYTES..5 * STRETCH_BYTES];
         assert!(
             stream.windows(64).any(|bytes| bytes == &stretch[..64])
@@ -262,7 +262,7 @@ mod tests {
         let mut deflater = Deflater::new();
         let (first, mut out) = (noise(WINDOW_BYTES, 4), vec![0; OUT_BYTES]);
         let both = [&first[..], &first].concat();
-        // A window that is noise is no use for what comes, unless it comes again.
+        // A window of noise helps only if the same noise comes again.
         let made = deflater.deflate(DEFAULT_LEVEL, &both, WINDOW_BYTES, &mut out);
         assert_eq!(made, None, "a window of noise is not searched");
         let letters: Vec<u8> = noise(WINDOW_BYTES, 4).iter().map(|byte| byte % 100).collect();
@@ -282,7 +282,7 @@ mod tests {
         deflate(&mut used, DEFAULT_LEVEL, &vec![b'y'; 900_000], CHUNK_BYTES);
         deflate(&mut used, 3, &contents, 1_000);
         assert!(deflate(&mut used, DEFAULT_LEVEL, &contents, CHUNK_BYTES).0 == want);
-        // Nor does what lies in the room for the blocks, or a room that was too small.
+        // Old bytes in the output buffer do not show either, nor does an earlier buffer that was too small.
         let mut out = vec![0; OUT_BYTES];
         let made = used.deflate(DEFAULT_LEVEL, &contents[..CHUNK_BYTES], 0, &mut out).unwrap();
         for room in [0, 1, 7, made / 2, made - 1] {
@@ -302,7 +302,7 @@ mod tests {
             assert_eq!(deflater.deflate(level, &input, WINDOW_BYTES, &mut second), Some(made));
             assert!(first[..made] == second[..made]);
             assert_eq!(deflater.deflate(level, &input, WINDOW_BYTES, &mut second[..made - 1]), None, "a small room");
-            // Shorter, or behind a shorter window: other blocks.
+            // A shorter chunk, or a shorter window, gives other blocks.
             let shorter = deflater.deflate(level, &input[..WINDOW_BYTES + 70_000], WINDOW_BYTES, &mut second).unwrap();
             assert!(shorter < made);
             let alone = deflater.deflate(level, &input[..70_000], 0, &mut second).unwrap();
@@ -345,7 +345,7 @@ mod tests {
         }
     }
 
-    /// Pieces of different kinds behind each other, by a seed.
+    /// Makes pieces of different kinds, one after another, from a seed.
     fn contents(seed: u64) -> Vec<u8> {
         let dice = noise(64, seed);
         let mut contents = Vec::new();
