@@ -202,6 +202,8 @@ fn source_flags(target: &str, rustc: &Path) -> Result<Vec<String>> {
         // A thread's stack, where musl's default is 128 KiB: a compiler may build the compressor's 64 KiB there before it moves them. It is not there
         // until it is touched.
         "-Clink-arg=-zstack-size=524288".into(),
+        // Memory of a plain run: what it does not reach is behind the rest.
+        format!("-Clink-arg=-T{}", root().join("xtask/cold.ld").display()),
         format!("-Clink-arg={}", start.display()),
         format!("-Lnative={}", musl.display()),
         format!("-Lnative={}", empty.display()),
