@@ -37,7 +37,7 @@ impl Folder {
 
     /// Whether both are one folder.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let identity = |folder: &Self| rustix::fs::fstat(&folder.fd).map(|stat| (stat.st_dev, stat.st_ino));
+        let identity = |folder: &Self| fs::fstat(&folder.fd).map(|stat| (stat.st_dev, stat.st_ino));
         identity(self) == identity(other)
     }
 
@@ -57,7 +57,7 @@ impl Folder {
 
     /// Whether something has this name.
     pub(crate) fn has(&self, name: &CStr) -> bool {
-        rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        fs::stat_at(self.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// The start of a small file, and milliseconds since it was written (negative for a time in the future); `None` where there is none.
@@ -81,7 +81,7 @@ impl Folder {
     /// # Errors
     /// What the system says otherwise.
     pub(crate) fn age_ms(&self, name: &CStr) -> Result<Option<(i64, bool)>, Error> {
-        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+        match fs::stat_at(self.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.error("read", name, errno)),
             Ok(stat) => Ok(Some((fs::age_ms(&stat), fs::is_regular(&stat) && stat.st_size == 0))),
@@ -90,7 +90,7 @@ impl Folder {
 
     /// Bytes of a file; `None` where there is none.
     pub(crate) fn size(&self, name: &CStr) -> Option<u64> {
-        rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_size.unsigned_abs())
+        fs::stat_at(self.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_size.unsigned_abs())
     }
 
     /// Takes a small file away and gives its start; `None` where there is none. It is renamed first, so that a file which replaces it
@@ -101,7 +101,7 @@ impl Folder {
     pub(crate) fn take<'b>(&self, name: &CStr, room: &'b mut [u8]) -> Result<Option<&'b [u8]>, Error> {
         let mut taken = fs::unique_name(0);
         let taken = loop {
-            match rustix::fs::renameat(&self.fd, name, &self.fd, taken.as_c_str()) {
+            match fs::rename(self.as_fd(), name, taken.as_c_str()) {
                 Err(Errno::NOENT) => return Ok(None),
                 // Somebody keeps a folder there.
                 Err(Errno::ISDIR | Errno::NOTDIR | Errno::NOTEMPTY | Errno::EXIST) => taken = fs::unique_name(1),
@@ -180,7 +180,7 @@ impl Folder {
     pub(crate) fn append(&self, name: &CStr) -> Result<OwnedFd, Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         fs::open_at(self.as_fd(), name, flags, 0o666)
-            .and_then(|file| if fs::is_regular(&rustix::fs::fstat(&file)?) { Ok(file) } else { Err(Errno::INVAL) })
+            .and_then(|file| if fs::is_regular(&fs::fstat(&file)?) { Ok(file) } else { Err(Errno::INVAL) })
             .map_err(|errno| self.error("open", name, errno))
     }
 
@@ -212,7 +212,7 @@ impl Draft<'_> {
         let Self { name: mut draft, file } = self;
         let folder = draft.folder;
         fs::close(file)
-            .and_then(|()| rustix::fs::renameat(&folder.fd, draft.name.as_c_str(), &folder.fd, name))
+            .and_then(|()| fs::rename(folder.as_fd(), draft.name.as_c_str(), name))
             .map_err(|errno| folder.error("write", name, errno))?;
         draft.is_gone = true;
         Ok(())

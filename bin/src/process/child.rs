@@ -8,9 +8,9 @@ use emissary_core::buf::Writer;
 use emissary_core::exit::Outcome;
 use emissary_core::limits::PATH_BYTES;
 use emissary_core::signal::Signal;
-use rustix::fs::{Access, AtFlags, CWD, FileType};
+use rustix::fs::{Access, CWD};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::Pid;
 
 use super::tee::{self, Source};
 use super::terminal::{Foreground, Terminal};
@@ -27,7 +27,8 @@ const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 pub(crate) struct Inherited {
     pub(crate) mask: Mask,
     pub(crate) ignores_sigchld: bool,
-    pub(crate) umask: u32,
+    /// `None` where it could not be asked for.
+    pub(crate) umask: Option<u32>,
     /// Descriptors past 2 were open when we were started.
     pub(crate) has_descriptors: bool,
 }
@@ -57,9 +58,9 @@ pub(crate) fn find(name: &CStr) -> Result<CString, Error> {
         out.bytes(dir).byte(b'/').bytes(bytes).byte(0);
         // What does not fit cannot be opened either.
         let Ok(Ok(candidate)) = out.finish().map(|path| CStr::from_bytes_with_nul(path)) else { continue };
-        let is_file = rustix::fs::stat(candidate).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
+        let is_file = fs::stat(candidate).is_ok_and(|stat| fs::is_regular(&stat));
         if is_file && !bytes.is_empty() {
-            if rustix::fs::accessat(CWD, candidate, Access::EXEC_OK, AtFlags::EACCESS).is_ok() {
+            if fs::access(CWD, candidate, Access::EXEC_OK).is_ok() {
                 return Ok(candidate.to_owned());
             }
             denied = true;
@@ -136,8 +137,11 @@ pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: boo
 
 #[inline(never)]
 fn explain(path: &CStr, cause: Errno) -> Error {
-    let mut text = errno::error_text(cause).to_ascii_lowercase();
-    let exists = rustix::fs::stat(path).is_ok();
+    if cause == Errno::NOSYS {
+        return Error::new("start", path.to_bytes(), cause);
+    }
+    let mut text = errno::cause(cause).to_ascii_lowercase();
+    let exists = fs::stat(path).is_ok();
     let hint: &[u8] = match cause {
         Errno::NOENT if exists => b" (the file is there: its interpreter or its dynamic loader is not)",
         Errno::NOEXEC => b" (neither a program for this machine nor a script that begins with #!)",
@@ -171,11 +175,11 @@ pub(crate) struct Reaped {
 pub(crate) fn reap(command: Option<Pid>) -> Reaped {
     let mut reaped = Reaped::default();
     loop {
-        match rustix::process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+        match spawn::reap() {
             Ok(Some((pid, status))) => {
-                let stopped = status.stopping_signal().filter(|signal| !trace::let_go(pid, *signal));
+                let stopped = spawn::stopped_by(status).filter(|signal| !trace::let_go(pid, *signal));
                 if Some(pid) == command {
-                    reaped.code = Outcome::from_wait_status(status.as_raw()).exit_code();
+                    reaped.code = Outcome::from_wait_status(status).exit_code();
                     reaped.stopped = stopped.and_then(|signal| Signal::new(u64::from(signal.unsigned_abs())));
                 }
             }

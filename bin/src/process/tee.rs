@@ -336,8 +336,8 @@ impl<'a> Tee<'a> {
 /// What pipe(2) says.
 pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
     let error = |errno| Error::new("make a", b"pipe", errno);
-    let (source, sink) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(error)?;
+    let (source, sink) = fs::pipe().map_err(error)?;
     // Only our end: the command's end has to block.
-    rustix::io::ioctl_fionbio(source.as_fd(), true).map_err(error)?;
+    fs::do_not_block(source.as_fd()).map_err(error)?;
     Ok((source, sink))
 }

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, FileType, OFlags};
 use rustix::io::Errno;
 
-use crate::os::fs;
+use crate::os::{fs, poll};
 
 /// Bytes that a pipe takes without blocking once poll(2) calls it writable (pipe(7)).
 const PIPE_BUF_BYTES: usize = 4_096;
@@ -27,7 +27,7 @@ pub(crate) struct Outlet {
 impl Outlet {
     /// Our own stdin's terminal, stdout or stderr.
     pub(crate) fn new(shared: BorrowedFd<'static>) -> Self {
-        let kind = rustix::fs::fstat(shared).map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode));
+        let kind = fs::fstat(shared).map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode));
         let path: &CStr = match std::os::fd::AsRawFd::as_raw_fd(&shared) {
             0 => c"/proc/self/fd/0",
             1 => c"/proc/self/fd/1",
@@ -57,7 +57,7 @@ impl Outlet {
     fn is_ready(&self, timeout_ms: u32) -> bool {
         let mut fds = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::OUT)];
         let timeout = Timespec { tv_sec: 0, tv_nsec: (timeout_ms * 1_000_000) as _ };
-        rustix::event::poll(&mut fds, Some(&timeout)) != Ok(0)
+        poll::poll(&mut fds, Some(&timeout)) != Ok(0)
     }
 
     /// Writes all of a short text if it fits within 100 ms for each piece; says whether it did.

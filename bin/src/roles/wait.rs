@@ -113,7 +113,7 @@ impl Log {
         let left = usize::try_from(self.end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
         let room = &mut room[..left.min(PIECE_BYTES)];
         loop {
-            match rustix::io::pread(file, &mut *room, self.offset) {
+            match fs::read_at(file.as_fd(), &mut *room, self.offset) {
                 Err(Errno::INTR) => {}
                 other => return other,
             }

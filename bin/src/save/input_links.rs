@@ -87,7 +87,7 @@ fn link_one(template: &Template<'_>, mounts: &mut Option<Mounts>, name: Str<'_>,
     if rustix::fs::readlinkat(&parent, base, Vec::new()).is_ok_and(|now| now.as_c_str() == source) {
         return Ok(());
     }
-    match rustix::fs::statat(&parent, base, AtFlags::SYMLINK_NOFOLLOW) {
+    match fs::stat_at(parent.as_fd(), base, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => {}
         Err(errno) => return Err(fail("replace", errno)),
         Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => {
@@ -195,7 +195,7 @@ fn make_folders(path: &[u8]) -> Result<OwnedFd, Errno> {
 /// Looks at, or removes, a folder and all below it. Another file system below is refused: a mount that nobody declared is kept too.
 fn each_below(parent: &OwnedFd, name: &CStr, device: u64, remove: bool) -> Result<(), Errno> {
     let root = fs::open_at(parent.as_fd(), name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, 0)?;
-    let stat = rustix::fs::fstat(&root)?;
+    let stat = fs::fstat(&root)?;
     let mut walk = Walk::new(root, stat, b"", false);
     while let Some(event) = walk.next().map_err(|fault| match fault {
         Fault::System(_, errno) => errno,
