@@ -158,7 +158,8 @@ pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
         unsafe { OwnedFd::from_raw_fd(end) }
     });
     let close = rustix::io::FdFlags::CLOEXEC;
-    rustix::io::fcntl_setfd(&source, close).and(rustix::io::fcntl_setfd(&sink, close))?;
+    rustix::io::fcntl_setfd(&source, close)?;
+    rustix::io::fcntl_setfd(&sink, close)?;
     Ok((source, sink))
 }
 

@@ -79,10 +79,11 @@ pub(crate) fn suspend() {
     set_mask(blocked);
 }
 
-/// Whether a process leads the process group that it is in.
+/// Whether a process leads the process group that it is in; also where a sandbox refuses to tell.
 pub(crate) fn leads_its_group(pid: i32) -> bool {
     // SAFETY: touches no memory. A group outside our PID namespace is 0.
-    (unsafe { libc::getpgid(pid) }) == pid
+    let group = unsafe { libc::getpgid(pid) };
+    group == pid || group < 0
 }
 
 /// Signals that were sent to us.

@@ -368,8 +368,7 @@ fn reap_by_waitid() -> Result<Option<(Pid, c_int)>, Errno> {
     let value = unsafe { info.si_status() };
     let status = match info.si_code {
         libc::CLD_EXITED => value << 8,
-        libc::CLD_DUMPED => value | 0x80,
-        libc::CLD_KILLED => value,
+        libc::CLD_KILLED | libc::CLD_DUMPED => value,
         _ => value << 8 | 0x7f,
     };
     Ok(Pid::from_raw(pid).map(|pid| (pid, status)))

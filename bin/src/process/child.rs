@@ -157,9 +157,9 @@ fn explain(path: &CStr, cause: Errno) -> Error {
 /// What kill(2) says of the command, which has not been reaped and so is there. That its group is gone is none.
 pub(crate) fn forward(pid: Pid, signal: Signal) -> Result<(), Errno> {
     let raw = pid.as_raw_nonzero().get();
-    let _ = signals::kill(-raw, signal.number());
+    let group_took = signals::kill(-raw, signal.number()).is_ok();
     // A group takes a signal if one process of it may be sent one: 0 asks about this one.
-    signals::kill(raw, if signals::leads_its_group(raw) { 0 } else { signal.number() })
+    signals::kill(raw, if group_took && signals::leads_its_group(raw) { 0 } else { signal.number() })
 }
 
 /// What became of the command.
