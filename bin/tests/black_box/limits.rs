@@ -220,11 +220,11 @@ fn refusing(calls: &str, error: &str, follow: &[&str]) -> Vec<String> {
 /// Plays each call with both of the errors that a filter answers with: an old libseccomp gives EPERM for what it does not know.
 fn each_refusal(calls: &[&str], play: impl Fn(&str, &str) + Sync) {
     let rows: Vec<_> = calls.iter().flat_map(|call| ["EPERM", "ENOSYS"].map(|error| (*call, error))).collect();
-    let next = std::sync::atomic::AtomicUsize::new(0);
+    let next = core::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for _ in 0..6 {
             scope.spawn(|| {
-                while let Some((call, error)) = rows.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed)) {
+                while let Some((call, error)) = rows.get(next.fetch_add(1, core::sync::atomic::Ordering::Relaxed)) {
                     play(call, error);
                 }
             });
