@@ -5,6 +5,7 @@
 #![allow(unsafe_code, reason = "the edge to the kernel")]
 
 use core::ffi::CStr;
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use emissary_core::buf::Writer;
@@ -87,6 +88,15 @@ pub(crate) fn stat_at(folder: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Re
 /// What the system says.
 pub(crate) fn stat(path: &CStr) -> Result<Stat, Errno> {
     stat_at(CWD, path, AtFlags::empty())
+}
+
+/// The working directory's path (getcwd(2), else proc_pid_cwd(5)); `None` where it has none.
+pub(crate) fn working_directory() -> Option<CString> {
+    match rustix::process::getcwd(Vec::new()) {
+        Err(errno) if is_refusal(errno) => rustix::fs::readlinkat(CWD, c"/proc/self/cwd", Vec::new()),
+        other => other,
+    }
+    .ok()
 }
 
 /// Reads from a place in a file, for which nobody else reads (pread(2), else lseek(2) and read(2)).

@@ -347,6 +347,41 @@ fn a_sandbox_that_refuses_a_call_of_another_role() {
 }
 
 #[test]
+fn a_sandbox_that_refuses_a_call_of_an_input_artifacts_link() {
+    if !may_refuse() || !may_unshare("--mount") {
+        return;
+    }
+    let template = r#"{"inputs":{"artifacts":[{"name":"in","path":"emissary-test-input/in"}]}}"#;
+    let run = |call: &str, error: &str| {
+        let pod = Pod::new().env("ARGO_WAIT_FOR_READY", "true").template(template);
+        pod.put("status", "READY\n");
+        let mount =
+            "mkdir -p /argo/inputs/artifacts && mount -t tmpfs tmpfs /argo/inputs/artifacts && echo payload >/argo/inputs/artifacts/in";
+        let enter = format!("{mount} && exec \"$@\"");
+        let words = [&["unshare", "--mount", "sh", "-c", &enter, "sh"].map(str::to_string)[..], &refusing(call, error, &[])].concat();
+        via(pod, &words).sh("cat $W/emissary-test-input/in")
+    };
+    each_refusal(&["getcwd", "chdir", "newfstatat", "fstat"], |call, error| {
+        let outcome = run(call, error);
+        assert_eq!((outcome.status, &outcome.stdout[..]), (0, "payload\n"), "{call} {error}: {outcome:?}");
+    });
+    for call in ["symlinkat", "readlinkat"] {
+        let outcome = run(call, "ENOSYS");
+        assert_eq!(outcome.status, 65, "{call}: {outcome:?}");
+        assert!(outcome.stderr.contains(&format!("the kernel or a sandbox refuses the call {call}\n")), "{call}: {outcome:?}");
+    }
+    // Nor is a relative path taken for one from the root where the working directory was removed.
+    let pod = Pod::new().env("ARGO_WAIT_FOR_READY", "true").template(template);
+    pod.put("status", "READY\n");
+    let enter = "mkdir -p /argo/inputs/artifacts && mount -t tmpfs tmpfs /argo/inputs/artifacts && : >/argo/inputs/artifacts/in \
+                 && mkdir gone && cd gone && rmdir ../gone && exec \"$@\"";
+    let outcome = pod.via(&["unshare", "--mount", "sh", "-c", enter, "sh"]).sh("exit 0");
+    assert_eq!(outcome.status, 65, "{outcome:?}");
+    assert!(outcome.stderr.contains("the working directory is not known"), "{outcome:?}");
+    assert!(!Path::new("/emissary-test-input").exists());
+}
+
+#[test]
 fn signals_arrive_where_signalfd_is_refused() {
     if !may_refuse() {
         return;
