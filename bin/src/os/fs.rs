@@ -406,6 +406,15 @@ pub(crate) fn close(file: OwnedFd) -> Result<(), Errno> {
     }
 }
 
+/// Asks a file system that says only at close(2) what it could not keep, about a file that stays open: each close of a descriptor of it is told.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn check_written(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    // Without another descriptor nothing can be asked.
+    rustix::io::fcntl_dupfd_cloexec(file, 3).map_or(Ok(()), close)
+}
+
 /// Locks a file for as long as this process has it open, in both of the ways that file systems know (fcntl(2), flock(2)): some know one of them.
 ///
 /// # Errors

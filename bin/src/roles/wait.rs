@@ -284,7 +284,8 @@ fn print(signals: &Signals, mut text: &[u8]) -> Result<(), Error> {
             }
         }
     }
-    Ok(())
+    // Its reader may be a file on a network or a quota volume.
+    fs::check_written(rustix::stdio::stdout()).map_err(error)
 }
 
 /// How far the logs are copied.
