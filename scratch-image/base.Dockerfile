@@ -1,7 +1,6 @@
-# What a program without a distribution still asks for: users and groups by name, a /tmp, certificates; and emissary in front.
-# Context: a folder with `emissary`, `ca-certificates.crt` (a system's, from /etc/ssl/certs) and `rootfs` (of this folder, with an empty `tmp` of mode 1777
-# in it).
-# `cargo xtask image --base` puts it together and builds it.
+# A base image for programs that need no distribution: user and group names, /tmp, certificates. The container starts emissary, which runs the program.
+# Context: a folder with `emissary`, `ca-certificates.crt` (of a Linux system, from /etc/ssl/certs) and `rootfs` (from this folder, with an empty folder `tmp`
+# of mode 1777 in it). `cargo xtask image --base` makes the context and builds the image.
 FROM scratch
 COPY rootfs /
 COPY ca-certificates.crt /etc/ssl/certs/ca-certificates.crt

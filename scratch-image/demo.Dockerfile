@@ -1,5 +1,5 @@
-# An application image without a shell, with emissary in front of its program.
-# Context: a folder with `worker`; --build-arg EMISSARY=IMAGE names the image of scratch-image/Dockerfile.
+# An image of an application without a shell. The container starts emissary, which runs the application.
+# Context: a folder with `worker`. --build-arg EMISSARY=IMAGE names the image of scratch-image/Dockerfile.
 ARG EMISSARY=emissary
 FROM ${EMISSARY} AS emissary
 

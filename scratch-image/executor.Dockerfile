@@ -1,5 +1,5 @@
-# Argo's executor image with ours in the place of `argoexec`: the init container copies it to the pod's volume, and main containers run it. What is not
-# a main container's (see docs/argo.md) goes on to the full one, which is kept.
+# Argo's executor image with this project's binary as `argoexec`. The init container copies the binary to the pod's volume, and main containers run it. The full
+# executor stays in the image as `argoexec-full`; the binary hands subcommands over to it that are not for main containers (see docs/argo.md).
 # Context: a folder with `emissary`. --build-arg UPSTREAM=IMAGE names the executor image of your Argo release, whose program is /bin/argoexec.
 ARG UPSTREAM
 FROM ${UPSTREAM} AS upstream

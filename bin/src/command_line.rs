@@ -9,7 +9,7 @@ use emissary_core::layout::Kind;
 use emissary_core::log::{Format, Level};
 use emissary_core::signal::Signal;
 use emissary_core::timers::Duration;
-use emissary_core::words::Words as Names;
+use emissary_core::words::WordList;
 use emissary_core::{exit, time};
 
 use crate::report::error::Error;
@@ -50,26 +50,29 @@ pub(crate) enum Command<'a> {
 }
 
 /// Flags of `argoexec` that mean nothing here (client-go's `clientcmd` and Argo's own): those that take a value, and those that take none.
-const ACCEPTED: Names = Names(
+const ACCEPTED: WordList = WordList(
     "--gloglevel --as --as-group --as-uid --cache-dir --certificate-authority --client-certificate --client-key --cluster --context --kubeconfig \
      --namespace -n --password --proxy-url --request-timeout --server -s --tls-server-name --token --user --username",
 );
-const ACCEPTED_ALONE: Names = Names("--disable-compression --insecure-skip-tls-verify");
+const ACCEPTED_ALONE: WordList = WordList("--disable-compression --insecure-skip-tls-verify");
 
 /// Subcommands of `argoexec` that are not a main-level container's.
-const DELEGATED: Names = Names("init wait supervisor resource data agent artifact artifact-plugin-init");
+const DELEGATED: WordList = WordList("init wait supervisor resource data agent artifact artifact-plugin-init");
+
+/// Subcommands of `argoexec` that are a main-level container's, and ours to do.
+const ARGO_SUBCOMMANDS: WordList = WordList("emissary kill artifact-plugin-sidecar");
 
 /// Ours, in the order in which `parse` looks at them.
-const SUBCOMMANDS: Names = Names("run emissary init wait signal kill artifact-plugin-sidecar version help");
+const SUBCOMMANDS: WordList = WordList("run emissary init wait signal kill artifact-plugin-sidecar version help");
 
-/// The words on the command line, taken one by one.
-struct Words<'a> {
+/// A position in the command line's words. Each word is read once.
+struct Cursor<'a> {
     args: &'a [&'a CStr],
     /// What stood behind `=` in the word that was taken last.
     attached: Option<&'a CStr>,
 }
 
-impl<'a> Words<'a> {
+impl<'a> Cursor<'a> {
     fn next(&mut self) -> Option<&'a CStr> {
         let (first, rest) = self.args.split_first()?;
         self.args = rest;
@@ -159,7 +162,7 @@ pub(crate) fn parse<'a>(
 ) -> Result<Command<'a>, Error> {
     // Whatever is not clearly another role is waited for, by its exit code.
     common.is_run = true;
-    let mut words = Words { args, attached: None };
+    let mut cursor = Cursor { args, attached: None };
     let mut role = None;
     let mut wait = WaitFlags::default();
     let mut template = None;
@@ -167,22 +170,24 @@ pub(crate) fn parse<'a>(
     let mut operands: [Option<&'a CStr>; 2] = [None; 2];
     let mut delegate_exists = Some(delegate_exists);
     let command: &'a [&'a CStr] = loop {
-        let before = words.args;
-        let Some(word) = words.next() else { break &[] };
+        let before = cursor.args;
+        let Some(word) = cursor.next() else { break &[] };
         let bytes = word.to_bytes();
         if bytes == b"--" {
-            break words.args;
+            break cursor.args;
         }
         if !bytes.starts_with(b"-") || bytes == b"-" {
             match role {
                 None => {
                     let argoexec = common.personality == Personality::Argoexec;
-                    let delegated = DELEGATED.place(bytes).is_some();
-                    common.is_run = matches!(SUBCOMMANDS.place(bytes), None | Some(0 | 1 | 6)) && !(argoexec && delegated);
+                    let delegated = DELEGATED.position(bytes).is_some();
+                    common.is_run = matches!(SUBCOMMANDS.position(bytes), None | Some(0 | 1 | 6)) && !(argoexec && delegated);
+                    // Argo's own subcommands are called in its pods alone, whether a container was told its name or not.
+                    common.place.is_in_pod = argoexec && ARGO_SUBCOMMANDS.position(bytes).is_some();
                     if argoexec && delegated && delegate_exists.take().is_some_and(|exists| exists()) {
                         return Ok(Command::Delegate);
                     }
-                    role = Some(match SUBCOMMANDS.place(bytes) {
+                    role = Some(match SUBCOMMANDS.position(bytes) {
                         Some(0 | 1) => Role::Run,
                         Some(2) => Role::Init,
                         Some(3) => Role::Wait,
@@ -191,8 +196,8 @@ pub(crate) fn parse<'a>(
                         Some(6) => Role::PluginSidecar,
                         Some(7) => return Ok(Command::Version),
                         Some(8) => {
-                            let Some(word) = words.next() else { return Ok(Command::Help(Topic::All)) };
-                            return Ok(Command::Help(match SUBCOMMANDS.place(word.to_bytes()) {
+                            let Some(word) = cursor.next() else { return Ok(Command::Help(Topic::All)) };
+                            return Ok(Command::Help(match SUBCOMMANDS.position(word.to_bytes()) {
                                 Some(0 | 1 | 6) => Topic::Run,
                                 Some(2) => Topic::Init,
                                 Some(3) => Topic::Wait,
@@ -225,42 +230,42 @@ pub(crate) fn parse<'a>(
                 Some(Role::Init | Role::Wait) => return Err(usage(&[b"unexpected argument '", bytes, b"'"])),
             }
         }
-        let flag = words.flag_name(word);
+        let flag = cursor.flag_name(word);
         match (flag, role) {
             (b"--help" | b"-h", role) => return Ok(Command::Help(role.map_or(Topic::All, Role::topic))),
             (b"--version", None) => return Ok(Command::Version),
-            (b"--name", _) => common.place.name = Some(words.value(flag)?),
-            (b"--dir", _) => common.place.dir = Some(words.value(flag)?),
+            (b"--name", _) => common.place.name = Some(cursor.value(flag)?),
+            (b"--dir", _) => common.place.dir = Some(cursor.value(flag)?),
             (b"--layout", _) => {
-                let value = words.value(flag)?;
+                let value = cursor.value(flag)?;
                 common.place.kind = Some(Kind::parse(value.to_bytes()).ok_or_else(|| bad_value(flag, value, b"`flat` or `pod`"))?);
             }
             (b"--loglevel", _) => {
-                let value = words.value(flag)?;
+                let value = cursor.value(flag)?;
                 common.console.level =
                     Level::parse(value.to_bytes()).ok_or_else(|| bad_value(flag, value, b"`debug`, `info`, `warn` or `error`"))?;
             }
             (b"--log-format", _) => {
-                let value = words.value(flag)?;
+                let value = cursor.value(flag)?;
                 common.console.format =
                     Format::parse(value.to_bytes()).ok_or_else(|| bad_value(flag, value, b"`plain`, `text` or `json`"))?;
             }
             (b"--create", Some(Role::Signal)) => create = true,
-            (b"--template", Some(Role::Init)) => template = Some(words.value(flag)?),
+            (b"--template", Some(Role::Init)) => template = Some(cursor.value(flag)?),
             (b"--follow" | b"-f", Some(Role::Wait)) => wait.follow = true,
             (b"--json", Some(Role::Wait)) => wait.json = true,
-            (b"--timeout", Some(Role::Wait)) => wait.timeout = Some(duration(flag, words.value(flag)?)?),
-            (b"--grace", Some(Role::Wait)) => wait.grace = Some(duration(flag, words.value(flag)?)?),
+            (b"--timeout", Some(Role::Wait)) => wait.timeout = Some(duration(flag, cursor.value(flag)?)?),
+            (b"--grace", Some(Role::Wait)) => wait.grace = Some(duration(flag, cursor.value(flag)?)?),
             _ => {
                 let argoexec = common.personality == Personality::Argoexec;
-                if argoexec && ACCEPTED.place(flag).is_some() {
-                    words.value(flag)?;
-                } else if !(argoexec && ACCEPTED_ALONE.place(flag).is_some()) {
+                if argoexec && ACCEPTED.position(flag).is_some() {
+                    cursor.value(flag)?;
+                } else if !(argoexec && ACCEPTED_ALONE.position(flag).is_some()) {
                     return Err(usage(&[b"unknown flag '", bytes, b"'"]));
                 }
             }
         }
-        if words.attached.is_some() {
+        if cursor.attached.is_some() {
             return Err(usage(&[b"flag ", flag, b" takes no value"]));
         }
     };
@@ -362,7 +367,10 @@ mod tests {
             });
         }
         parsed(Personality::Emissary, &[c"kill", c"frob", c"7"], false, |command, _| {
-            assert_eq!(String::from_utf8_lossy(&command.err().unwrap().text), "signal 'frob': is neither a signal's number nor its name");
+            assert_eq!(
+                String::from_utf8_lossy(&command.err().unwrap().text),
+                "signal 'frob': is neither a signal number nor a signal name"
+            );
         });
     }
 
@@ -372,6 +380,10 @@ mod tests {
             assert!(matches!(command, Ok(Command::Delegate)));
         });
         parsed(Personality::Argoexec, &[c"wait", c"--json"], false, |command, _| assert!(matches!(command, Ok(Command::Wait(_)))));
+        for (word, is_in_pod) in [(c"emissary", true), (c"kill", true), (c"run", false), (c"wait", false)] {
+            let words: &'static [&'static CStr] = vec![word, c"--", c"x"].leak();
+            parsed(Personality::Argoexec, words, false, |_, common| assert_eq!(common.place.is_in_pod, is_in_pod, "{word:?}"));
+        }
         parsed(Personality::Emissary, &[c"wait"], true, |command, _| assert!(matches!(command, Ok(Command::Wait(_)))));
         parsed(Personality::Emissary, &[c"--gloglevel", c"0", c"--", c"x"], false, |command, _| assert!(command.is_err()));
         parsed(Personality::Argoexec, &[c"kill", c"SIGTERM", c"7"], true, |command, _| {

@@ -1,6 +1,8 @@
-//! `emissary`: runs a container's command as its child and leaves exit code, logs, outputs as files on a shared volume.
+//! `emissary` runs a container's command as its child process. It writes the exit code, the logs and the outputs as files to a volume that the
+//! containers of a pod share.
 //!
-//! Arguments in, exit status out; the roles are in a folder of their own.
+//! Enters: the process's arguments. Leaves: an exit status. Refuses: arguments that name no role. `command_line` reads the arguments; each role is a
+//! file in `roles/`. docs/protocol.md describes the files.
 #![cfg_attr(not(test), no_main)]
 #![cfg_attr(test, allow(dead_code, reason = "the C entry, from which everything is reached, is not built for unit tests"))]
 
@@ -28,7 +30,7 @@ use crate::roles::{delegate, help, init, kill, run, signal, wait};
 
 os::entry::c_main!(start);
 
-/// Plays the role that the arguments ask for; gives the exit status.
+/// Plays the role that the arguments name. Returns the exit status.
 fn start(args: &[&'static CStr]) -> u8 {
     let own_name = args.first().map_or(&[][..], |name| name.to_bytes());
     let personality =
@@ -37,8 +39,7 @@ fn start(args: &[&'static CStr]) -> u8 {
         Personality::Emissary => Console { format: Format::Plain, level: Level::Warn },
         Personality::Argoexec => Console { format: Format::Text, level: Level::Info },
     };
-    let place = Place { is_in_pod: personality == Personality::Argoexec, ..Place::default() };
-    let mut common = Common { personality, console, place, is_run: false };
+    let mut common = Common { personality, console, place: Place::default(), is_run: false };
     let command = command_line::parse(args.get(1..).unwrap_or_default(), &mut common, delegate::exists);
     let console = common.console;
     match command {

@@ -1,20 +1,20 @@
-//! Who imports whom: the rooms of `bin/src` and the picture of them in ARCHITECTURE.md.
+//! Compares the rooms of `bin/src` with their picture in ARCHITECTURE.md.
 //!
-//! Enters: every source file's paths that begin with `crate::` or `super::`, in `use` lines and in code. Refuses: an arrow between two rooms that the picture
-//! does not have, an arrow of the picture that no file needs, a role that uses a role, a circle of files.
+//! Enters: the paths in every source file that begin with `crate::` or `super::`, in `use` lines and in code. Refuses: an import between two rooms for which
+//! the picture has no arrow, an arrow that no file needs, a role that uses a role, files that use each other in a circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use syn::visit::Visit;
 
-/// A file by its place below `bin/src`, as the compiler names it: `pod::folder`; empty for `main.rs`.
+/// The name of a file below `bin/src`, as the compiler has it: `pod::folder`. Empty for `main.rs`.
 type Module = Vec<String>;
 
-/// From one file to another.
+/// Which file uses which: pairs of the user and the used file.
 type Edges = BTreeSet<(Module, Module)>;
 
-/// Collects paths from `crate` or `super` as lists of names.
+/// Collects the paths in a file as lists of names.
 #[derive(Default)]
 struct Paths(Vec<Vec<String>>);
 
@@ -42,21 +42,21 @@ impl<'ast> Visit<'ast> for Paths {
     }
 
     fn visit_vis_restricted(&mut self, _: &'ast syn::VisRestricted) {
-        // `pub(crate)` uses nothing.
+        // `pub(crate)` imports nothing.
     }
 
     fn visit_item_mod(&mut self, item: &'ast syn::ItemMod) {
-        // Tests may reach anywhere.
+        // Unit tests may use every room.
         if item.ident != "tests" {
             syn::visit::visit_item_mod(self, item);
         }
     }
 }
 
-/// The files that one file uses. `modules` are all of them.
+/// The files that one file uses. `modules` has every file.
 fn uses(own: &Module, source: &str, modules: &BTreeSet<Module>) -> BTreeSet<Module> {
     let mut paths = Paths::default();
-    paths.visit_file(&syn::parse_file(source).expect("the compiler has taken it"));
+    paths.visit_file(&syn::parse_file(source).expect("a file that compiles"));
     let is_folder = modules.iter().any(|module| module.len() > own.len() && module.starts_with(own));
     let parent = if is_folder && !own.is_empty() { own.clone() } else { own.split_last().map_or(vec![], |(_, parent)| parent.to_vec()) };
     let mut found = BTreeSet::new();
@@ -66,11 +66,11 @@ fn uses(own: &Module, source: &str, modules: &BTreeSet<Module>) -> BTreeSet<Modu
             Some("super") if is_folder => [&own[..own.len().saturating_sub(1)], &path[1..]].concat(),
             Some("super") => [&parent[..], &path[1..]].concat(),
             Some("self") => [&own[..], &path[1..]].concat(),
-            // `main.rs` names its own modules.
+            // `main.rs` names its modules without a prefix.
             Some(_) if own.is_empty() => path,
             _ => continue,
         };
-        // The longest beginning that is a file is what is used.
+        // The used file is the longest beginning of the path that names a file.
         let target = (0..=absolute.len()).rev().map(|length| absolute[..length].to_vec()).find(|module| modules.contains(module));
         if let Some(target) = target.filter(|target| target != own && !(own.is_empty() && target.is_empty())) {
             found.insert(target);
@@ -79,7 +79,7 @@ fn uses(own: &Module, source: &str, modules: &BTreeSet<Module>) -> BTreeSet<Modu
     found
 }
 
-/// The room of a file: `main`, or its folder.
+/// The room of a file: its folder, or `main`.
 fn room(module: &Module) -> String {
     if module.len() < 2 && !matches!(module.first().map(String::as_str), Some("roles" | "pod" | "process" | "save" | "report" | "os")) {
         return "main".into();
@@ -87,7 +87,7 @@ fn room(module: &Module) -> String {
     module[0].clone()
 }
 
-/// What is wrong with these arrows, in words; `picture` has the arrows between rooms that are wanted.
+/// Describes what is wrong with these edges. `picture` has the arrows that are allowed and needed.
 fn faults(edges: &Edges, picture: &BTreeSet<(String, String)>) -> Vec<String> {
     let mut faults = Vec::new();
     let mut between = BTreeSet::new();
@@ -103,7 +103,7 @@ fn faults(edges: &Edges, picture: &BTreeSet<(String, String)>) -> Vec<String> {
         }
     }
     faults.extend(picture.difference(&between).map(|(from, to)| format!("the picture has {from} --> {to}, which no file needs")));
-    // Whatever is left when files that use no file are taken away, again and again, is a circle or leads to one.
+    // Removes the edges to files that use no file, again and again. The edges that stay form a circle or lead to one.
     let mut left = edges.clone();
     loop {
         let users: BTreeSet<&Module> = left.iter().map(|(from, _)| from).collect();
@@ -120,9 +120,9 @@ fn faults(edges: &Edges, picture: &BTreeSet<(String, String)>) -> Vec<String> {
 }
 
 fn sources(folder: &Path, own: &Module, found: &mut BTreeMap<Module, String>) {
-    for entry in std::fs::read_dir(folder).expect("the sources are there").flatten() {
+    for entry in std::fs::read_dir(folder).expect("the folder of the sources").flatten() {
         let path = entry.path();
-        let stem = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let stem = path.file_stem().expect("a file name").to_string_lossy().into_owned();
         if path.is_dir() {
             sources(&path, &[&own[..], &[stem]].concat(), found);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -132,7 +132,7 @@ fn sources(folder: &Path, own: &Module, found: &mut BTreeMap<Module, String>) {
     }
 }
 
-/// The arrows of the picture: lines `a --> b` in the block `mermaid` of ARCHITECTURE.md.
+/// The arrows of the picture: the lines `a --> b` in the block `mermaid` of ARCHITECTURE.md.
 fn picture(text: &str) -> BTreeSet<(String, String)> {
     let block = text.split("```mermaid\n").nth(1).and_then(|rest| rest.split("```").next()).expect("ARCHITECTURE.md has a picture");
     let arrows = block.lines().filter_map(|line| line.trim().split_once(" --> "));

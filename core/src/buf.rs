@@ -1,14 +1,16 @@
-//! A writer over a caller's `&mut [u8]`: pieces in, the filled part out.
+//! A writer that fills a `&mut [u8]` of the caller.
 //!
-//! Overflow is reported once, at the end, with the size that would have been enough: a chain of pushes needs no
-//! check at each link, and the caller can try again with a larger buffer. Nothing is cut silently.
+//! Enters: pieces of text, numbers and bytes. Leaves: the filled part of the buffer. Refuses: text that is longer than the buffer, with [`Full`].
+//!
+//! The writer reports an overflow once, at the end, with the size that would be enough. So a chain of pushes needs no check at each link, and the
+//! caller can try again with a larger buffer. Nothing is cut silently.
 
 use core::fmt;
 
-/// The buffer was too small.
+/// The buffer is too small for the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full {
-    /// Bytes that the whole text takes.
+    /// Bytes that the whole text needs.
     pub needed: usize,
     /// Bytes that the buffer has.
     pub capacity: usize,
@@ -17,16 +19,12 @@ pub struct Full {
 impl Full {
     /// Writes the cause as one lowercase clause.
     pub fn describe(&self, out: &mut Writer<'_>) {
-        out.text("takes ")
-            .decimal(self.needed as u64)
-            .text(" bytes, more than the ")
-            .decimal(self.capacity as u64)
-            .text(" there is room for");
+        out.text("needs ").decimal(self.needed as u64).text(" bytes, but the buffer has ").decimal(self.capacity as u64);
     }
 }
 
-/// Implements `Display` and `Error` through a type's `describe(&self, &mut Writer)`, which needs no formatting machinery
-/// where size matters.
+/// Implements `Display` and `Error` with the type's own `describe(&self, &mut Writer)`. A caller for whom size matters calls `describe`, which
+/// links nothing of `core::fmt`.
 macro_rules! display_by_describe {
     ($($type:ty),+) => {$(
         impl core::fmt::Display for $type {
@@ -44,35 +42,37 @@ pub(crate) use display_by_describe;
 
 display_by_describe!(Full);
 
-/// Appends to a buffer that the caller owns. Every push returns the writer, so they chain.
+/// Appends to a buffer that the caller owns. Every method that appends returns the writer, so calls chain.
 #[derive(Debug)]
 pub struct Writer<'a> {
     buf: &'a mut [u8],
+    /// Bytes of all pieces so far, including pieces that did not fit.
     needed: usize,
-    whole: usize,
+    /// Bytes of the pieces before the first that did not fit.
+    complete: usize,
 }
 
 impl<'a> Writer<'a> {
-    /// A writer at the start of `buf`.
+    /// An empty writer at the start of `buf`.
     #[must_use]
     pub const fn new(buf: &'a mut [u8]) -> Self {
-        Self { buf, needed: 0, whole: 0 }
+        Self { buf, needed: 0, complete: 0 }
     }
 
-    /// Appends `bytes`. A piece that does not fit is left out whole; [`Writer::finish`] then fails.
+    /// Appends `bytes`. If the piece does not fit, the writer leaves out all of it, and [`Writer::finish`] fails.
     pub fn bytes(&mut self, bytes: &[u8]) -> &mut Self {
-        if let Some(room) = self.space(bytes.len()) {
+        if let Some(room) = self.reserve(bytes.len()) {
             room.copy_from_slice(bytes);
         }
         self
     }
 
-    /// Room for a piece of that length, for the caller to fill; `None` where it does not fit, which counts as for [`Writer::bytes`].
-    pub(crate) fn space(&mut self, length: usize) -> Option<&mut [u8]> {
+    /// Appends a piece of `length` bytes and returns it for the caller to fill. If the piece does not fit, returns `None`, and [`Writer::finish`] fails.
+    pub(crate) fn reserve(&mut self, length: usize) -> Option<&mut [u8]> {
         let start = self.needed;
         self.needed = self.needed.saturating_add(length);
         let room = self.buf.get_mut(start..)?.get_mut(..length)?;
-        self.whole = self.needed;
+        self.complete = self.needed;
         Some(room)
     }
 
@@ -86,12 +86,12 @@ impl<'a> Writer<'a> {
         self.bytes(&[byte])
     }
 
-    /// Appends decimal digits.
+    /// Appends `value` in decimal digits.
     pub fn decimal(&mut self, value: u64) -> &mut Self {
         self.padded(value, 1)
     }
 
-    /// Appends decimal digits, zeros before them up to `width`.
+    /// Appends `value` in at least `width` decimal digits, at most 20, with zeros in front.
     pub fn padded(&mut self, value: u64, width: usize) -> &mut Self {
         let mut digits = [b'0'; 20];
         let mut left = value;
@@ -116,13 +116,13 @@ impl<'a> Writer<'a> {
         self.decimal(value.unsigned_abs())
     }
 
-    /// Appends two lowercase hexadecimal digits.
+    /// Appends a byte as two lowercase hexadecimal digits.
     pub fn hex(&mut self, byte: u8) -> &mut Self {
         self.bytes(&[hex_digit(byte >> 4), hex_digit(byte & 0x0f)])
     }
 
-    /// Appends a name for a person to read on one line: control characters (U+0080 to U+009F too, which
-    /// terminals obey), and bytes that are not UTF-8, become `\xNN`.
+    /// Appends a name in a form that a person can read on one line. Control characters and bytes that are not UTF-8 become `\xNN`. Terminals obey
+    /// U+0080 to U+009F, so these count as control characters, too.
     pub fn shown(&mut self, name: &[u8]) -> &mut Self {
         for chunk in name.utf8_chunks() {
             for character in chunk.valid().chars() {
@@ -147,22 +147,22 @@ impl<'a> Writer<'a> {
         self
     }
 
-    /// Bytes the text takes so far, whether they fitted or not.
+    /// Bytes that the text needs so far, including pieces that did not fit.
     #[must_use]
     pub const fn needed(&self) -> usize {
         self.needed
     }
 
-    /// What is written so far; where the buffer overflowed, the pieces before the first that did not fit.
+    /// The text so far. After an overflow: the pieces before the first that did not fit.
     #[must_use]
     pub fn written(&self) -> &[u8] {
-        self.buf.get(..self.whole).unwrap_or_default()
+        self.buf.get(..self.complete).unwrap_or_default()
     }
 
-    /// The filled part of the buffer.
+    /// Returns the filled part of the buffer.
     ///
     /// # Errors
-    /// [`Full`] where a piece did not fit.
+    /// [`Full`] if a piece did not fit.
     pub fn finish(self) -> Result<&'a mut [u8], Full> {
         let capacity = self.buf.len();
         self.buf.get_mut(..self.needed).ok_or(Full { needed: self.needed, capacity })
@@ -176,7 +176,7 @@ impl fmt::Write for Writer<'_> {
     }
 }
 
-/// The low eight bits.
+/// The low eight bits of a number.
 #[must_use]
 pub(crate) const fn low_byte(value: u64) -> u8 {
     let [byte, ..] = value.to_le_bytes();
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn control_characters_are_shown() {
+    fn control_characters_become_escapes() {
         let mut room = [0xa5; 32];
         let mut out = Writer::new(&mut room);
         out.shown("a\nb\u{e9}\x7f\u{9b}2J".as_bytes());
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn full_says_both_numbers() {
-        assert_eq!(std::format!("{}", Full { needed: 5, capacity: 4 }), "takes 5 bytes, more than the 4 there is room for");
+    fn full_names_both_sizes() {
+        assert_eq!(std::format!("{}", Full { needed: 5, capacity: 4 }), "needs 5 bytes, but the buffer has 4");
     }
 }

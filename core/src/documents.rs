@@ -1,11 +1,13 @@
-//! Our own documents as JSON: what `wait` reports, log lines.
+//! Emissary's own documents as JSON: the report of `wait --json`, and log lines.
 //!
-//! Enters: a value that serde serializes, its text as [`Text`]. Leaves: one JSON object and a newline in the caller's buffer, or nothing. Refuses: a buffer
-//! that is too small. serde-json-core writes them, with the feature `documents`; what others write, [`crate::json`] reads.
+//! Enters: a value that serde serializes; its text is a [`Text`]. Leaves: one JSON object and a newline in the caller's buffer. Refuses: a buffer that is too
+//! small; the buffer then holds no document.
+//!
+//! serde-json-core writes these documents, under the feature `documents`. [`crate::json`] reads documents that others write.
 
 use core::fmt;
 
-/// Text that may not be UTF-8: each faulty sequence becomes U+FFFD.
+/// Text that may contain bytes that are not UTF-8. Each invalid sequence becomes U+FFFD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Text<'a>(pub &'a [u8]);
 
@@ -28,7 +30,7 @@ impl serde::Serialize for Text<'_> {
     }
 }
 
-/// Writes a document and a newline; gives how many bytes they take. `None` where `buf` is too small: what is in it then is no document.
+/// Writes a document and a newline. Returns their length in bytes, or `None` if `buf` is too small; `buf` then holds no whole document.
 #[cfg(feature = "documents")]
 pub(crate) fn write<T: serde::Serialize>(document: &T, buf: &mut [u8]) -> Option<usize> {
     let length = serde_json_core::to_slice(document, buf).ok()?;
@@ -50,15 +52,15 @@ mod tests {
     }
 
     #[test]
-    fn strings_are_written_as_json() {
+    fn strings_become_json_strings() {
         assert_eq!(written(b"a\"\\\n\x01\xff\xfeb"), "\"a\\\"\\\\\\n\\u0001\u{fffd}\u{fffd}b\"\n");
-        // What JSON lets stand stands, an end of line of Unicode's and a DEL too.
+        // The writer escapes only what JSON requires: not DEL, and not U+2028, Unicode's line separator.
         assert_eq!(written("\u{7f}\u{9b}\u{2028}\u{feff}\u{10ffff}/<".as_bytes()), "\"\u{7f}\u{9b}\u{2028}\u{feff}\u{10ffff}/<\"\n");
         assert_eq!(written(b""), "\"\"\n");
     }
 
     #[test]
-    fn every_byte_comes_back() {
+    fn every_byte_round_trips() {
         for first in 0..=0xff_u8 {
             let text = [b'a', first, b'z'];
             let back: String = serde_json::from_str(&written(&text)).unwrap();
@@ -70,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn whole_or_not_at_all() {
+    fn a_document_is_whole_or_absent() {
         let whole = written("é\n\u{1}\"".as_bytes());
         for capacity in 0..whole.len() + 3 {
             let mut room = std::vec![0xa5; capacity];

@@ -1,16 +1,19 @@
-//! How the wait side ends a pod that takes too long: SIGTERM, after the grace period SIGKILL, after another one it gives up.
+//! How the wait container ends the main containers of a pod that takes too long (docs/protocol.md, "Wait").
 //!
-//! Enters: the time, and whether somebody asked for the end. Leaves: the next [`Step`], each exactly once.
+//! It sends SIGTERM, after the grace period SIGKILL, and after one more wait it gives up.
+//!
+//! Enters: the time, whether a signal asked for the end, and whether any emissary runs. Leaves: the next [`Step`], each exactly once. Refuses: nothing; a
+//! second request to end changes nothing.
 
 use crate::signal::Signal;
-use crate::timers::{Duration, Instant, LEAST_LAST_WAIT, LEAST_LAST_WAIT_FOR_NOBODY};
+use crate::timers::{Duration, Instant, MIN_WAIT_AFTER_KILL, MIN_WAIT_WITHOUT_EMISSARY};
 
-/// What to do now.
+/// What the wait container does now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Leave this signal for every main container that has not ended.
-    Leave(Signal),
-    /// Nobody answers: report without them.
+    /// Send this signal to every main container that has no exit code, by its signal file.
+    SendSignal(Signal),
+    /// Main containers do not answer: report without their exit codes.
     GiveUp,
 }
 
@@ -22,13 +25,13 @@ enum Stage {
     GivenUp,
 }
 
-/// How long the last wait is for what is still to come: another grace period, at least [`LEAST_LAST_WAIT`].
+/// Time that main containers get after SIGKILL to save their outputs: another grace period, at least [`MIN_WAIT_AFTER_KILL`].
 #[must_use]
-pub fn last_wait(grace: Duration) -> Duration {
-    grace.max(LEAST_LAST_WAIT)
+pub fn wait_after_kill(grace: Duration) -> Duration {
+    grace.max(MIN_WAIT_AFTER_KILL)
 }
 
-/// A deadline, and how far it has led.
+/// A deadline and the steps that follow it.
 #[derive(Debug)]
 pub struct Escalation {
     stage: Stage,
@@ -37,36 +40,37 @@ pub struct Escalation {
 }
 
 impl Escalation {
-    /// `deadline` on the clock of the other calls; `None` for no deadline.
+    /// An escalation that begins at `deadline`, on the clock of the other calls; `None` for no deadline. `grace` is the time between SIGTERM and SIGKILL.
     #[must_use]
     pub const fn new(deadline: Option<Instant>, grace: Duration) -> Self {
         Self { stage: Stage::Patient, next: deadline, grace }
     }
 
-    /// When to call [`Escalation::tick`] at the latest.
+    /// The latest time at which the caller must call [`Escalation::tick`].
     #[must_use]
     pub const fn next_deadline(&self) -> Option<Instant> {
         self.next
     }
 
-    /// Somebody asks for the end: as if the deadline were now. A second request changes nothing.
+    /// Moves the deadline to `now`, because a signal asks for the end. After the first step a request changes nothing.
     pub const fn request(&mut self, now: Instant) {
         if matches!(self.stage, Stage::Patient) {
             self.next = Some(now);
         }
     }
 
-    /// The step that is due at `now`, if any. Where `someone_runs`, the last wait is long enough to save outputs; else it is a grace period.
-    pub fn tick(&mut self, now: Instant, someone_runs: bool) -> Option<Step> {
+    /// Returns the step that is due at `now`, if any. `any_runs` says that the emissary of a main container still runs. Then the wait after SIGKILL is long
+    /// enough to save outputs ([`wait_after_kill`]). Otherwise it is a grace period, at least [`MIN_WAIT_WITHOUT_EMISSARY`].
+    pub fn tick(&mut self, now: Instant, any_runs: bool) -> Option<Step> {
         if self.next.is_none_or(|next| now < next) {
             return None;
         }
         let (stage, step, wait) = match self.stage {
-            Stage::Patient => (Stage::Terminated, Step::Leave(Signal::TERM), Some(self.grace)),
+            Stage::Patient => (Stage::Terminated, Step::SendSignal(Signal::TERM), Some(self.grace)),
             Stage::Terminated => (
                 Stage::Killed,
-                Step::Leave(Signal::KILL),
-                Some(if someone_runs { last_wait(self.grace) } else { self.grace.max(LEAST_LAST_WAIT_FOR_NOBODY) }),
+                Step::SendSignal(Signal::KILL),
+                Some(if any_runs { wait_after_kill(self.grace) } else { self.grace.max(MIN_WAIT_WITHOUT_EMISSARY) }),
             ),
             Stage::Killed => (Stage::GivenUp, Step::GiveUp, None),
             Stage::GivenUp => return None,
@@ -86,15 +90,15 @@ mod tests {
     }
 
     #[test]
-    fn each_step_once_and_in_order() {
+    fn each_step_happens_once_and_in_order() {
         let mut escalation = Escalation::new(Some(at(500)), Duration::from_ms(300));
         for (now_ms, want) in [
             (0, None),
             (499, None),
-            (500, Some(Step::Leave(Signal::TERM))),
+            (500, Some(Step::SendSignal(Signal::TERM))),
             (500, None),
             (799, None),
-            (900, Some(Step::Leave(Signal::KILL))),
+            (900, Some(Step::SendSignal(Signal::KILL))),
             (10_899, None),
             (10_900, Some(Step::GiveUp)),
             (u64::MAX, None),
@@ -105,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_a_deadline_and_a_second_one_nothing() {
+    fn a_request_acts_as_a_deadline_and_a_second_request_changes_nothing() {
         let mut escalation = Escalation::new(None, Duration::from_s(20));
         assert_eq!(escalation.tick(at(u64::MAX), true), None);
         escalation.request(at(7));
-        assert_eq!(escalation.tick(at(7), true), Some(Step::Leave(Signal::TERM)));
+        assert_eq!(escalation.tick(at(7), true), Some(Step::SendSignal(Signal::TERM)));
         escalation.request(at(8));
         assert_eq!(escalation.tick(at(8), true), None);
-        assert_eq!(escalation.tick(at(20_007), true), Some(Step::Leave(Signal::KILL)));
+        assert_eq!(escalation.tick(at(20_007), true), Some(Step::SendSignal(Signal::KILL)));
         assert_eq!(escalation.next_deadline(), Some(at(40_007)));
     }
 }

@@ -284,7 +284,7 @@ pub fn clean<'b>(path: &[u8], room: &'b mut [u8]) -> Result<&'b [u8], Full> {
 
 fn write_clean(path: &[u8], out: &mut Writer<'_>) {
     let length = components_from_the_end(path).fold(0, |length: usize, part| length.saturating_add(part.len()).saturating_add(1));
-    let Some(mut room) = out.space(length) else { return };
+    let Some(mut room) = out.reserve(length) else { return };
     for part in components_from_the_end(path) {
         let start = room.len().saturating_sub(part.len());
         let Some((before, space)) = room.split_at_mut_checked(start) else { return };

@@ -1,41 +1,43 @@
-//! The decisions of a process emissary, without IO.
+//! The decisions of Emissary, without IO.
 //!
-//! An emissary runs a container's real command as its child and leaves exit code, logs, output parameters and
-//! artifacts as plain files on a shared volume. This crate decides; its caller does. It never sees a file
-//! descriptor, a process id, a clock, the environment or a heap: bytes, plain data and time come in, bytes and
-//! [`supervise::Action`]s go out, on buffers that the caller owns.
+//! Emissary is a small program in a container image. It runs the container's real command as its child. It leaves the exit code, the logs, the output
+//! parameters and the artifacts as plain files on a shared volume, where a workflow engine (Argo Workflows) reads them; docs/protocol.md specifies the files.
+//!
+//! This crate decides, and its caller (`bin/`) acts. The crate never sees a file descriptor, a process id, a clock, the environment or a heap. Bytes, plain
+//! data and the time enter. Bytes and actions such as [`supervise::Action`] leave, in buffers that the caller owns. Each room refuses input with a small error
+//! type of its own.
 //!
 //! ```text
 //!   template bytes ──▶ template ──▶ Plan ─┐
 //!   signal-file bytes ─▶ signal ──▶ Event ─┼─▶ supervise::Machine ──▶ Action ──▶ the caller
 //!   wait status ───────▶ exit ────▶ Event ─┘
 //!   names ─────────────▶ layout ──▶ protocol file paths
-//!   entry facts ───────▶ tar ─────▶ header blocks ──▶ (emissary-deflate) ──▶ gzip framing
+//!   file facts ────────▶ tar ─────▶ header blocks ──▶ (miniz_oxide) ──▶ gzip framing
 //! ```
 //!
-//! The rooms, in the order a run passes through them:
+//! The rooms, in the order in which a run uses them:
 //!
 //! | room | in | out |
 //! |---|---|---|
 //! | [`limits`] | – | every capacity, with its reason |
-//! | [`timers`] | milliseconds of a clock | points and lengths of time, every fixed length, when to come back |
-//! | [`words`] | a word | its place in a list |
-//! | [`buf`] | pieces of text | a filled part of a caller's buffer, or [`buf::Full`] |
-//! | [`layout`] | layout, container name, output path | path of a protocol file |
-//! | [`json`], [`template`] | JSON bytes of others | a borrowed view, lists of any length |
-//! | [`documents`] | our own documents | their JSON bytes |
-//! | [`ready`] | the readiness marker | go on, wait, give up |
+//! | [`timers`] | milliseconds of a clock | instants, durations, every fixed duration, the next deadline |
+//! | [`words`] | a word | its position in a list |
+//! | [`buf`] | pieces of text | the filled part of the caller's buffer, or [`buf::Full`] |
+//! | [`layout`] | layout, container name, output path | the path of a protocol file |
+//! | [`json`], [`template`] | JSON that others write | a borrowed view, lists of any length |
+//! | [`documents`] | our own documents | their JSON |
+//! | [`ready`] | the readiness marker | start, wait or give up |
 //! | [`supervise`] | events and the time | actions |
-//! | [`escalate`] | the time, a request to end | SIGTERM, SIGKILL, giving up |
-//! | [`waiting`] | exit codes seen, logs copied, the time | what the wait side does next |
+//! | [`escalate`] | the time, a request to end | SIGTERM, then SIGKILL, then give up |
+//! | [`waiting`] | exit codes seen, logs copied, the time | what the wait container does next |
 //! | [`signal`], [`exit`] | signal-file bytes, wait statuses | signals, exit codes, digits |
-//! | [`settled`], [`signal_file`], [`exit_file`] | what was seen of a file and of its writer | when to read it, what it says |
-//! | [`tar`], [`gzip`] | facts about a file | header blocks, framing |
-//! | [`cpus`], [`progress`] | what a cgroup says; bytes and time | how many threads are of use; what a person is told |
+//! | [`settled`], [`signal_file`], [`exit_file`] | what was seen of a file and its writer | when to read the file, what it says |
+//! | [`tar`], [`gzip`] | facts about a file; what was compressed | header blocks; gzip framing, checksum, what is noise |
+//! | [`cpus`], [`progress`] | a control group's limits; bytes and time | how many CPUs a container may use; a progress report |
 //! | [`time`], [`log`] | text, numbers | durations, time stamps, log lines |
-//! | [`lines`], [`report`] | logs, exit codes, values | what `wait` shows and reports |
+//! | [`lines`], [`report`] | logs, exit codes, values | what the wait container prints |
 //!
-//! Not here, on purpose: compression (a crate of its own), globbing, YAML, a runtime.
+//! This crate leaves out, on purpose: compression (a library of the caller's), globbing, YAML, a runtime.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -53,7 +55,7 @@
         clippy::arithmetic_side_effects,
         clippy::cast_possible_truncation,
         clippy::std_instead_of_core,
-        reason = "a test may overflow, and then fails"
+        reason = "an overflow in a test fails the test"
     )
 )]
 

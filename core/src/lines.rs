@@ -1,45 +1,71 @@
-//! Logs of several containers in one stream: each line begins with its container's name, and lines are not mixed.
+//! Whole lines: where to cut a stream, and the logs of several containers in one stream.
 //!
-//! Enters: bytes of one log at a time, which container they are of. Leaves: pieces to write. A line that does not fit the caller's buffer is handed on in
-//! parts, and while it goes on the others wait; where it stops without a newline, one is put in, so that it holds nobody up.
+//! Enters: a piece of one container's log at a time. Leaves: where to cut, pieces of the stream. Refuses: nothing. Each line begins with its container's name, and
+//! no line is split by another.
+//!
+//! A line may be longer than the caller's buffer. Then the merger passes it on in parts, and the other containers wait until it ends. If the line stops
+//! without a newline, the merger adds a newline, so that the other containers can go on.
 
-/// Which container's line the stream is in the middle of.
-#[derive(Debug, Default)]
-pub struct Lines {
-    within: Option<usize>,
+/// Bytes that a pipe takes or refuses as one piece: `PIPE_BUF` of pipe(7).
+pub const PIECE_BYTES: usize = 4_096;
+
+/// The length of the bytes up to the last newline.
+fn whole_lines(bytes: &[u8]) -> Option<usize> {
+    bytes.iter().rposition(|&byte| byte == b'\n').map(|at| at.saturating_add(1))
 }
 
-/// Bytes of one log.
+/// How many of these bytes to write at once, so that whoever writes to the same file between two pieces tears no line that is shorter than a piece.
+#[must_use]
+pub fn piece(bytes: &[u8]) -> usize {
+    bytes.get(..PIECE_BYTES).map_or(bytes.len(), |most| whole_lines(most).unwrap_or(PIECE_BYTES))
+}
+
+/// How many of these bytes to handle where more is known to follow: not the last line, which is not whole yet, unless it is longer than a piece.
+#[must_use]
+pub fn before_more(bytes: &[u8]) -> usize {
+    let last = bytes.len().saturating_sub(PIECE_BYTES);
+    bytes.get(last..).and_then(whole_lines).map_or(bytes.len(), |whole| last.saturating_add(whole))
+}
+
+/// The merger. It remembers whose line the stream has begun and not ended.
+#[derive(Debug, Default)]
+pub struct Lines {
+    /// The container whose line is open, by its index.
+    open_line: Option<usize>,
+}
+
+/// The next bytes of one container's log.
 #[derive(Debug, Clone, Copy)]
 pub struct Piece<'a> {
-    /// The container, by its place.
+    /// The container, by its index.
     pub at: usize,
-    /// Its name.
+    /// The container's name.
     pub name: &'a [u8],
-    /// What its log holds next; nothing where it holds no more for now.
+    /// The next bytes; empty if the log holds no more for now.
     pub bytes: &'a [u8],
-    /// No more will come.
+    /// No further bytes will follow.
     pub has_ended: bool,
-    /// The caller's buffer is full: the line may go on behind it.
+    /// The caller's buffer is full, so the log may hold more of the last line.
     pub is_full: bool,
 }
 
 impl Lines {
-    /// Whether it is this container's turn.
+    /// Whether this container may write now: no other container's line is open.
     #[must_use]
     pub fn may_write(&self, at: usize) -> bool {
-        self.within.is_none_or(|within| within == at)
+        self.open_line.is_none_or(|container| container == at)
     }
 
-    /// Hands on what of `piece` can be written now; gives how many of its bytes that are. The rest is to come again with more behind it.
+    /// Passes to `emit` what can be written of `piece` now. Returns the number of bytes it took from `piece.bytes`. The caller passes the other bytes again,
+    /// with more after them.
     pub fn take(&mut self, piece: Piece<'_>, emit: &mut dyn FnMut(&[u8])) -> usize {
         let mut rest = piece.bytes;
-        if rest.is_empty() && self.within == Some(piece.at) {
+        if rest.is_empty() && self.open_line == Some(piece.at) {
             emit(b"\n");
-            self.within = None;
+            self.open_line = None;
         }
         while !rest.is_empty() {
-            let continues = self.within == Some(piece.at);
+            let continues = self.open_line == Some(piece.at);
             let newline = rest.iter().position(|&byte| byte == b'\n');
             let whole = rest.len() == piece.bytes.len();
             let may_be_partial = continues || piece.has_ended || (piece.is_full && whole);
@@ -52,7 +78,7 @@ impl Lines {
                 emit(b": ");
             }
             emit(line);
-            self.within = if newline.is_some() { None } else { Some(piece.at) };
+            self.open_line = if newline.is_some() { None } else { Some(piece.at) };
             rest = after;
         }
         piece.bytes.len().saturating_sub(rest.len())
@@ -64,7 +90,7 @@ mod tests {
     use super::*;
     use std::string::String;
 
-    /// Feeds rows of container, bytes, ended, full; compares what is taken and the stream.
+    /// Feeds rows of container, bytes, has_ended, is_full and the bytes to be taken. Compares the stream with `want`.
     fn play(rows: &[(usize, &str, bool, bool, usize)], want: &str) {
         let mut lines = Lines::default();
         let mut stream = String::new();
@@ -79,7 +105,28 @@ mod tests {
     }
 
     #[test]
-    fn whole_lines_in_turns() {
+    fn pieces_end_with_a_line_where_one_ends() {
+        let text = |parts: &[(u8, usize)]| -> std::vec::Vec<u8> {
+            parts.iter().flat_map(|&(byte, times)| core::iter::repeat_n(byte, times)).collect()
+        };
+        for (parts, first, known) in [
+            (&[][..], 0, 0),
+            (&[(b'x', 3)], 3, 3),
+            (&[(b'\n', 1), (b'x', 3)], 4, 1),
+            (&[(b'x', 4_096)], 4_096, 4_096),
+            (&[(b'x', 4_095), (b'\n', 2)], 4_096, 4_097),
+            (&[(b'x', 4_096), (b'\n', 1)], 4_096, 4_097),
+            (&[(b'x', 9), (b'\n', 1), (b'y', 4_095)], 10, 10),
+            (&[(b'x', 9), (b'\n', 1), (b'y', 4_096)], 10, 4_106),
+            (&[(b'x', 9), (b'\n', 1), (b'y', 4_087), (b'\n', 1)], 10, 4_098),
+        ] {
+            let bytes = text(parts);
+            assert_eq!((piece(&bytes), before_more(&bytes)), (first, known), "{parts:?}");
+        }
+    }
+
+    #[test]
+    fn containers_take_turns_line_by_line() {
         play(
             &[(0, "one\ntwo\nthr", false, false, 8), (1, "x\n", false, false, 2), (0, "three\n", false, false, 6)],
             "a: one\na: two\nbb: x\na: three\n",
@@ -88,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_fills_the_buffer_goes_on() {
+    fn a_line_longer_than_the_buffer_stays_one_line() {
         play(
             &[(0, "xxxx", false, true, 4), (0, "yy\nz", false, false, 3), (0, "z", true, false, 1), (0, "", true, false, 0)],
             "a: xxxxyy\na: z\n",
@@ -96,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_half_line_is_ended_when_it_stops() {
+    fn a_long_line_that_stops_gets_a_newline() {
         play(
             &[(0, "xxxx", false, true, 4), (0, "", false, false, 0), (1, "y\n", false, false, 2), (0, "x\n", false, false, 2)],
             "a: xxxx\nbb: y\na: x\n",

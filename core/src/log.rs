@@ -1,31 +1,34 @@
-//! Log lines: what a person reads on stderr, or the two forms of Go's log/slog that Argo's log readers expect.
+//! Log lines: a plain form for people on stderr, and the two forms of Go's log/slog that Argo's log readers expect.
 //!
-//! Enters: level, form, time, message. Leaves: exactly one line with its newline, whatever bytes the message has. A line longer than
-//! the buffer is cut and ends with `…`: a log line is the one text that may be cut. One in JSON is a whole object all the same.
+//! Enters: form, level, time, message. Leaves: exactly one line with its newline, whatever bytes the message has. Refuses: a buffer without room for a line
+//! with an empty message; the line is then empty.
+//!
+//! A log line is the one text of this crate that may be cut. If it is longer than the buffer, the writer cuts the message and ends it with `…`. A cut line in
+//! JSON is still a whole object.
 
 use crate::buf::Writer;
 use crate::time;
-use crate::words::Words;
+use crate::words::WordList;
 
-/// How much a line matters.
+/// The importance of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// For finding out what happens.
+    /// Details for a search for an error.
     Debug,
-    /// What happens.
+    /// A normal event.
     Info,
-    /// Something was not as asked, and the step goes on.
+    /// Something is not as asked, but the step goes on.
     Warn,
     /// The step fails.
     Error,
 }
 
 impl Level {
-    /// A level by its name, in either case.
+    /// The level with this name, in either letter case; `None` for another name.
     #[must_use]
     pub fn parse(name: &[u8]) -> Option<Self> {
         let levels = [Self::Debug, Self::Info, Self::Warn, Self::Warn, Self::Error];
-        Words("debug info warn warning error").place_in_any_case(name).and_then(|at| levels.get(at).copied())
+        WordList("debug info warn warning error").position_ignoring_case(name).and_then(|at| levels.get(at).copied())
     }
 
     const fn slog_name(self) -> &'static str {
@@ -60,7 +63,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// `text` or `json`, as `--log-format` takes them, or `plain`.
+    /// The form with this name: `text`, `plain` or `json`, as `--log-format` accepts them. `None` for another name.
     #[must_use]
     pub fn parse(name: &[u8]) -> Option<Self> {
         let formats = [
@@ -69,18 +72,19 @@ impl Format {
             #[cfg(feature = "documents")]
             Self::Json,
         ];
-        Words("text plain json").place(name).and_then(|at| formats.get(at).copied())
+        WordList("text plain json").position(name).and_then(|at| formats.get(at).copied())
     }
 }
 
-/// One line in `buf`. One that has no room for a line without a message gets none.
+/// Writes one line to `buf` and returns it. `unix_ms` is the time in milliseconds since 1970. The line is empty if `buf` is too small even for an empty
+/// message.
 pub fn line<'b>(format: Format, level: Level, unix_ms: i64, message: &[u8], buf: &'b mut [u8]) -> &'b [u8] {
     let mut attempt = |end: usize| {
         let mark = if end < message.len() { "…" } else { "" };
-        write(format, level, unix_ms, start(message, end), mark, buf)
+        write(format, level, unix_ms, prefix(message, end), mark, buf)
     };
     let length = attempt(message.len()).or_else(|| {
-        // The longest start that fits, by halves: `fits` does if any does, `over` does not.
+        // Bisect for the longest prefix of the message that fits. A prefix of `fits` bytes fits if any does; a prefix of `over` bytes does not.
         let (mut fits, mut over) = (0, message.len());
         while over.saturating_sub(fits) > 1 {
             let middle = fits.midpoint(over);
@@ -95,15 +99,15 @@ pub fn line<'b>(format: Format, level: Level, unix_ms: i64, message: &[u8], buf:
     buf.get(..length.unwrap_or(0)).unwrap_or_default()
 }
 
-/// The first `end` bytes of `message` at most, without a part of a character at their end.
-fn start(message: &[u8], end: usize) -> &[u8] {
-    // Three bytes of a character follow its first one at most; a longer run is none.
+/// At most the first `end` bytes of `message`, without a partial character at the end.
+fn prefix(message: &[u8], end: usize) -> &[u8] {
+    // At most three bytes of a UTF-8 character follow its first byte. A longer run of such bytes is not a character.
     let starts = |at: &usize| message.get(*at).is_none_or(|byte| byte & 0xc0 != 0x80);
     let end = (0..=3).filter_map(|back| end.checked_sub(back)).find(starts).unwrap_or(end);
     message.get(..end).unwrap_or_default()
 }
 
-/// Gives the bytes that the line takes; `None` where it does not fit.
+/// Writes one line. Returns its length in bytes, or `None` if it does not fit.
 fn write(format: Format, level: Level, unix_ms: i64, message: &[u8], mark: &'static str, buf: &mut [u8]) -> Option<usize> {
     let mut time = [0; 24];
     time::write_rfc3339(unix_ms, &mut Writer::new(&mut time));
@@ -125,7 +129,7 @@ fn write(format: Format, level: Level, unix_ms: i64, message: &[u8], mark: &'sta
     out.finish().ok().map(|line| line.len())
 }
 
-/// The form of a line in JSON.
+/// A line in JSON, as log/slog's `JSONHandler` writes it.
 #[cfg(feature = "documents")]
 mod json {
     use core::fmt;
@@ -142,7 +146,7 @@ mod json {
         argo: bool,
     }
 
-    /// A message, and the mark of one that is cut.
+    /// A message, and the mark that follows a cut message.
     struct Message<'a> {
         text: Text<'a>,
         mark: &'static str,
@@ -161,21 +165,21 @@ mod json {
         }
     }
 
-    /// Gives the bytes that the line takes; `None` where it does not fit.
+    /// Writes one line. Returns its length in bytes, or `None` if it does not fit.
     pub(super) fn write(time: &[u8], level: &'static str, message: &[u8], mark: &'static str, buf: &mut [u8]) -> Option<usize> {
         let msg = Message { text: Text(message), mark };
         documents::write(&Line { time: Text(time), level, msg, argo: true }, buf)
     }
 }
 
-/// Whether slog's text form quotes this value: it is empty, or has a space, a quote, `=`, a control character or bytes that are not UTF-8.
+/// Whether slog's text form quotes this value: it is empty, or has a space, a quote, a backslash, `=`, a control character or bytes that are not UTF-8.
 fn needs_quotes(value: &[u8]) -> bool {
     value.is_empty()
         || core::str::from_utf8(value).map_or(true, |text| text.chars().any(char::is_control))
         || value.iter().any(|byte| *byte <= b' ' || matches!(byte, b'"' | b'=' | b'\\' | 0x7f))
 }
 
-/// Escapes as Go's strconv.Quote does for the characters that occur: control characters and faulty bytes as `\xNN`.
+/// Escapes a value as Go's `strconv.Quote` does. Control characters without an escape of their own, and bytes that are not UTF-8, become `\xNN`.
 fn escape(value: &[u8], out: &mut Writer<'_>) {
     for chunk in value.utf8_chunks() {
         for character in chunk.valid().chars() {
@@ -200,31 +204,34 @@ mod tests {
     use super::*;
     use std::string::{String, ToString as _};
 
-    fn made(format: Format, message: &[u8], room: usize) -> String {
+    fn rendered(format: Format, message: &[u8], room: usize) -> String {
         let mut room = std::vec![0xa5; room];
         String::from_utf8(line(format, Level::Warn, 1_795_498_648_007, message, &mut room).to_vec()).unwrap()
     }
 
     #[test]
     fn the_three_forms() {
-        assert_eq!(made(Format::Plain, b"a \"b\"\nc", 200), "emissary: warning: a \"b\"\\x0ac\n");
-        assert_eq!(made(Format::Text, b"a \"b\"\nc", 200), "time=2026-11-24T05:37:28.007Z level=WARN msg=\"a \\\"b\\\"\\nc\" argo=true\n");
-        let with_controls = made(Format::Text, "naïve\u{9b}2J".as_bytes(), 200);
-        assert!(with_controls.contains("msg=\"naïve\\xc2\\x9b2J\" argo=true"), "{with_controls}");
-        assert_eq!(made(Format::Text, b"plain", 200), "time=2026-11-24T05:37:28.007Z level=WARN msg=plain argo=true\n");
+        assert_eq!(rendered(Format::Plain, b"a \"b\"\nc", 200), "emissary: warning: a \"b\"\\x0ac\n");
         assert_eq!(
-            made(Format::Json, b"a \"b\"\nc", 200),
+            rendered(Format::Text, b"a \"b\"\nc", 200),
+            "time=2026-11-24T05:37:28.007Z level=WARN msg=\"a \\\"b\\\"\\nc\" argo=true\n"
+        );
+        let with_controls = rendered(Format::Text, "naïve\u{9b}2J".as_bytes(), 200);
+        assert!(with_controls.contains("msg=\"naïve\\xc2\\x9b2J\" argo=true"), "{with_controls}");
+        assert_eq!(rendered(Format::Text, b"plain", 200), "time=2026-11-24T05:37:28.007Z level=WARN msg=plain argo=true\n");
+        assert_eq!(
+            rendered(Format::Json, b"a \"b\"\nc", 200),
             "{\"time\":\"2026-11-24T05:37:28.007Z\",\"level\":\"WARN\",\"msg\":\"a \\\"b\\\"\\nc\",\"argo\":true}\n"
         );
     }
 
     #[test]
-    fn a_long_message_is_cut_and_marked_and_stays_one_valid_line() {
-        // Shorter ones for an interpreter.
+    fn a_long_message_is_cut_and_marked_in_one_valid_line() {
+        // Miri interprets the code, so it gets shorter messages.
         const LENGTH: usize = if cfg!(miri) { 220 } else { 500 };
         for message in [&[b'm'; LENGTH][..], &[b'\n'; LENGTH], &[0xff; LENGTH], "é".repeat(LENGTH / 2).as_bytes()] {
             for format in [Format::Plain, Format::Text, Format::Json] {
-                let line = made(format, message, 200);
+                let line = rendered(format, message, 200);
                 assert!(line.contains('…') && line.ends_with('\n') && line.matches('\n').count() == 1, "{line}");
                 if format == Format::Json {
                     let value: serde_json::Value = serde_json::from_str(&line).unwrap();

@@ -1,21 +1,21 @@
-//! How far a long save is: when to say it, and in which words.
+//! Progress of a long save: when to report it, and in which words.
 //!
-//! Enters: bytes read and written, the known total, the time. Leaves: one clause for a log line, or one line of a terminal that the next one
-//! replaces.
+//! Enters: bytes read and written, the total where it is known, and the time. Leaves: one clause for a log line, or one line of a terminal that the next
+//! report overwrites. Refuses: nothing.
 
 use crate::buf::Writer;
 use crate::timers::{Duration, Instant};
 
-/// A save shorter than this is not spoken of.
+/// A save that ends within this time reports no progress.
 const QUIET: Duration = Duration::from_ms(2_000);
-/// Between two log lines.
+/// Time between two log lines.
 const LOG: Duration = Duration::from_ms(4_000);
-/// Between two states of a terminal's bar.
+/// Time between two states of the bar on a terminal.
 const BAR: Duration = Duration::from_ms(200);
-/// Characters of the bar.
+/// Width of the bar in characters.
 const BAR_WIDTH: u64 = 24;
 
-/// One save under way.
+/// The progress of one save.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress {
     began: Instant,
@@ -25,14 +25,14 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// A save that begins now. `total_bytes` is how much there is to read, where that is known.
+    /// A save that begins at `now`. `total_bytes` is the number of bytes to read, if it is known.
     #[must_use]
     pub const fn new(now: Instant, total_bytes: Option<u64>, is_terminal: bool) -> Self {
         Self { began: now, due: now.after(QUIET), total_bytes, is_terminal }
     }
 
-    /// Whether something is to be said now; counts it as said.
-    pub const fn is_due(&mut self, now: Instant) -> bool {
+    /// Returns whether a report is due at `now`. If it is due, sets the time of the next report.
+    pub const fn take_due(&mut self, now: Instant) -> bool {
         if now.as_ms() < self.due.as_ms() {
             return false;
         }
@@ -40,23 +40,23 @@ impl Progress {
         true
     }
 
-    /// `read 1.2 GB of 4.0 GB (30 %), wrote 400.1 MB, 120.0 MB/s`.
+    /// Writes a clause such as `read 1.2 GB of 4.0 GB (30 %), wrote 400.1 MB, 120.0 MB/s`.
     pub fn describe(&self, now: Instant, read_bytes: u64, written_bytes: u64, out: &mut Writer<'_>) {
         out.text("read ");
-        amount(read_bytes, out);
+        write_size(read_bytes, out);
         if let Some(total) = self.total_bytes {
             out.text(" of ");
-            amount(total, out);
+            write_size(total, out);
             out.text(" (").decimal(share(read_bytes, total, 100)).text(" %)");
         }
         out.text(", wrote ");
-        amount(written_bytes, out);
+        write_size(written_bytes, out);
         out.text(", ");
-        amount(read_bytes.saturating_mul(1_000).checked_div(now.since(self.began).as_ms()).unwrap_or(0), out);
+        write_size(read_bytes.saturating_mul(1_000).checked_div(now.since(self.began).as_ms()).unwrap_or(0), out);
         out.text("/s");
     }
 
-    /// The same behind a bar, from the terminal line's first column; without a newline.
+    /// Writes `name`, a bar and the clause of [`Progress::describe`] over the terminal's current line, without a newline.
     pub fn bar(&self, name: &[u8], now: Instant, read_bytes: u64, written_bytes: u64, out: &mut Writer<'_>) {
         out.text("\r\x1b[K").shown(name).byte(b' ');
         if let Some(total) = self.total_bytes {
@@ -71,17 +71,17 @@ impl Progress {
     }
 }
 
-/// What takes a bar away again.
-pub const NO_BAR: &[u8] = b"\r\x1b[K";
+/// Erases the bar: carriage return, and ECMA-48's sequence «erase in line».
+pub const CLEAR_BAR: &[u8] = b"\r\x1b[K";
 
-/// `part` of `total` in `parts`, at most all.
+/// How many of `parts` equal parts `part` makes of `total`, rounded down, at most `parts`. All of them if `total` is 0.
 fn share(part: u64, total: u64, parts: u64) -> u64 {
     let share = u128::from(part).saturating_mul(u128::from(parts)).checked_div(u128::from(total)).unwrap_or(u128::from(parts));
     u64::try_from(share).unwrap_or(parts).min(parts)
 }
 
-/// Bytes in the unit (powers of 1000) that leaves one to three digits before the point, and one digit behind it.
-fn amount(bytes: u64, out: &mut Writer<'_>) {
+/// Writes a number of bytes in the decimal unit that leaves one to three digits before the point, with one digit after it.
+fn write_size(bytes: u64, out: &mut Writer<'_>) {
     let (mut unit, mut left) = (1_u64, bytes);
     for name in [" B", " kB", " MB", " GB", " TB", " PB"] {
         if left < 1_000 || name == " PB" {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts() {
+    fn sizes() {
         for (bytes, want) in [
             (0, "0 B"),
             (999, "999 B"),
@@ -124,17 +124,17 @@ mod tests {
             (7_000_000_000_000, "7.0 TB"),
             (u64::MAX, "18446.7 PB"),
         ] {
-            assert_eq!(text(|out| amount(bytes, out)), want);
+            assert_eq!(text(|out| write_size(bytes, out)), want);
         }
     }
 
     #[test]
-    fn when_it_is_due() {
+    fn when_a_report_is_due() {
         let mut log = Progress::new(I::from_ms(10_000), None, false);
-        let due: Vec<u64> = (10_000..22_000).step_by(100).filter(|&now| log.is_due(I::from_ms(now))).collect();
+        let due: Vec<u64> = (10_000..22_000).step_by(100).filter(|&now| log.take_due(I::from_ms(now))).collect();
         assert_eq!(due, [12_000, 16_000, 20_000]);
         let mut bar = Progress::new(I::from_ms(0), None, true);
-        assert_eq!((0..3_000).step_by(50).filter(|&now| bar.is_due(I::from_ms(now))).count(), 5);
+        assert_eq!((0..3_000).step_by(50).filter(|&now| bar.take_due(I::from_ms(now))).count(), 5);
     }
 
     #[test]

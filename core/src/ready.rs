@@ -1,31 +1,33 @@
-//! The readiness marker of pods without an init container (docs/protocol.md, "Main", step 3).
+//! The readiness marker: the file `status` of a pod without an init container (docs/protocol.md, "Main", step 3).
 //!
-//! Enters: the bytes of `status` and how old they are. Leaves: whether to go on, to wait, or to give up. Refuses: nothing; a marker of
-//! unknown form is one that is not ready, and its age decides.
+//! In such a pod a container called the supervisor fetches the input artifacts. It writes the marker, and rewrites it every few seconds while it works.
+//!
+//! Enters: the marker's bytes and their age. Leaves: whether the container starts, waits or gives up. Refuses: nothing. A marker in an unknown form
+//! means «not ready», and its age decides.
 
 use crate::timers::{Duration, STALE_AFTER};
 
-/// Bytes of the marker that are read: the first line, and as much of a reason as a log line takes.
+/// Bytes that the caller reads of the marker: the first line, and as much of the reason as fits on a log line.
 pub const MARKER_BYTES: usize = 4096;
 
-/// What a marker says.
+/// What a marker means for the container that waits for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Readiness<'a> {
-    /// Go on.
+    /// The inputs are ready: go on.
     Ready,
-    /// Give up, for this reason.
+    /// The supervisor has failed: give up. The marker gives this reason, which may be empty.
     Failed(&'a [u8]),
-    /// Look again at a change, and after this time at the latest.
+    /// Not ready: look again when the marker changes, and no later than after `left`.
     Wait {
         /// Time until the marker counts as stale.
         left: Duration,
     },
-    /// No sign of life for [`STALE_AFTER`].
+    /// The supervisor has not written for [`STALE_AFTER`]: give up.
     Dead,
 }
 
-/// What the marker's bytes mean. `age` is the time since it was written; without a marker, the bytes are empty and it is the time
-/// since we began to wait.
+/// Parses the marker's bytes. `age` is the time since the supervisor last wrote them. Without a marker, `bytes` is empty and `age` is the time since
+/// the container began to wait.
 #[must_use]
 pub fn parse(bytes: &[u8], age: Duration) -> Readiness<'_> {
     let end = bytes.iter().position(|&byte| byte == b'\n').unwrap_or(bytes.len());

@@ -1,46 +1,50 @@
-//! When a small file that another process writes is complete.
+//! When a small file that another process writes is complete: an exit code or a signal.
 //!
-//! Enters: what was seen of its writer. Leaves: read it now, later, or after some time. A file that is renamed into place is complete at once. One that is
-//! written in place is complete when its writer closes it, or, where the closing was not watched, when nobody has written to it for [`SETTLED`]. A closing that
-//! was watched for may have gone unseen all the same: after [`ABANDONED_WRITE`] without a write the file counts as complete. A time that
-//! lies more than [`CLOCK_AHEAD`] in the future says nothing and would go on saying nothing: it counts as long ago.
+//! Enters: what was seen of the file's writer ([`Seen`]). Leaves: when to read the file ([`ReadWhen`]). Refuses: nothing. The rules are those of
+//! docs/protocol.md, "Main", step 10:
+//!
+//! - A file that a process renames into place is complete at once.
+//! - A file that a process writes in place is complete when its writer closes it.
+//! - If nobody watched for the close, the file is complete when nobody has written to it for [`SETTLE_TIME`].
+//! - A close can go unseen although the folder is watched. So the file is complete after [`ABANDONED_WRITE_AFTER`] without a write, too.
+//! - A time stamp more than [`CLOCK_AHEAD`] in the future says nothing about the last write, and would say nothing for as long. It counts as old.
 
-use crate::timers::{ABANDONED_WRITE, CLOCK_AHEAD, Duration, SETTLED};
+use crate::timers::{ABANDONED_WRITE_AFTER, CLOCK_AHEAD, Duration, SETTLE_TIME};
 
-/// What is known of a file's writer.
+/// What was seen of a file's writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
-    /// The writer was seen to close the file, or to rename it into place.
+    /// The writer has closed the file, or renamed it into place.
     Closed,
-    /// The file appeared while its folder was watched, and its writer has not closed it yet: milliseconds since the last write, negative where the file's time
+    /// The file appeared while its folder was watched, and no close of it was seen since. Milliseconds since the last write; negative if the file's time
     /// is in the future.
     Open(i64),
-    /// The file may have been there before the folder was watched: milliseconds since the last write, negative where the file's time is in the future.
+    /// The file may be older than the watch of its folder. Milliseconds since the last write; negative if the file's time is in the future.
     Age(i64),
 }
 
 /// When to read the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReadWhen {
-    /// It is complete.
+    /// The file is complete.
     Now,
-    /// When its writer closes it.
+    /// The file is complete when its writer closes it.
     Closed,
-    /// Look again after this time.
+    /// The file may be complete after this time: look again then.
     After(Duration),
 }
 
-const SETTLED_MS: i64 = SETTLED.as_ms().cast_signed();
+const SETTLED_MS: i64 = SETTLE_TIME.as_ms().cast_signed();
 const AHEAD_MS: i64 = CLOCK_AHEAD.as_ms().cast_signed().wrapping_neg();
 
-const ABANDONED_MS: i64 = ABANDONED_WRITE.as_ms().cast_signed();
+const ABANDONED_MS: i64 = ABANDONED_WRITE_AFTER.as_ms().cast_signed();
 
 const fn after(length_ms: i64, age_ms: i64) -> ReadWhen {
     ReadWhen::After(Duration::from_ms(length_ms.saturating_sub(age_ms).unsigned_abs()))
 }
 
 impl Seen {
-    /// When the file is complete.
+    /// When to read the file, empty or not.
     #[must_use]
     pub const fn read_when(self) -> ReadWhen {
         match self {
@@ -51,7 +55,7 @@ impl Seen {
         }
     }
 
-    /// The same for a file that may be empty: an empty file is still to be written, unless its writer closed it so.
+    /// When to read a file that must have contents. An empty file waits for its writer, unless the writer has closed it empty.
     #[must_use]
     pub const fn read_when_written(self, is_empty: bool) -> ReadWhen {
         match (self.read_when(), self) {
@@ -66,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn when_it_is_complete() {
+    fn when_a_file_is_complete() {
         let after = |milliseconds| ReadWhen::After(Duration::from_ms(milliseconds));
         for (seen, when, when_empty) in [
             (Seen::Closed, ReadWhen::Now, ReadWhen::Now),

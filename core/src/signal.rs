@@ -1,13 +1,13 @@
-//! Signal numbers and names (signal(7)), the signal file, and which signals are forwarded.
+//! Signal numbers and names (signal(7)), which signals the supervisor forwards, and which of them ask it to end (docs/protocol.md, "Main").
 //!
-//! Enters: the bytes of a signal file or a command-line word. Leaves: a [`Signal`]. Refuses: 0, negative numbers,
-//! numbers past 64, unknown names, anything around them but white space.
+//! Enters: the contents of a signal file, or a word of the command line. Leaves: a [`Signal`]. Refuses: 0, negative numbers, numbers past 64, unknown names,
+//! and anything but white space around the signal.
 //!
-//! Numbers are those of Linux on x86, Arm, RISC-V, PowerPC and s390, which share one table.
+//! Signal numbers are those of Linux on x86, Arm, RISC-V, PowerPC and s390, which share one table.
 
 use crate::buf::{Writer, display_by_describe};
 use crate::limits;
-use crate::words::Words;
+use crate::words::WordList;
 
 /// A signal that Linux can deliver: 1 to 64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,16 +16,16 @@ pub struct Signal(u8);
 /// Who raised a signal that we receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// Another process, with kill(2) or its like.
+    /// Another process, with kill(2) or a similar call.
     Process,
-    /// The kernel: a terminal, a timer, a limit, a descriptor.
+    /// The kernel, for a terminal, a timer, a limit or a descriptor.
     Kernel,
-    /// The kernel, at a system call of our own.
+    /// The kernel, for a system call of our own.
     Ourselves,
 }
 
 impl Origin {
-    /// Reads it from a signal's `si_code` and `si_pid` (sigaction(2)): codes above 0 are the kernel's.
+    /// The origin that a signal's `si_code` and `si_pid` name (sigaction(2)): a code above 0 is the kernel's. `own_pid` is our process id.
     #[must_use]
     pub const fn new(code: i32, pid: u32, own_pid: u32) -> Self {
         if code > 0 {
@@ -41,36 +41,36 @@ impl Origin {
 /// A signal that we received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received {
-    /// Which one.
+    /// The signal.
     pub signal: Signal,
     /// Who raised it.
     pub origin: Origin,
-    /// It was ignored when we were started, and never asked us for anything.
+    /// The signal was ignored when we were started. We forward it, and it has no effect on us.
     pub is_ignored: bool,
 }
 
 impl Received {
-    /// Whether it asks us to end; see [`Signal::is_request_to_end`].
+    /// Whether the signal asks us to end; see [`Signal::is_request_to_end`].
     #[must_use]
     pub const fn is_request_to_end(self) -> bool {
         self.signal.is_request_to_end() && !self.is_ignored
     }
 
-    /// Whether a terminal stops its foreground with it, and so us.
+    /// Whether a terminal sent the signal to stop its foreground process group, which includes us.
     #[must_use]
     pub fn is_suspension(self) -> bool {
         self.signal == Signal::TSTP && self.origin == Origin::Kernel && !self.is_ignored
     }
 }
 
-/// Why some bytes are no signal.
+/// Why bytes are not a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignalError {
-    /// Nothing but white space.
+    /// The bytes are empty or white space.
     Empty,
-    /// A number outside 1 to 64.
+    /// The number is outside 1 to 64.
     OutOfRange,
-    /// Neither a number nor a signal's name.
+    /// The bytes are neither a number nor a signal's name.
     Unknown,
 }
 
@@ -80,22 +80,22 @@ impl SignalError {
         out.text(match self {
             Self::Empty => "is empty",
             Self::OutOfRange => "is outside 1 to 64",
-            Self::Unknown => "is neither a signal's number nor its name",
+            Self::Unknown => "is neither a signal number nor a signal name",
         });
     }
 }
 
 display_by_describe!(SignalError);
 
-/// Names in order of their numbers, from 1.
-const NAMES: Words = Words(
+/// Signal names in the order of their numbers, from 1.
+const NAMES: WordList = WordList(
     "HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO \
      PWR SYS",
 );
 
-/// Further names, and their numbers.
-const ALIASES: Words = Words("IOT CLD POLL UNUSED");
-const ALIASED: [u8; 4] = [6, 17, 29, 31];
+/// Further names. [`ALIAS_NUMBERS`] has their numbers, in the same order.
+const ALIASES: WordList = WordList("IOT CLD POLL UNUSED");
+const ALIAS_NUMBERS: [u8; 4] = [6, 17, 29, 31];
 
 /// The first real-time signal, as glibc numbers them.
 const RTMIN: u8 = 34;
@@ -107,44 +107,44 @@ impl Signal {
     pub const INT: Self = Self(2);
     /// Quit.
     pub const QUIT: Self = Self(3);
-    /// Kill: cannot be caught.
+    /// Kill. A process cannot catch it.
     pub const KILL: Self = Self(9);
     /// Termination.
     pub const TERM: Self = Self(15);
-    /// A child stopped or ended.
+    /// A child has stopped or ended.
     pub const CHLD: Self = Self(17);
     /// Continue.
     pub const CONT: Self = Self(18);
-    /// Stop: cannot be caught.
+    /// Stop. A process cannot catch it.
     pub const STOP: Self = Self(19);
     /// Stop, from the terminal.
     pub const TSTP: Self = Self(20);
-    /// Stop: it reads from a terminal in whose background it is.
+    /// Stop a background process that reads from its terminal.
     pub const TTIN: Self = Self(21);
-    /// Stop: it writes to such a terminal.
+    /// Stop a background process that writes to its terminal.
     pub const TTOU: Self = Self(22);
     /// Urgent data on a socket.
     pub const URG: Self = Self(23);
-    /// The limit of CPU time is reached.
+    /// The process has reached its limit of CPU time.
     pub const XCPU: Self = Self(24);
-    /// The terminal's size changed.
+    /// The terminal's size has changed.
     pub const WINCH: Self = Self(28);
 
-    /// A signal by its number, where there is one.
+    /// The signal with this number; `None` for a number outside 1 to 64.
     #[must_use]
     pub const fn new(number: u64) -> Option<Self> {
         if number == 0 || number > limits::SIGNAL_MAX as u64 { None } else { Some(Self(crate::buf::low_byte(number))) }
     }
 
-    /// Its number, 1 to 64.
+    /// The signal's number, 1 to 64.
     #[must_use]
     pub const fn number(self) -> u8 {
         self.0
     }
 
-    /// Whether one that we receive goes on to the command. Not: SIGCHLD, which is about our own children; what our own system calls raise
-    /// (SIGPIPE, SIGXFSZ); SIGURG and SIGXCPU where the kernel raises them about our own sockets and our own limit. A SIGURG that another
-    /// process sends is meant for the command: unlike Go's runtime, nothing in here sends one to itself.
+    /// Whether the supervisor forwards the signal to the command when it receives it. It does not forward SIGCHLD, which concerns our own children. It does not
+    /// forward signals that our own system calls raise (SIGPIPE, SIGXFSZ), nor the kernel's SIGURG for our own sockets and SIGXCPU for our own limit. A
+    /// SIGURG from another process is meant for the command: Go's runtime sends itself SIGURG, but this program does not.
     #[must_use]
     pub fn is_forwarded(self, origin: Origin) -> bool {
         match origin {
@@ -154,16 +154,18 @@ impl Signal {
         }
     }
 
-    /// Whether it asks a step that has not begun, or that pauses between two attempts, to end.
+    /// Whether the signal asks the step to end: SIGHUP, SIGINT, SIGQUIT, SIGKILL or SIGTERM. Such a signal ends a wait before the command and a pause between
+    /// two attempts.
     #[must_use]
     pub const fn is_request_to_end(self) -> bool {
         matches!(self, Self::HUP | Self::INT | Self::QUIT | Self::KILL | Self::TERM)
     }
 
-    /// Parses a signal file or a word: a decimal number, or a name with or without `SIG`, in either case, white space around it.
+    /// Parses a signal file or a word of the command line: a decimal number, or a name in either letter case, with or without `SIG`. White space around it is
+    /// allowed.
     ///
     /// # Errors
-    /// [`SignalError`], each variant its own cause.
+    /// [`SignalError::Empty`] for white space alone, [`SignalError::OutOfRange`] for a number outside 1 to 64, [`SignalError::Unknown`] for other bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self, SignalError> {
         let word = bytes.trim_ascii();
         if word.is_empty() {
@@ -182,19 +184,19 @@ impl Signal {
             Some((prefix, rest)) if prefix.eq_ignore_ascii_case(b"SIG") => rest,
             _ => word,
         };
-        if let Some(at) = NAMES.place_in_any_case(name) {
+        if let Some(at) = NAMES.position_ignoring_case(name) {
             return Self::new((at as u64).saturating_add(1)).ok_or(SignalError::OutOfRange);
         }
-        if let Some(&number) = ALIASES.place_in_any_case(name).and_then(|at| ALIASED.get(at)) {
+        if let Some(&number) = ALIASES.position_ignoring_case(name).and_then(|at| ALIAS_NUMBERS.get(at)) {
             return Ok(Self(number));
         }
         parse_realtime(name)
     }
 
-    /// Writes its name (`SIGTERM`, `SIGRTMIN+3`).
+    /// Writes the signal's name, such as `SIGTERM` or `SIGRTMIN+3`.
     pub fn describe(&self, out: &mut Writer<'_>) {
         out.text("SIG");
-        if let Some(name) = NAMES.at(usize::from(self.0.saturating_sub(1))) {
+        if let Some(name) = NAMES.word(usize::from(self.0.saturating_sub(1))) {
             out.bytes(name);
         } else {
             out.text("RTMIN");
@@ -209,7 +211,7 @@ impl Signal {
     }
 }
 
-/// `RTMIN`, `RTMIN+n`, `RTMAX`, `RTMAX-n`.
+/// Parses the name of a real-time signal: `RTMIN`, `RTMIN+n`, `RTMAX` or `RTMAX-n`.
 fn parse_realtime(name: &[u8]) -> Result<Signal, SignalError> {
     let Some((base, rest)) = name.split_at_checked(5) else { return Err(SignalError::Unknown) };
     let (from, sign) = if base.eq_ignore_ascii_case(b"RTMIN") {
@@ -231,22 +233,22 @@ fn parse_realtime(name: &[u8]) -> Result<Signal, SignalError> {
     }
 }
 
-/// Signals that wait for a command to take them, in order of their arrival. Each waits once, as pending ones do in the kernel, so there is room for all.
+/// Signals that wait for the command to start, in the order of their arrival. Each signal waits once, as in the kernel. So the list has room for all 64.
 #[derive(Debug)]
 pub struct Pending(heapless::Vec<Signal, { limits::SIGNAL_MAX as usize }>);
 
 impl Pending {
-    /// None.
+    /// No signal waits.
     pub const NONE: Self = Self(heapless::Vec::new());
 
-    /// Adds a signal behind the others, unless it waits already.
+    /// Adds a signal to the end, unless it already waits.
     pub fn push(&mut self, signal: Signal) {
         if !self.0.contains(&signal) {
             let _ = self.0.push(signal);
         }
     }
 
-    /// Takes all of them out, the first first.
+    /// Takes all signals out, in the order of their arrival.
     pub fn take(&mut self) -> impl Iterator<Item = Signal> + use<> {
         core::mem::replace(self, Self::NONE).0.into_iter()
     }
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn rubbish() {
+    fn each_error() {
         for (text, error) in [
             ("", SignalError::Empty),
             (" \n", SignalError::Empty),
@@ -307,7 +309,7 @@ mod tests {
             let mut out = Writer::new(&mut room);
             signal.describe(&mut out);
             let name = out.finish().unwrap();
-            // 32 and 33 belong to the C library and have no name of their own: SIGRTMIN-2, SIGRTMIN-1.
+            // The C library uses 32 and 33. They have no names of their own: we write SIGRTMIN-2 and SIGRTMIN-1, and refuse these names.
             if number == 32 || number == 33 {
                 assert_eq!(Signal::parse(name), Err(SignalError::Unknown));
             } else {
@@ -317,21 +319,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_forwarded() {
+    fn signals_that_are_not_forwarded() {
         let kept = |origin: Origin| -> std::vec::Vec<u8> {
             (1..=64).filter_map(Signal::new).filter(|signal| !signal.is_forwarded(origin)).map(Signal::number).collect()
         };
         assert_eq!(kept(Origin::Process), [17]);
         assert_eq!(kept(Origin::Kernel), [17, 23, 24]);
         assert_eq!(kept(Origin::Ourselves).len(), 64);
-        // si_code of kill(2), tgkill(2) and the kernel.
+        // `si_code` of kill(2), tgkill(2) and the kernel.
         for (code, pid, want) in [(0, 7, Origin::Process), (-6, 7, Origin::Process), (0, 1, Origin::Ourselves), (0x80, 0, Origin::Kernel)] {
             assert_eq!(Origin::new(code, pid, 1), want);
         }
     }
 
     #[test]
-    fn what_asks_us_for_something() {
+    fn requests_to_end_and_suspensions() {
         let received = |signal, origin, is_ignored| Received { signal, origin, is_ignored };
         for (signal, is_ignored, want) in
             [(Signal::HUP, false, true), (Signal::HUP, true, false), (Signal::KILL, false, true), (Signal::CONT, false, false)]
@@ -349,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn pending_ones_come_back_once_in_order() {
+    fn pending_signals_come_back_once_and_in_order() {
         let mut pending = Pending::NONE;
         for number in [64, 1, 15, 1] {
             pending.push(Signal::new(number).unwrap());

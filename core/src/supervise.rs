@@ -1,7 +1,7 @@
-//! The supervisor: events and the time in, actions out. No IO, no clock, no process id.
+//! The supervisor of one container's command: a state machine without IO, clock or process ids (docs/protocol.md, "Main").
 //!
-//! Enters: what happened ([`Event`]). Leaves: what to do next ([`Action`]), to be drained after each event. Refuses: nothing; an event
-//! that does not belong to the present phase changes nothing.
+//! Enters: what happened ([`Event`]) and the time. Leaves: what the caller must do ([`Action`]); the caller drains the actions after each event. Refuses:
+//! nothing. An event that does not belong to the current phase changes nothing.
 //!
 //! ```text
 //!            Begin                    Planned                 Found                Spawned         Exited
@@ -11,32 +11,32 @@
 //!                                                             Done ◀── Saving ◀── (after?) ◀─────────────────────┘
 //! ```
 //!
-//! What holds, whatever comes in (`supervisor` in fuzz/src/lib.rs asserts it): one command at a time, no signal to a command that
-//! was reaped, exactly one [`Action::Finish`], and after a command's end always a next action.
+//! These invariants hold for every order of events; the fuzz target `supervisor` asserts them. One command runs at a time. No signal goes to a command that
+//! was reaped. There is exactly one [`Action::Finish`]. After a command's end there is always a next action.
 
 use heapless::Deque;
 
 use crate::exit;
 use crate::limits;
 use crate::signal::{Pending, Signal};
-use crate::timers::{ABANDON_AFTER, Duration, Instant, LOOK_EVERY, Timers, UNWATCHED};
+use crate::timers::{Duration, Instant, LOOK_EVERY, ReaderTime, Timers, WATCH_DELAY};
 
-/// What is waited for. Each has its condition, which the caller looks at whenever the shared folder changes.
+/// A condition that the machine waits for. The caller checks the condition whenever the shared folder changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
-    /// The supervisor of an init-less pod says that it is ready.
+    /// The supervisor of a pod without an init container reports that the inputs are ready ([`crate::ready`]).
     Ready,
     /// Every dependency has an exit code.
     Dependencies,
     /// A person releases the pause before the command.
     Before,
-    /// The pause between two attempts is over; opened by the machine itself, by time.
+    /// The pause between two attempts is over. The machine opens this gate itself, by its timer.
     Retry,
     /// A person releases the pause after the command.
     After,
 }
 
-/// What is known before the template is read.
+/// Settings that the caller knows before it reads the template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Setup {
     /// Wait for the readiness marker.
@@ -47,20 +47,20 @@ pub struct Setup {
     pub pauses_after: bool,
 }
 
-/// What the template adds.
+/// Settings that the caller takes from the template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plan {
-    /// This container waits for others.
+    /// This container waits for the exit codes of other containers.
     pub has_dependencies: bool,
-    /// This container is a sidecar: it ends when the main containers have.
+    /// This container is a sidecar: it ends after the main containers.
     pub is_sidecar: bool,
     /// This container saves outputs.
     pub saves_outputs: bool,
-    /// Attempts in all, at least one.
+    /// Total number of attempts. 0 counts as 1.
     pub attempts: u32,
-    /// Time between two.
+    /// Time between two attempts.
     pub retry_pause: Duration,
-    /// Time between a sidecar's SIGTERM and its SIGKILL.
+    /// Time between a request to end and the SIGKILL after it: a sidecar's, and the system's for all of us.
     pub grace: Duration,
 }
 
@@ -69,79 +69,81 @@ pub struct Plan {
 pub enum Event {
     /// The run begins.
     Begin,
-    /// What a gate waits for is there.
+    /// A gate's condition holds.
     Opened(Gate),
-    /// The template is read.
+    /// The caller has read the template.
     Planned(Plan),
-    /// The command is found.
+    /// The caller has found the command's file.
     Found,
     /// The command runs.
     Spawned,
-    /// A step failed that the command cannot run without; the code to write.
+    /// A step failed, and the command cannot run without it. The exit code to write.
     Failed(u8),
     /// The command ended with this exit code.
     Exited(u8),
-    /// Everything the command wrote is in the copies and, where its reader takes it, on our own stdout and stderr.
+    /// All output of the command is in the captured copies and, unless their readers were abandoned, on our own stdout and stderr.
     Drained,
+    /// A reader of our own stdout or stderr has taken something.
+    PassedOn,
     /// A captured copy could not be written.
     CopyFailed,
-    /// Outputs are saved, or not all of them could be.
+    /// The caller has tried to save every output.
     Saved {
-        /// Every one that is there was saved.
+        /// The caller has saved every output that exists.
         all: bool,
     },
-    /// A signal that is to be forwarded was received ([`Signal::is_forwarded`]), or one was read from the signal file.
+    /// A signal for the command: we received it and forward it ([`Signal::is_forwarded`]), or the signal file named it.
     Signal(Signal),
-    /// The same, of one that was ignored when we were started: it asks nobody to end.
+    /// A signal for the command that was ignored when we were started. It is no request to end.
     Ignored(Signal),
-    /// SIGKILL was refused, and we are PID 1, whose end ends every other process.
+    /// The kernel refused to send SIGKILL to the command. We are PID 1, so our end ends the command.
     Unkillable,
-    /// All main containers have ended (for a sidecar).
+    /// All main containers have ended. It matters to a sidecar alone.
     MainsExited,
     /// Something changed in a watched folder.
     Changed,
-    /// Files are to be looked at again after this time although nothing changes.
+    /// The machine must look at files again after this time, even if nothing changes.
     LookAfter(Duration),
-    /// Our own folder is watched.
+    /// The caller watches the container's own folder.
     Watching,
-    /// A folder cannot be watched, so that changes go unseen.
+    /// The caller cannot watch a folder, so changes in it go unseen.
     CannotWatch,
-    /// Time passed.
+    /// Time has passed; due timers act.
     Tick,
 }
 
-/// What to do.
+/// What the caller must do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Look at a gate's condition, now and at each change, until it holds.
+    /// Check a gate's condition, now and at each change, until it holds: [`Event::Opened`].
     Await(Gate),
-    /// Look at the signal file, and at what the present gate waits for.
+    /// Look at the signal file, and check the condition of the current gate.
     Look,
-    /// Begin to watch our own folder: [`Event::Watching`].
+    /// Begin to watch the container's own folder: [`Event::Watching`].
     Watch,
-    /// Read the template (and, after the readiness marker, link the input artifacts): [`Event::Planned`] or [`Event::Failed`].
+    /// Read the template, and link the input artifacts if there was a readiness marker: [`Event::Planned`] or [`Event::Failed`].
     Plan,
-    /// Find the command: [`Event::Found`] or [`Event::Failed`].
+    /// Find the command's file: [`Event::Found`] or [`Event::Failed`].
     Find,
     /// Start the command: [`Event::Spawned`] or [`Event::Failed`].
     Spawn,
-    /// Deliver a signal to the command's process group.
+    /// Send a signal to the command's process group.
     Forward(Signal),
-    /// Read what the command has written by now, then [`Event::Drained`].
+    /// Read all that the command has written until now, then [`Event::Drained`].
     Drain,
-    /// Stop passing on to our own stdout and stderr what their readers do not take; the copies are still completed.
+    /// Stop passing on to our own stdout and stderr what their readers have not taken; the copies are still completed.
     Abandon,
     /// Save the outputs: [`Event::Saved`].
     Save,
-    /// Write the exit code and exit with it. The last action.
+    /// Write the exit code and exit with it as our exit status. The last action.
     Finish(u8),
 }
 
-/// The timer of the present phase: the pause before the next attempt, a sidecar's grace period, the time of a reader of our output.
+/// The timer of the current phase: the pause before the next attempt, a sidecar's grace period, or the time limit for readers of our output.
 const PHASE: usize = 0;
-/// When files are looked at again although nothing changed.
+/// The timer for the next look at files if nothing changes.
 const LOOK: usize = 1;
-/// When our own folder begins to be watched.
+/// The timer for the start of the watch of the container's own folder.
 const WATCH: usize = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,20 +166,22 @@ pub struct Machine {
     plan: Plan,
     phase: Phase,
     actions: Deque<Action, { limits::ACTIONS }>,
-    /// Signals that came before there was a command to take them.
+    /// Signals that arrived before the command ran.
     pending: Pending,
     attempts_left: u32,
-    /// The last attempt's code.
+    /// The exit code of the last attempt.
     code: u8,
-    /// A signal that asks to end went to the command: no further attempt.
+    /// The command has been asked to end, or will be: there is no further attempt.
     is_ending: bool,
     mains_exited: bool,
     copy_failed: bool,
     has_run: bool,
     is_watching: bool,
-    /// Folders are looked at every so often, since changes go unseen.
+    /// The machine looks at folders every [`LOOK_EVERY`], because changes go unseen.
     polls: bool,
     timers: Timers<3>,
+    /// Of our own stdout and stderr.
+    reader: ReaderTime,
 }
 
 impl Machine {
@@ -207,27 +211,28 @@ impl Machine {
             is_watching: false,
             polls: false,
             timers: Timers::NONE,
+            reader: ReaderTime::NONE,
         }
     }
 
-    /// The next action, until there is none.
+    /// Returns the next action; `None` when all are drained.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// Whether there is an action to poll.
+    /// Whether [`Machine::poll_action`] has an action.
     #[must_use]
     pub fn has_action(&self) -> bool {
         !self.actions.is_empty()
     }
 
-    /// When to come back with [`Event::Tick`] at the latest.
+    /// The latest time at which the caller must send [`Event::Tick`]; `None` if no timer runs.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.timers.next_deadline()
     }
 
-    /// The gate that is waited at, if any.
+    /// The gate that the machine waits for, if any.
     #[must_use]
     pub const fn gate(&self) -> Option<Gate> {
         match self.phase {
@@ -236,7 +241,8 @@ impl Machine {
         }
     }
 
-    /// Whether the command may be started, now or again: until then it needs what was passed in for it.
+    /// Whether the machine may start the command, now or in a further attempt. As long as it may, the caller keeps the descriptors that were passed in
+    /// for the command.
     #[must_use]
     pub const fn may_start(&self) -> bool {
         match self.phase {
@@ -246,7 +252,7 @@ impl Machine {
         }
     }
 
-    /// Takes in what happened at `now`.
+    /// Handles what happened at `now`.
     pub fn handle(&mut self, now: Instant, event: Event) {
         match event {
             Event::Begin if self.phase == Phase::Idle => {
@@ -277,17 +283,21 @@ impl Machine {
             Event::Failed(code) => self.fail(code),
             Event::Exited(code) if self.phase == Phase::Running => self.exited(now, code),
             Event::Unkillable if self.phase == Phase::Running => {
-                self.is_ending = true;
+                self.ask_to_end(now);
                 self.exited(now, exit::code_of_signal(Signal::KILL));
             }
             Event::Drained if self.phase == Phase::Draining => {
                 self.timers.clear(PHASE);
                 self.after_attempt(now);
             }
+            Event::PassedOn if self.phase == Phase::Draining => {
+                self.reader.took(now);
+                self.wait_for_reader();
+            }
             Event::CopyFailed => self.copy_failed = true,
             Event::Saved { all } if self.phase == Phase::Saving => self.finish(all),
-            Event::Signal(signal) => self.signal(signal, signal.is_request_to_end()),
-            Event::Ignored(signal) => self.signal(signal, false),
+            Event::Signal(signal) => self.signal(now, signal, signal.is_request_to_end()),
+            Event::Ignored(signal) => self.signal(now, signal, false),
             Event::MainsExited if self.plan.is_sidecar && !self.mains_exited => {
                 self.mains_exited = true;
                 if self.phase == Phase::Running {
@@ -309,7 +319,8 @@ impl Machine {
         }
     }
 
-    /// Adds an action. Only the command's start makes more than one for an event, one for each signal that waits; the caller polls after a few.
+    /// Adds an action. The queue has room ([`limits::ACTIONS`]): only the command's start adds one action for each pending signal, and the caller drains
+    /// the actions after a few events.
     fn push(&mut self, action: Action) {
         let _ = self.actions.push_back(action);
     }
@@ -323,7 +334,7 @@ impl Machine {
         self.go(Phase::Waiting(gate), Action::Await(gate));
     }
 
-    /// What comes behind a gate.
+    /// Enters the phase that follows a gate.
     fn pass(&mut self, gate: Gate) {
         match gate {
             Gate::Ready => self.go(Phase::Planning, Action::Plan),
@@ -337,7 +348,7 @@ impl Machine {
         self.phase = Phase::Running;
         self.has_run = true;
         if !self.is_watching {
-            self.timers.set(WATCH, now.after(UNWATCHED));
+            self.timers.set(WATCH, now.after(WATCH_DELAY));
         }
         self.attempts_left = self.attempts_left.saturating_sub(1);
         for signal in self.pending.take() {
@@ -360,39 +371,52 @@ impl Machine {
     }
 
     fn end_sidecar(&mut self, now: Instant) {
-        self.is_ending = true;
+        self.ask_to_end(now);
         self.push(Action::Forward(Signal::TERM));
         self.timers.set(PHASE, now.after(self.plan.grace));
+    }
+
+    fn ask_to_end(&mut self, now: Instant) {
+        self.is_ending = true;
+        self.reader.ask(now, self.plan.grace);
     }
 
     /// The command is gone, or we give it up.
     fn exited(&mut self, now: Instant, code: u8) {
         self.code = code;
-        // Whoever asked for the end does not wait long for a reader of our stdout.
-        self.timers.clear(PHASE);
-        if self.is_ending {
-            self.timers.set(PHASE, now.after(ABANDON_AFTER));
-        }
+        self.reader.took(now);
+        self.reader.last_began(now, self.plan.grace);
+        self.wait_for_reader();
         self.go(Phase::Draining, Action::Drain);
     }
 
+    /// Sets or clears the time of the readers of our own stdout and stderr.
+    fn wait_for_reader(&mut self) {
+        self.timers.clear(PHASE);
+        if let Some(deadline) = self.reader.deadline() {
+            self.timers.set(PHASE, deadline);
+        }
+    }
+
     /// Takes in a signal for the command; `asks` that it asks for the end of whatever is under way.
-    fn signal(&mut self, signal: Signal, asks: bool) {
+    fn signal(&mut self, now: Instant, signal: Signal, asks: bool) {
         match self.phase {
             Phase::Running => {
-                self.is_ending |= asks;
+                if asks {
+                    self.ask_to_end(now);
+                }
                 self.push(Action::Forward(signal));
             }
-            // The command is gone. Whoever insists on the end does not wait for a reader of our stdout that takes nothing.
+            // The command is gone; what it wrote is not all taken yet.
             Phase::Draining if asks => {
-                self.is_ending = true;
-                self.push(Action::Abandon);
+                self.ask_to_end(now);
+                self.wait_for_reader();
             }
-            // It must not be held any longer, and its code stands.
+            // The request ends the pause. The command's exit code does not change.
             Phase::Waiting(Gate::After) if asks => self.save(),
             Phase::Waiting(gate) if asks => {
                 let code = exit::code_of_signal(signal);
-                // Between two attempts the command has run, and what it left is saved.
+                // The command has run before this pause, so its outputs are saved.
                 if gate == Gate::Retry {
                     self.code = code;
                     self.is_ending = true;
@@ -406,7 +430,9 @@ impl Machine {
             | Phase::Finding
             | Phase::Starting
             | Phase::Waiting(Gate::Ready | Gate::Dependencies | Gate::Before | Gate::Retry) => {
-                self.is_ending |= asks;
+                if asks {
+                    self.ask_to_end(now);
+                }
                 self.pending.push(signal);
             }
             Phase::Draining | Phase::Waiting(Gate::After) | Phase::Saving | Phase::Done => {}
@@ -459,18 +485,18 @@ impl Machine {
         }
     }
 
-    /// The command's own code, unless that is 0 and something of its output is lost.
+    /// Ends the run with the command's exit code; with [`exit::FAILURE`] if that code is 0 and output was lost.
     fn finish(&mut self, all_saved: bool) {
         let lost = !all_saved || self.copy_failed;
         let code = if self.code == 0 && lost { exit::FAILURE } else { self.code };
         self.go(Phase::Done, Action::Finish(code));
     }
 
-    /// Ends a run whose command is not running. Once it runs it is never abandoned.
+    /// Ends a run because a step before the command failed. It never abandons a command that runs, nor its outputs.
     fn fail(&mut self, code: u8) {
         match self.phase {
             Phase::Running | Phase::Draining | Phase::Saving | Phase::Done | Phase::Waiting(Gate::After) => {}
-            // What an attempt before has left is saved.
+            // An earlier attempt has run, so its outputs are saved.
             Phase::Starting if self.has_run => {
                 self.pending = Pending::NONE;
                 self.code = code;
@@ -499,10 +525,10 @@ mod tests {
     };
     const SIDECAR: Plan = Plan { is_sidecar: true, saves_outputs: false, grace: Duration::from_s(1), ..PLAN };
 
-    /// Feeds rows of time and event, and compares the actions of each.
+    /// Feeds rows of time and event, and compares the actions of each row.
     fn play(setup: Setup, rows: &[(u64, Event, &[Action])]) -> Machine {
         let mut machine = Machine::new(setup);
-        // The rows are about what comes after.
+        // Without this, the timer for the watch would run in every row.
         machine.handle(Instant::default(), E::Watching);
         for (at, (now_ms, event, want)) in rows.iter().enumerate() {
             machine.handle(Instant::from_ms(*now_ms), *event);
@@ -542,7 +568,7 @@ mod tests {
     }
 
     #[test]
-    fn signals_before_while_and_after() {
+    fn signals_before_during_and_after_the_command() {
         play(
             Setup::default(),
             &[
@@ -556,7 +582,7 @@ mod tests {
                 (1, E::Signal(Signal::CONT), &[A::Forward(Signal::CONT)]),
                 (2, E::Exited(143), &[A::Drain]),
                 (2, E::Signal(usr1()), &[]),
-                (2, E::Signal(Signal::TERM), &[A::Abandon]),
+                (2, E::Signal(Signal::TERM), &[]),
                 (2, E::Drained, &[A::Save]),
                 (2, E::Signal(Signal::TERM), &[]),
                 (2, E::Saved { all: true }, &[A::Finish(143)]),
@@ -565,7 +591,7 @@ mod tests {
     }
 
     #[test]
-    fn every_signal_at_once_before_the_start() {
+    fn all_64_signals_can_be_pending_before_the_start() {
         let mut machine =
             play(Setup::default(), &[(0, E::Begin, &[A::Plan]), (0, E::Planned(PLAN), &[A::Find]), (0, E::Found, &[A::Spawn])]);
         for number in 1..=64 {
@@ -575,25 +601,68 @@ mod tests {
         assert_eq!(core::iter::from_fn(|| machine.poll_action()).count(), 64);
     }
 
-    #[test]
-    fn after_a_request_to_end_the_drain_has_a_deadline() {
-        let rows: [(u64, Event, &[Action]); 10] = [
-            (0, E::Begin, &[A::Plan]),
-            (0, E::Planned(PLAN), &[A::Find]),
-            (0, E::Found, &[A::Spawn]),
-            (0, E::Spawned, &[]),
-            (1, E::Signal(Signal::TERM), &[A::Forward(Signal::TERM)]),
-            (2, E::Exited(143), &[A::Drain]),
-            (ABANDON_AFTER.as_ms() + 1, E::Tick, &[]),
-            (ABANDON_AFTER.as_ms() + 2, E::Tick, &[A::Abandon]),
-            (ABANDON_AFTER.as_ms() + 2, E::Tick, &[]),
-            (ABANDON_AFTER.as_ms() + 2, E::Drained, &[A::Save]),
-        ];
-        play(Setup::default(), &rows);
+    /// A run up to the end of its command, whose output is still to be taken, and what comes then.
+    fn draining(asked_at: Option<u64>, ended_at: u64, then: &[(u64, Event, &[Action])]) -> Machine {
+        let mut rows: Vec<(u64, Event, &[Action])> =
+            [(0, E::Begin, &[A::Plan][..]), (0, E::Planned(PLAN), &[A::Find]), (0, E::Found, &[A::Spawn]), (0, E::Spawned, &[])].into();
+        rows.extend(asked_at.map(|at| (at, E::Signal(Signal::TERM), &[A::Forward(Signal::TERM)][..])));
+        rows.push((ended_at, E::Exited(143), &[A::Drain]));
+        rows.extend(then);
+        play(Setup::default(), &rows)
     }
 
     #[test]
-    fn readiness_dependencies_and_pauses_in_order() {
+    fn after_a_request_to_end_a_reader_that_takes_nothing_has_a_deadline() {
+        draining(
+            Some(1),
+            2,
+            &[(5_001, E::Tick, &[]), (5_002, E::Tick, &[A::Abandon]), (5_002, E::Tick, &[]), (5_002, E::Drained, &[A::Save])],
+        );
+    }
+
+    #[test]
+    fn a_reader_that_reads_is_given_up_at_no_second_request() {
+        draining(
+            Some(0),
+            100,
+            &[
+                (150, E::Signal(Signal::TERM), &[]),
+                (150, E::Tick, &[]),
+                (5_000, E::PassedOn, &[]),
+                (5_100, E::Tick, &[]),
+                (5_200, E::Signal(Signal::TERM), &[]),
+                (9_999, E::PassedOn, &[]),
+                (14_998, E::Tick, &[]),
+                (14_999, E::Tick, &[A::Abandon]),
+            ],
+        );
+        // Three quarters of the grace period are the bound.
+        draining(
+            Some(0),
+            100,
+            &[
+                (5_000, E::PassedOn, &[]),
+                (10_000, E::PassedOn, &[]),
+                (15_000, E::PassedOn, &[]),
+                (20_000, E::PassedOn, &[]),
+                (22_499, E::Tick, &[]),
+                (22_500, E::Tick, &[A::Abandon]),
+            ],
+        );
+    }
+
+    #[test]
+    fn without_a_request_a_reader_has_all_the_time() {
+        let machine = draining(None, 100, &[(u64::MAX, E::Tick, &[])]);
+        assert_eq!(machine.next_deadline(), None);
+        // It has taken nothing for long when the request comes.
+        draining(None, 100, &[(9_000, E::Signal(usr1()), &[]), (9_000, E::Signal(Signal::TERM), &[]), (9_000, E::Tick, &[A::Abandon])]);
+        let machine = draining(None, 100, &[(8_000, E::PassedOn, &[]), (9_000, E::Signal(Signal::TERM), &[])]);
+        assert_eq!(machine.next_deadline(), Some(Instant::from_ms(13_000)));
+    }
+
+    #[test]
+    fn gates_open_in_order() {
         let setup = Setup { waits_for_ready: true, pauses_before: true, pauses_after: true };
         let plan = Plan { has_dependencies: true, ..PLAN };
         play(
@@ -618,7 +687,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_to_end_ends_each_wait() {
+    fn a_request_to_end_ends_the_wait_at_each_gate() {
         let dependencies = Plan { has_dependencies: true, ..PLAN };
         play(
             Setup { waits_for_ready: true, ..Setup::default() },
@@ -649,7 +718,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_dependency_or_command_is_the_code() {
+    fn a_failed_step_gives_the_exit_code() {
         let dependencies = Plan { has_dependencies: true, ..PLAN };
         play(
             Setup::default(),
@@ -688,9 +757,9 @@ mod tests {
             (106, E::Saved { all: true }, &[A::Finish(0)]),
         ]);
         then(&[(6, E::Signal(Signal::TERM), &[A::Save]), (7, E::Saved { all: true }, &[A::Finish(143)])]);
-        // An attempt that cannot be started discards nothing of the one before.
+        // If an attempt cannot start, the outputs of the attempt before it are saved all the same.
         then(&[(105, E::Tick, &[A::Spawn]), (105, E::Failed(64), &[A::Save]), (106, E::Saved { all: true }, &[A::Finish(64)])]);
-        // Nor does it forget that the end was asked for: nobody is waited for then.
+        // A failed start does not forget a request to end: there is no pause after the command.
         let pausing = Setup { pauses_after: true, ..Setup::default() };
         let rows = start.iter().copied().chain([
             (105, E::Tick, &[A::Spawn] as &[Action]),
@@ -719,7 +788,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_attempts_is_one_and_no_pause_is_none() {
+    fn zero_attempts_count_as_one_and_a_zero_pause_is_skipped() {
         play(
             Setup::default(),
             &[
@@ -745,7 +814,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sidecar_ends_with_the_mains() {
+    fn a_sidecar_ends_after_the_main_containers() {
         let start: [(u64, Event, &[Action]); 4] =
             [(0, E::Begin, &[A::Plan]), (0, E::Planned(SIDECAR), &[A::Find]), (0, E::Found, &[A::Spawn]), (0, E::Spawned, &[])];
         let rows: Vec<(u64, Event, &[Action])> = start
@@ -761,7 +830,7 @@ mod tests {
             .collect();
         let machine = play(Setup::default(), &rows);
         assert_eq!(machine.next_deadline(), None);
-        // The mains had ended before it began.
+        // The main containers have ended before the sidecar's command starts.
         play(
             Setup::default(),
             &[
@@ -772,12 +841,12 @@ mod tests {
                 (0, E::Spawned, &[A::Forward(Signal::TERM)]),
             ],
         );
-        // For a main container it means nothing.
+        // A main container ignores the event.
         play(Setup::default(), &[(0, E::Begin, &[A::Plan]), (0, E::Planned(PLAN), &[A::Find]), (0, E::MainsExited, &[])]);
     }
 
     #[test]
-    fn what_was_ignored_asks_nobody_to_end() {
+    fn a_signal_that_was_ignored_at_our_start_is_no_request_to_end() {
         let plan = Plan { has_dependencies: true, attempts: 2, ..PLAN };
         let setup = Setup { pauses_before: true, pauses_after: true, ..Setup::default() };
         let hup = E::Ignored(Signal::HUP);
@@ -789,7 +858,7 @@ mod tests {
             (0, E::Opened(Gate::Dependencies), &[A::Find]),
             (0, E::Found, &[A::Await(Gate::Before)]),
             (0, E::Opened(Gate::Before), &[A::Spawn]),
-            // The command decides for itself.
+            // The command gets the signal and decides for itself.
             (0, E::Spawned, &[A::Forward(Signal::HUP)]),
             (1, hup, &[A::Forward(Signal::HUP)]),
             (2, E::Exited(1), &[A::Drain]),
@@ -804,7 +873,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_cannot_be_killed_is_given_up() {
+    fn a_command_that_we_may_not_kill_ends_the_run_with_137() {
         let plan = Plan { attempts: 3, ..PLAN };
         let machine = play(
             Setup { pauses_after: true, ..Setup::default() },
@@ -825,16 +894,16 @@ mod tests {
     }
 
     #[test]
-    fn how_long_the_command_may_be_started() {
+    fn the_command_may_start_until_its_last_attempt_runs() {
         let mut machine = Machine::new(Setup::default());
-        let mut told = |event| {
+        let mut after = |event| {
             machine.handle(Instant::default(), event);
             while machine.poll_action().is_some() {}
             machine.may_start()
         };
         let events = [E::Begin, E::Planned(Plan { attempts: 2, ..PLAN }), E::Found, E::Spawned, E::Exited(1), E::Drained];
-        assert_eq!(events.map(&mut told), [true; 6]);
-        assert_eq!([E::Spawned, E::Exited(1), E::Drained, E::Saved { all: true }].map(&mut told), [false; 4]);
+        assert_eq!(events.map(&mut after), [true; 6]);
+        assert_eq!([E::Spawned, E::Exited(1), E::Drained, E::Saved { all: true }].map(&mut after), [false; 4]);
         let mut machine = Machine::new(Setup::default());
         for event in [E::Begin, E::Planned(Plan { attempts: 2, ..PLAN }), E::Found, E::Spawned, E::Signal(Signal::TERM)] {
             machine.handle(Instant::default(), event);
@@ -843,36 +912,36 @@ mod tests {
     }
 
     #[test]
-    fn when_folders_are_watched_and_looked_at() {
+    fn the_watch_starts_late_and_looks_follow_changes_and_timers() {
         let at = Instant::from_ms;
         let mut machine = Machine::new(Setup::default());
-        let mut told = |now_ms, event| -> (Vec<Action>, Option<Instant>) {
+        let mut handle = |now_ms, event| -> (Vec<Action>, Option<Instant>) {
             machine.handle(at(now_ms), event);
             (core::iter::from_fn(|| machine.poll_action()).collect(), machine.next_deadline())
         };
         for event in [E::Begin, E::Planned(PLAN), E::Found] {
-            assert_eq!(told(0, event).1, None, "nothing is watched before the command runs: {event:?}");
+            assert_eq!(handle(0, event).1, None, "nothing is watched before the command runs: {event:?}");
         }
-        assert_eq!(told(5, E::Spawned), (Vec::new(), Some(at(25))));
-        assert_eq!(told(24, E::Tick), (Vec::new(), Some(at(25))));
-        assert_eq!(told(25, E::Tick), ([A::Watch].into(), None));
-        assert_eq!(told(26, E::Watching), (Vec::new(), None));
-        assert_eq!(told(30, E::Changed), ([A::Look].into(), None));
-        assert_eq!(told(40, E::LookAfter(Duration::from_ms(50))), (Vec::new(), Some(at(90))));
-        assert_eq!(told(45, E::LookAfter(Duration::from_ms(60))), (Vec::new(), Some(at(90))));
-        assert_eq!(told(90, E::Tick), ([A::Look].into(), None));
-        // From here on changes go unseen.
-        assert_eq!(told(100, E::CannotWatch), (Vec::new(), Some(at(200))));
-        assert_eq!(told(200, E::Tick), ([A::Look].into(), Some(at(300))));
-        assert_eq!(told(210, E::Changed), ([A::Look].into(), Some(at(310))));
-        assert_eq!(told(300, E::Exited(0)).0, [A::Drain]);
-        assert_eq!(told(310, E::Tick).0, [A::Look]);
-        assert_eq!((told(310, E::Drained).0, told(310, E::Saved { all: true }).0), ([A::Save].into(), [A::Finish(0)].into()));
-        assert_eq!(told(9_999, E::Tick).0, []);
+        assert_eq!(handle(5, E::Spawned), (Vec::new(), Some(at(25))));
+        assert_eq!(handle(24, E::Tick), (Vec::new(), Some(at(25))));
+        assert_eq!(handle(25, E::Tick), ([A::Watch].into(), None));
+        assert_eq!(handle(26, E::Watching), (Vec::new(), None));
+        assert_eq!(handle(30, E::Changed), ([A::Look].into(), None));
+        assert_eq!(handle(40, E::LookAfter(Duration::from_ms(50))), (Vec::new(), Some(at(90))));
+        assert_eq!(handle(45, E::LookAfter(Duration::from_ms(60))), (Vec::new(), Some(at(90))));
+        assert_eq!(handle(90, E::Tick), ([A::Look].into(), None));
+        // From here on, changes go unseen.
+        assert_eq!(handle(100, E::CannotWatch), (Vec::new(), Some(at(200))));
+        assert_eq!(handle(200, E::Tick), ([A::Look].into(), Some(at(300))));
+        assert_eq!(handle(210, E::Changed), ([A::Look].into(), Some(at(310))));
+        assert_eq!(handle(300, E::Exited(0)).0, [A::Drain]);
+        assert_eq!(handle(310, E::Tick).0, [A::Look]);
+        assert_eq!((handle(310, E::Drained).0, handle(310, E::Saved { all: true }).0), ([A::Save].into(), [A::Finish(0)].into()));
+        assert_eq!(handle(9_999, E::Tick).0, []);
     }
 
     #[test]
-    fn a_command_that_is_watched_before_its_start_has_no_timer() {
+    fn a_watch_before_the_start_needs_no_timer() {
         let mut machine = Machine::new(Setup { pauses_before: true, ..Setup::default() });
         for event in [E::Begin, E::Planned(PLAN), E::Found, E::Watching, E::Opened(Gate::Before), E::Spawned] {
             machine.handle(Instant::default(), event);
@@ -881,7 +950,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_output_is_64_unless_the_command_failed() {
+    fn lost_output_gives_64_unless_the_command_failed() {
         for (code, copy_failed, all, want) in [(0, false, false, 64), (0, true, true, 64), (7, true, false, 7), (0, false, true, 0)] {
             let mut machine = play(
                 Setup::default(),

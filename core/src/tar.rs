@@ -1,19 +1,19 @@
-//! Entry facts to the header blocks of a tar archive: ustar, with a PAX extended header before it where ustar has no room
-//! (POSIX.1-2017, pax, "pax Interchange Format").
+//! Header blocks of a tar archive: ustar, and before it a PAX extended header if a value does not fit into ustar (POSIX.1-2017, pax, "pax Interchange
+//! Format").
 //!
-//! Enters: name, type, mode, owner, size, time, link target. Leaves: one or more blocks of 512 bytes; the caller puts the
-//! contents after them, [`padding`] bytes of zeros, and at last the [`TRAILER`]. Refuses: nothing; every value has a form.
+//! Enters: facts about a file: name, type, mode, owner, size, time, link target. Leaves: one or more blocks of 512 bytes. After the blocks, the caller writes
+//! the contents and [`padding`] zero bytes; after the last member, the [`TRAILER`]. Refuses: a buffer that is too small. Every value has a form.
 //!
-//! Names that are not UTF-8 are written as they are, under `hdrcharset=BINARY` where they take a PAX record.
+//! A name that is not UTF-8 is written unchanged. If it needs a PAX record, the record `hdrcharset=BINARY` comes before it.
 
 use core::ops::Range;
 
 use crate::buf::{Full, Writer};
 
-/// Bytes of a block.
+/// Bytes of a block, the unit of a tar archive.
 pub const BLOCK_BYTES: usize = 512;
 
-/// Two blocks of zeros end an archive.
+/// The end of an archive: two blocks of zeros.
 pub const TRAILER: [u8; 1024] = [0; 1024];
 
 const NAME: Range<usize> = 0..100;
@@ -30,22 +30,22 @@ const DEVMAJOR: Range<usize> = 329..337;
 const DEVMINOR: Range<usize> = 337..345;
 const PREFIX: Range<usize> = 345..500;
 
-/// Largest value of a field of seven octal digits.
+/// Largest value of a field with seven octal digits.
 const SEVEN_DIGITS: u64 = 0o777_7777;
-/// Largest value of a field of eleven octal digits: 8 GiB less one byte.
+/// Largest value of a field with eleven octal digits: 8 GiB less one byte.
 const ELEVEN_DIGITS: u64 = 0o777_7777_7777;
 
-/// What an entry is.
+/// The type of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind<'a> {
     /// A file with contents.
     Regular {
-        /// Bytes of its contents.
+        /// Size of the contents in bytes.
         size_bytes: u64,
     },
     /// A symbolic link.
     Symlink {
-        /// Its target, as readlink(2) gives it.
+        /// The link's target, as readlink(2) returns it.
         target: &'a [u8],
     },
     /// A folder.
@@ -81,44 +81,44 @@ impl Kind<'_> {
     }
 }
 
-/// The facts of an entry, as lstat(2) gives them.
+/// The facts of a member, as lstat(2) returns them.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
-    /// Its path in the archive, without a trailing slash (a folder gets one) and without a NUL byte.
+    /// The path in the archive, without a slash at the end and without a NUL byte. The writer adds the slash of a folder.
     pub name: &'a [u8],
-    /// What it is.
+    /// The type.
     pub kind: Kind<'a>,
-    /// Permission bits, set-user-ID, set-group-ID and sticky bit: 12 bits.
+    /// Permission bits, set-user-ID, set-group-ID and sticky bit: the low 12 bits. The writer drops higher bits.
     pub mode: u32,
-    /// Owner.
+    /// User id of the owner.
     pub uid: u32,
-    /// Group.
+    /// Group id.
     pub gid: u32,
-    /// Seconds since 1970 at its last modification.
+    /// Time of the last modification, in seconds since 1970.
     pub mtime_s: i64,
 }
 
-/// Zero bytes after contents of `size_bytes`, up to a whole block.
+/// Number of zero bytes that fill up the last block after contents of `size_bytes`.
 #[must_use]
 pub const fn padding(size_bytes: u64) -> usize {
-    // Below 512, so that it fits.
+    // The remainder is below 512, so it fits into `u16`.
     BLOCK_BYTES.wrapping_sub((size_bytes % 512) as u16 as usize) % BLOCK_BYTES
 }
 
 impl Entry<'_> {
-    /// Its header blocks, in `buf`: a multiple of [`BLOCK_BYTES`], 512 for most entries.
+    /// Writes the member's header blocks to `buf`. Their length is a multiple of [`BLOCK_BYTES`], 512 for most members.
     ///
     /// # Errors
-    /// [`Full`], with the bytes it takes, where `buf` is too small.
+    /// [`Full`] with the number of bytes needed, if `buf` is too small.
     pub fn write_header<'b>(&self, buf: &'b mut [u8]) -> Result<&'b [u8], Full> {
         let mut out = Writer::new(buf);
         let records_bytes = self.records_bytes();
         if records_bytes > 0 {
             let mut block = [0; BLOCK_BYTES];
-            put(&mut block, NAME, b"PaxHeaders/");
-            put(&mut block, 11..NAME.end, self.name.rsplit(|&byte| byte == b'/').next().unwrap_or_default());
-            common(&mut block, b'x', 0o644, 0, 0, records_bytes as u64, self.mtime_s);
-            seal(&mut block);
+            put_bytes(&mut block, NAME, b"PaxHeaders/");
+            put_bytes(&mut block, 11..NAME.end, self.name.rsplit(|&byte| byte == b'/').next().unwrap_or_default());
+            put_common_fields(&mut block, b'x', 0o644, 0, 0, records_bytes as u64, self.mtime_s);
+            put_checksum(&mut block);
             out.bytes(&block);
             self.write_records(&mut out);
             out.bytes(TRAILER.get(..padding(records_bytes as u64)).unwrap_or_default());
@@ -129,38 +129,38 @@ impl Entry<'_> {
 
     fn ustar(&self) -> [u8; BLOCK_BYTES] {
         let mut block = [0; BLOCK_BYTES];
-        let (prefix, name) = self.split().unwrap_or((&[], self.name));
-        put(&mut block, PREFIX, prefix);
-        put(&mut block, NAME, name);
+        let (prefix, name) = self.split_name().unwrap_or((&[], self.name));
+        put_bytes(&mut block, PREFIX, prefix);
+        put_bytes(&mut block, NAME, name);
         if self.kind == Kind::Directory {
-            put(&mut block, name.len().min(NAME.end)..NAME.end, b"/");
+            put_bytes(&mut block, name.len().min(NAME.end)..NAME.end, b"/");
         }
         let size_bytes = if let Kind::Regular { size_bytes } = self.kind { size_bytes } else { 0 };
-        common(&mut block, self.kind.typeflag(), self.mode & 0o7777, self.uid, self.gid, size_bytes, self.mtime_s);
+        put_common_fields(&mut block, self.kind.typeflag(), self.mode & 0o7777, self.uid, self.gid, size_bytes, self.mtime_s);
         if let Kind::Symlink { target } = self.kind {
-            put(&mut block, LINKNAME, target);
+            put_bytes(&mut block, LINKNAME, target);
         }
         let (major, minor) = match self.kind {
             Kind::CharacterDevice { major, minor } | Kind::BlockDevice { major, minor } => (major, minor),
             Kind::Regular { .. } | Kind::Symlink { .. } | Kind::Directory | Kind::Fifo => (0, 0),
         };
-        octal(&mut block, DEVMAJOR, u64::from(major), SEVEN_DIGITS);
-        octal(&mut block, DEVMINOR, u64::from(minor), SEVEN_DIGITS);
-        seal(&mut block);
+        put_octal(&mut block, DEVMAJOR, u64::from(major), SEVEN_DIGITS);
+        put_octal(&mut block, DEVMINOR, u64::from(minor), SEVEN_DIGITS);
+        put_checksum(&mut block);
         block
     }
 
-    /// Bytes of the name with a folder's slash.
+    /// Bytes of the name, with the slash of a folder.
     const fn name_bytes(&self) -> usize {
         self.name.len().saturating_add(matches!(self.kind, Kind::Directory) as usize)
     }
 
-    /// The name in ustar's two parts, which a reader joins with a slash. `None` where it does not go in.
-    fn split(&self) -> Option<(&[u8], &[u8])> {
+    /// The name in ustar's two fields, prefix and name, which a reader joins with a slash. `None` if the name does not fit.
+    fn split_name(&self) -> Option<(&[u8], &[u8])> {
         if self.name_bytes() <= NAME.len() {
             return Some((&[], self.name));
         }
-        // The last slash that leaves a prefix which fits; the name behind it has to fit as well.
+        // Split at the last slash whose prefix fits. The name after it must fit, too.
         let within = self.name.get(..self.name.len().min(PREFIX.len().saturating_add(1)))?;
         let slash = within.iter().rposition(|&byte| byte == b'/').filter(|slash| *slash > 0)?;
         let (prefix, name) = self.name.split_at_checked(slash)?;
@@ -169,9 +169,9 @@ impl Entry<'_> {
         (name_bytes <= NAME.len()).then_some((prefix, name))
     }
 
-    /// Calls `each` with every PAX record that this entry takes: keyword, and its value in two pieces.
+    /// Calls `each` for every PAX record that the member needs, with the keyword and the value in two pieces.
     fn records(&self, mut each: impl FnMut(&str, &[u8], &[u8])) {
-        let path = (self.split().is_none() || !self.name.is_ascii()).then_some(self.name);
+        let path = (self.split_name().is_none() || !self.name.is_ascii()).then_some(self.name);
         let target = match self.kind {
             Kind::Symlink { target } if target.len() > LINKNAME.len() || !target.is_ascii() => Some(target),
             _ => None,
@@ -222,7 +222,7 @@ impl Entry<'_> {
     }
 }
 
-/// Bytes of a record `LENGTH KEYWORD=VALUE\n`, whose length counts its own digits.
+/// Bytes of a PAX record `LENGTH KEYWORD=VALUE\n`. LENGTH counts its own digits.
 fn record_bytes(keyword: &str, value: &[u8], more: &[u8]) -> usize {
     let rest = keyword.len().saturating_add(value.len()).saturating_add(more.len()).saturating_add(3);
     let with = |digits: usize| rest.saturating_add(digits);
@@ -237,15 +237,15 @@ fn decimal_digits(value: usize) -> usize {
     usize::try_from(value.checked_ilog10().unwrap_or(0)).unwrap_or(0).saturating_add(1)
 }
 
-/// Copies as much of `value` as its field holds.
-fn put(block: &mut [u8; BLOCK_BYTES], field: Range<usize>, value: &[u8]) {
+/// Copies as much of `value` as the field holds.
+fn put_bytes(block: &mut [u8; BLOCK_BYTES], field: Range<usize>, value: &[u8]) {
     for (to, from) in block.get_mut(field).unwrap_or_default().iter_mut().zip(value) {
         *to = *from;
     }
 }
 
-/// Octal digits and a NUL; what is out of range, and said in a PAX record, is shown as the nearest that fits.
-fn octal(block: &mut [u8; BLOCK_BYTES], field: Range<usize>, value: u64, largest: u64) {
+/// Writes octal digits and a NUL. A value past `largest` has a PAX record; the field then shows `largest`.
+fn put_octal(block: &mut [u8; BLOCK_BYTES], field: Range<usize>, value: u64, largest: u64) {
     let mut left = value.min(largest);
     let mut places = block.get_mut(field).unwrap_or_default().iter_mut().rev();
     if let Some(end) = places.next() {
@@ -257,21 +257,21 @@ fn octal(block: &mut [u8; BLOCK_BYTES], field: Range<usize>, value: u64, largest
     }
 }
 
-fn common(block: &mut [u8; BLOCK_BYTES], typeflag: u8, mode: u32, uid: u32, gid: u32, size_bytes: u64, mtime_s: i64) {
-    octal(block, MODE, u64::from(mode), SEVEN_DIGITS);
-    octal(block, UID, u64::from(uid), SEVEN_DIGITS);
-    octal(block, GID, u64::from(gid), SEVEN_DIGITS);
-    octal(block, SIZE, size_bytes, ELEVEN_DIGITS);
-    octal(block, MTIME, u64::try_from(mtime_s).unwrap_or(0), ELEVEN_DIGITS);
-    put(block, TYPEFLAG, &[typeflag]);
-    put(block, MAGIC_AND_VERSION, b"ustar\x0000");
+fn put_common_fields(block: &mut [u8; BLOCK_BYTES], typeflag: u8, mode: u32, uid: u32, gid: u32, size_bytes: u64, mtime_s: i64) {
+    put_octal(block, MODE, u64::from(mode), SEVEN_DIGITS);
+    put_octal(block, UID, u64::from(uid), SEVEN_DIGITS);
+    put_octal(block, GID, u64::from(gid), SEVEN_DIGITS);
+    put_octal(block, SIZE, size_bytes, ELEVEN_DIGITS);
+    put_octal(block, MTIME, u64::try_from(mtime_s).unwrap_or(0), ELEVEN_DIGITS);
+    put_bytes(block, TYPEFLAG, &[typeflag]);
+    put_bytes(block, MAGIC_AND_VERSION, b"ustar\x0000");
 }
 
-/// Puts in the checksum: the sum of all bytes, its own field counted as spaces; six digits, a NUL, a space.
-fn seal(block: &mut [u8; BLOCK_BYTES]) {
-    put(block, CHECKSUM, b"        ");
+/// Writes the checksum: the sum of all bytes of the block, with the checksum field itself counted as spaces. Six octal digits, a NUL, a space.
+fn put_checksum(block: &mut [u8; BLOCK_BYTES]) {
+    put_bytes(block, CHECKSUM, b"        ");
     let sum = block.iter().fold(0_u64, |sum, &byte| sum.wrapping_add(u64::from(byte)));
-    octal(block, CHECKSUM.start..CHECKSUM.end.saturating_sub(1), sum, SEVEN_DIGITS);
+    put_octal(block, CHECKSUM.start..CHECKSUM.end.saturating_sub(1), sum, SEVEN_DIGITS);
 }
 
 #[cfg(test)]
@@ -288,7 +288,7 @@ mod tests {
         entry.write_header(&mut room).unwrap().to_vec()
     }
 
-    /// Name, link target, size, uid, gid, mtime of the first entry, as the tar crate reads it.
+    /// The first member as the crate `tar` reads it: name, link target, size, uid, gid, mode, typeflag.
     fn read_back(entry: &Entry<'_>) -> (Vec<u8>, Option<Vec<u8>>, u64, u64, u64, u32, u8) {
         let mut bytes = header(entry);
         bytes.extend_from_slice(&TRAILER);
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn each_kind() {
+    fn each_typeflag() {
         for (kind, flag) in [
             (Kind::Symlink { target: b"to" }, b'2'),
             (Kind::Directory, b'5'),
@@ -335,8 +335,8 @@ mod tests {
     }
 
     #[test]
-    fn long_names_around_every_edge() {
-        // All of them take an interpreter many minutes.
+    fn names_around_the_length_of_each_field() {
+        // Miri interprets the code: all lengths would take it many minutes.
         let (lengths, slashes): (&[usize], &[Option<usize>]) = if cfg!(miri) {
             (&[100, 101, 256, 257], &[None, Some(155)])
         } else {
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_with_one_slash_in_reach_takes_no_record() {
+    fn a_name_that_splits_at_a_slash_needs_no_record() {
         let name = [&[b'p'; 155][..], b"/", &[b'n'; 100]].concat();
         assert_eq!(header(&Entry { name: &name, ..PLAIN }).len(), 512);
         let name = [&[b'p'; 155][..], b"/", &[b'n'; 101]].concat();
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn values_past_ustar_take_records() {
+    fn values_past_the_ustar_fields_get_records() {
         let entry = Entry { kind: Kind::Regular { size_bytes: ELEVEN_DIGITS + 1 }, uid: 2_097_152, gid: u32::MAX, mtime_s: -1, ..PLAIN };
         let bytes = header(&entry);
         let text = String::from_utf8_lossy(&bytes[512..1024]).into_owned();
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_not_ascii_or_not_utf8() {
+    fn names_that_are_not_ascii_get_records() {
         let bytes = header(&Entry { name: "naïve-ключ".as_bytes(), ..PLAIN });
         assert!(String::from_utf8_lossy(&bytes[512..]).starts_with("24 path=naïve-ключ\n"));
         let bytes = header(&Entry { name: b"\xff\xfe", kind: Kind::Symlink { target: b"\xfd" }, ..PLAIN });
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_buffer_says_what_it_takes() {
+    fn a_small_buffer_is_refused_with_the_size_needed() {
         let name = [b'n'; 300];
         let entry = Entry { name: &name, ..PLAIN };
         let mut room = [0xa5; 1535];
@@ -411,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn paddings() {
+    fn padding_fills_the_last_block() {
         for (size, want) in [(0, 0), (1, 511), (511, 1), (512, 0), (513, 511), (u64::MAX, 1)] {
             assert_eq!(padding(size), want);
         }

@@ -1,19 +1,19 @@
-//! Durations as Go writes them, and time stamps as RFC 3339 has them.
+//! Durations in Go's syntax, and time stamps in RFC 3339's.
 //!
-//! Enters: text, or milliseconds since 1970. Leaves: nanoseconds, milliseconds, text. Refuses: a number without a unit,
-//! an overflow, a date that is none.
+//! Enters: text, or milliseconds since 1970. Leaves: nanoseconds, milliseconds, or text. Refuses: a number without a unit, a value that overflows, a date that
+//! does not exist.
 
 use crate::buf::{Writer, display_by_describe};
 
-/// Why some text is no duration or time stamp.
+/// Why text is not a duration or a time stamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeError {
-    /// Not of the form, from this offset on.
+    /// The text does not follow the syntax.
     Malformed {
         /// Bytes before the fault.
         offset: usize,
     },
-    /// Of the form, and more than can be held.
+    /// The text follows the syntax, but the value does not fit or the date does not exist.
     OutOfRange,
 }
 
@@ -29,7 +29,7 @@ impl TimeError {
 
 display_by_describe!(TimeError);
 
-/// Units of a duration and their nanoseconds. `ms` stands before `m`: the longer one is tried first.
+/// Units of a duration and their nanoseconds. `ms` comes before `m`, because the parser takes the first unit that matches.
 const UNITS: [(&str, u64); 8] = [
     ("ns", 1),
     ("us", 1_000),
@@ -41,10 +41,10 @@ const UNITS: [(&str, u64); 8] = [
     ("h", 3_600_000_000_000),
 ];
 
-/// Parses a duration in the syntax of Go's `time.ParseDuration` (`1h2m3.5s`, `300ms`, `-1.5h`, `0`); gives nanoseconds.
+/// Parses a duration in the syntax of Go's `time.ParseDuration`, such as `1h2m3.5s`, `300ms`, `-1.5h` or `0`. Returns nanoseconds.
 ///
 /// # Errors
-/// [`TimeError::Malformed`] for text of another form, [`TimeError::OutOfRange`] past 64 bits (292 years).
+/// [`TimeError::Malformed`] for another syntax, [`TimeError::OutOfRange`] past `i64` (some 292 years).
 pub fn parse_duration(text: &[u8]) -> Result<i64, TimeError> {
     let offset = |rest: &[u8]| text.len().saturating_sub(rest.len());
     let (negative, mut rest) = match text.split_first() {
@@ -70,8 +70,10 @@ pub fn parse_duration(text: &[u8]) -> Result<i64, TimeError> {
         };
         let number = if whole.is_empty() { 0 } else { crate::exit::parse_decimal(whole).ok_or(TimeError::OutOfRange)? };
         let nanoseconds = number.checked_mul(*scale).ok_or(TimeError::OutOfRange)?;
-        total =
-            total.checked_add(nanoseconds).and_then(|total| total.checked_add(part_of(*scale, fraction))).ok_or(TimeError::OutOfRange)?;
+        total = total
+            .checked_add(nanoseconds)
+            .and_then(|total| total.checked_add(fraction_of(*scale, fraction)))
+            .ok_or(TimeError::OutOfRange)?;
         rest = after.get(unit.len()..).unwrap_or_default();
     }
     let limit = if negative { i64::MIN.unsigned_abs() } else { i64::MAX.unsigned_abs() };
@@ -81,8 +83,8 @@ pub fn parse_duration(text: &[u8]) -> Result<i64, TimeError> {
     Ok(if negative { 0_i64.wrapping_sub_unsigned(total) } else { total.cast_signed() })
 }
 
-/// `0.fraction * scale`, rounded down. Digits that a nanosecond cannot show add nothing.
-fn part_of(scale: u64, fraction: &[u8]) -> u64 {
+/// `0.fraction * scale`, rounded down. Only the first 15 digits count: later digits add less than a nanosecond.
+fn fraction_of(scale: u64, fraction: &[u8]) -> u64 {
     let mut value: u64 = 0;
     let mut divisor: u64 = 1;
     for &digit in fraction.iter().take(15) {
@@ -98,10 +100,10 @@ fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at_checked(end).unwrap_or((text, &[]))
 }
 
-/// Parses an RFC 3339 time stamp; gives milliseconds since 1970, UTC. A leap second counts as the second before it.
+/// Parses a time stamp (RFC 3339, section 5.6). Returns milliseconds since 1970, UTC. A leap second counts as the second before it.
 ///
 /// # Errors
-/// [`TimeError::Malformed`] for text of another form, [`TimeError::OutOfRange`] for a date or time that does not exist.
+/// [`TimeError::Malformed`] for another syntax, [`TimeError::OutOfRange`] for a date or time that does not exist.
 #[inline(never)]
 pub fn parse_rfc3339(text: &[u8]) -> Result<i64, TimeError> {
     let number = |range: core::ops::Range<usize>| {
@@ -133,7 +135,7 @@ pub fn parse_rfc3339(text: &[u8]) -> Result<i64, TimeError> {
         if digits.is_empty() {
             return Err(TimeError::Malformed { offset: at.saturating_add(1) });
         }
-        milliseconds = part_of(1_000, digits).cast_signed();
+        milliseconds = fraction_of(1_000, digits).cast_signed();
         at = text.len().saturating_sub(rest.len());
     }
     let offset_minutes: i64 = match text.get(at) {
@@ -166,8 +168,8 @@ pub fn parse_rfc3339(text: &[u8]) -> Result<i64, TimeError> {
     Ok(seconds.saturating_mul(1_000).saturating_add(milliseconds))
 }
 
-/// Writes milliseconds since 1970 as RFC 3339 in UTC with three decimals (`2026-11-24T05:37:28.123Z`). Years outside 0 to 9999, which
-/// the format cannot show, are shown as the nearest it can.
+/// Writes milliseconds since 1970 as an RFC 3339 time stamp in UTC with three decimals, such as `2026-11-24T05:37:28.123Z`. RFC 3339 has no years outside
+/// 0 to 9999; the writer shows such a time as the first or last millisecond within them.
 pub fn write_rfc3339(unix_ms: i64, out: &mut Writer<'_>) {
     let unix_ms = unix_ms.clamp(-62_167_219_200_000, 253_402_300_799_999);
     let days = unix_ms.div_euclid(86_400_000);
@@ -192,12 +194,12 @@ const fn days_of_month(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days before the 1st of each month in a year that begins in March.
+/// Days before the first day of a month, counted from 0 for March, in a year that begins in March.
 const fn days_before_month(from_march: i64) -> i64 {
     from_march.saturating_mul(153).saturating_add(2).div_euclid(5)
 }
 
-/// Days from 1970-01-01 to a date of the proleptic Gregorian calendar, counted in eras of 400 years that begin in March.
+/// Days from 1970-01-01 to a date of the proleptic Gregorian calendar. The calculation uses eras of 400 years that begin in March.
 const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year.saturating_sub(1) } else { year };
     let era = year.div_euclid(400);
@@ -209,12 +211,12 @@ const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     era.saturating_mul(146_097).saturating_add(day_of_era).saturating_sub(719_468)
 }
 
-/// The date that lies `days` after 1970-01-01: year, month, day.
+/// The date `days` after 1970-01-01: year, month, day.
 const fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days = days.saturating_add(719_468);
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
-    // Days of era without its leap days, so that each year has 365.
+    // Without the leap days before it, each year of the era has 365 days.
     let leap_days =
         day_of_era.div_euclid(1_460).saturating_sub(day_of_era.div_euclid(36_524)).saturating_add(day_of_era.div_euclid(146_096));
     let year_of_era = day_of_era.saturating_sub(leap_days).div_euclid(365);
@@ -297,7 +299,7 @@ mod tests {
 
     #[test]
     fn time_stamps_round_trip() {
-        // Fewer of them for an interpreter.
+        // Miri interprets the code, so it gets fewer days.
         for days in (-719_528..2_932_896).step_by(if cfg!(miri) { 36_524 } else { 37 }) {
             let unix_ms = days * 86_400_000 + 45_296_789;
             let mut room = [0xa5; 24];
@@ -309,8 +311,8 @@ mod tests {
     }
 
     #[test]
-    fn a_known_time_stamp() {
-        // `date -u -d @1795498648 +%FT%T` (GNU coreutils 9.1)
+    fn the_time_stamp_that_gnu_date_prints() {
+        // From `date -u -d @1795498648 +%FT%T` (GNU coreutils 9.1).
         let mut room = [0xa5; 24];
         let mut out = Writer::new(&mut room);
         write_rfc3339(1_795_498_648_007, &mut out);

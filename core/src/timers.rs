@@ -1,13 +1,13 @@
-//! Time as the machines see it: points on a clock, lengths, every length that is fixed, and a table of timers.
+//! Time as the state machines see it: instants, durations, every fixed duration, and a table of timers.
 //!
-//! Enters: milliseconds of a clock that does not go back. Leaves: when to come back at the latest. Refuses nothing: sums stop at the largest value.
+//! Enters: milliseconds of a clock that never goes back. Leaves: the next deadline. Refuses: nothing; a sum stops at the largest value.
 
-/// A point on a clock that does not go back, such as `CLOCK_MONOTONIC` (clock_gettime(2)). Its zero means nothing.
+/// A point in time, in milliseconds of a clock that never goes back, such as `CLOCK_MONOTONIC` (clock_gettime(2)). The clock's zero has no meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Instant(u64);
 
 impl Instant {
-    /// A point so many milliseconds after the clock's zero.
+    /// The instant `milliseconds` after the clock's zero.
     #[must_use]
     pub const fn from_ms(milliseconds: u64) -> Self {
         Self(milliseconds)
@@ -19,46 +19,46 @@ impl Instant {
         self.0
     }
 
-    /// The point that is so much later.
+    /// The instant that is `length` later; the last instant if the sum overflows.
     #[must_use]
     pub const fn after(self, length: Duration) -> Self {
         Self(self.0.saturating_add(length.0))
     }
 
-    /// The time since `earlier`; none where `earlier` is later.
+    /// The time since `earlier`; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration(self.0.saturating_sub(earlier.0))
     }
 }
 
-/// A length of time in milliseconds.
+/// A length of time, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Duration(u64);
 
 impl Duration {
-    /// No time at all.
+    /// No time.
     pub const ZERO: Self = Self(0);
 
-    /// So many milliseconds.
+    /// A duration of `milliseconds`.
     #[must_use]
     pub const fn from_ms(milliseconds: u64) -> Self {
         Self(milliseconds)
     }
 
-    /// So many seconds.
+    /// A duration of `seconds`; the largest duration if the product overflows.
     #[must_use]
     pub const fn from_s(seconds: u64) -> Self {
         Self(seconds.saturating_mul(1_000))
     }
 
-    /// Its milliseconds.
+    /// The duration in milliseconds.
     #[must_use]
     pub const fn as_ms(self) -> u64 {
         self.0
     }
 
-    /// What is left of it after `passed`; `None` where that is nothing.
+    /// The time that is left after `passed`; `None` if no time is left.
     #[must_use]
     pub const fn left_after(self, passed: Self) -> Option<Self> {
         match self.0.checked_sub(passed.0) {
@@ -68,60 +68,107 @@ impl Duration {
     }
 }
 
-/// How long our own folder is not watched after the command's start. To close an inotify descriptor that watches something takes the kernel up to ten
-/// milliseconds, because it waits for a grace period of its own. A command that ends within this time does not pay for that.
-pub const UNWATCHED: Duration = Duration::from_ms(20);
+/// Time between the command's start and the watch of the container's own folder. The kernel takes up to ten milliseconds to close an inotify descriptor
+/// that watches a folder, because it waits for a grace period of its own. A command that ends within this time does not pay for that.
+pub const WATCH_DELAY: Duration = Duration::from_ms(20);
 
-/// Between two looks at folders that inotify does not watch.
+/// Time between two looks at a folder that inotify does not watch.
 pub const LOOK_EVERY: Duration = Duration::from_ms(100);
 
-/// Until a file that could not be read is tried again.
-pub const RETRY: Duration = Duration::from_ms(100);
+/// Time until the next attempt to read a file that could not be read.
+pub const RETRY_DELAY: Duration = Duration::from_ms(100);
 
-/// How long an exit code may be unreadable for a reason that may pass. After this time the reason is taken to stay.
-pub const UNREADABLE: Duration = Duration::from_ms(5_000);
+/// How long an exit-code file may be unreadable for a reason that may pass. After this time the reason counts as permanent.
+pub const UNREADABLE_LIMIT: Duration = Duration::from_ms(5_000);
 
-/// Without a write for this time, a file whose writer was not watched counts as complete.
-pub const SETTLED: Duration = Duration::from_ms(100);
+/// A file whose writer was not watched counts as complete after this time without a write.
+pub const SETTLE_TIME: Duration = Duration::from_ms(100);
 
-/// The same for a file whose writer has it open, as far as was seen: a writer's closing may go unseen, and nobody waits for it for ever.
-pub const ABANDONED_WRITE: Duration = Duration::from_ms(3_000);
+/// A file whose writer was watched, and was not seen to close it, counts as complete after this time without a write. A close can go unseen.
+pub const ABANDONED_WRITE_AFTER: Duration = Duration::from_ms(3_000);
 
-/// How far a volume's clock may be ahead of ours: a file from that future has just been written.
+/// How far a volume's clock may be ahead of ours. A file with a time stamp up to this far in the future counts as just written.
 pub const CLOCK_AHEAD: Duration = Duration::from_ms(1_000);
 
-/// How long readers of our stdout and stderr have after the end of a command that was asked to end. Kubernetes kills everything 30 s after it has asked,
-/// and the exit code has to be written before.
-pub const ABANDON_AFTER: Duration = Duration::from_ms(5_000);
+/// How long a reader of our stdout or stderr may take nothing once the end was asked for.
+pub const READER_IDLE: Duration = Duration::from_ms(5_000);
 
 /// Minimum time that a container has after SIGKILL to save its outputs and write its exit code.
-pub const LEAST_LAST_WAIT: Duration = Duration::from_ms(10_000);
+pub const MIN_WAIT_AFTER_KILL: Duration = Duration::from_ms(10_000);
 
-/// The same where no emissary runs that could: what is there already has time to settle.
-pub const LEAST_LAST_WAIT_FOR_NOBODY: Duration = Duration::from_ms(200);
+/// Minimum wait after SIGKILL if no main container's emissary runs. Exit-code files that exist then get time to settle ([`SETTLE_TIME`]).
+pub const MIN_WAIT_WITHOUT_EMISSARY: Duration = Duration::from_ms(200);
 
-/// A readiness marker that is older comes from a supervisor that is dead. A living one rewrites it every 5 s.
+/// Age from which a readiness marker means that the supervisor is dead. A live supervisor rewrites the marker every 5 s.
 pub const STALE_AFTER: Duration = Duration::from_ms(30_000);
 
-/// Between a SIGTERM and the SIGKILL after it where nothing else is said: Kubernetes' default.
+/// Default time between SIGTERM and SIGKILL, as in Kubernetes.
 pub const DEFAULT_GRACE: Duration = Duration::from_s(30);
+
+/// How long readers of our stdout and stderr are waited for once the end was asked for: as long as they take something within [`READER_IDLE`], and for no
+/// more than three quarters of the grace period. The system kills everything when that is over, and the exit code has to be written before. Until the end is
+/// asked for they are waited for as a write would wait.
+#[derive(Debug, Clone, Copy)]
+pub struct ReaderTime {
+    took_at: Instant,
+    asked_at: Option<Instant>,
+    until: Instant,
+}
+
+impl ReaderTime {
+    /// Nothing was asked for yet.
+    pub const NONE: Self = Self { took_at: Instant(0), asked_at: None, until: Instant(0) };
+
+    /// The readers took something, or there is something for them from now on.
+    pub const fn took(&mut self, now: Instant) {
+        self.took_at = now;
+    }
+
+    /// The end is asked for. Another request within the grace period changes nothing. A request that is older was none to end: a command reloads at SIGHUP.
+    pub fn ask(&mut self, now: Instant, grace: Duration) {
+        if self.asked_at.is_none_or(|asked_at| asked_at.after(grace) <= now) {
+            self.asked_at = Some(now);
+            self.until = now.after(Duration(grace.0.saturating_sub(grace.0 / 4)));
+        }
+    }
+
+    /// The last output is there: however much of the grace period is over, an eighth of it is left for the readers.
+    pub fn last_began(&mut self, now: Instant, grace: Duration) {
+        if self.asked_at.is_some() {
+            self.ask(now, grace);
+            self.until = self.until.max(now.after(Duration(grace.0 / 8)));
+        }
+    }
+
+    /// When they have taken nothing for too long.
+    #[must_use]
+    pub const fn idle_at(&self) -> Instant {
+        self.took_at.after(READER_IDLE)
+    }
+
+    /// When they are given up; `None` before the end is asked for.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.asked_at.map(|_| self.until.min(self.idle_at()))
+    }
+}
 
 /// Timers that are set or not, one for each of `N` purposes, whose numbers are the caller's.
 #[derive(Debug, Clone, Copy)]
 pub struct Timers<const N: usize>([Option<Instant>; N]);
 
 impl<const N: usize> Timers<N> {
-    /// None is set.
+    /// No timer is set.
     pub const NONE: Self = Self([None; N]);
 
-    /// Sets a timer, whatever it was set to.
+    /// Sets a timer. Replaces its former time.
     pub fn set(&mut self, timer: usize, at: Instant) {
         if let Some(slot) = self.0.get_mut(timer) {
             *slot = Some(at);
         }
     }
 
-    /// Sets a timer unless it is set to an earlier time.
+    /// Sets a timer, unless it is already set to the same time or an earlier time.
     pub fn set_at_latest(&mut self, timer: usize, at: Instant) {
         if self.0.get(timer).copied().flatten().is_none_or(|now| at < now) {
             self.set(timer, at);
@@ -135,7 +182,7 @@ impl<const N: usize> Timers<N> {
         }
     }
 
-    /// Whether a timer's time has come. Clears it then.
+    /// Returns whether a timer is due at `now`. Clears a timer that is due.
     pub fn take_due(&mut self, timer: usize, now: Instant) -> bool {
         let is_due = self.0.get(timer).copied().flatten().is_some_and(|at| at <= now);
         if is_due {
@@ -144,7 +191,7 @@ impl<const N: usize> Timers<N> {
         is_due
     }
 
-    /// The earliest time that is set.
+    /// The earliest time of all set timers; `None` if no timer is set.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.0.iter().flatten().min().copied()
@@ -160,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_stop_at_the_ends() {
+    fn sums_stop_at_the_largest_value_and_differences_at_zero() {
         assert_eq!(at(5).after(Duration::from_ms(7)), at(12));
         assert_eq!(at(u64::MAX).after(Duration::from_s(1)), at(u64::MAX));
         assert_eq!(Duration::from_s(u64::MAX).as_ms(), u64::MAX);
@@ -168,6 +215,46 @@ mod tests {
         let second = Duration::from_s(1);
         assert_eq!(second.left_after(Duration::from_ms(999)), Some(Duration::from_ms(1)));
         assert_eq!((second.left_after(second), second.left_after(Duration::from_s(2))), (None, None));
+    }
+
+    #[test]
+    fn readers_have_as_long_as_they_read_and_a_bound() {
+        let grace = Duration::from_s(40);
+        // When the last output was there, when the end was asked for, when they took something; the deadline.
+        for (began, asked, took, want) in [
+            (0, &[][..], &[9_000][..], None),
+            (1_000, &[0], &[], Some(6_000)),
+            (1_000, &[0], &[4_000], Some(9_000)),
+            (1_000, &[0], &[4_000, 29_000], Some(30_000)),
+            (1_000, &[0, 20_000], &[29_000], Some(30_000)),
+            // Asked for late, of a reader that has taken nothing for long.
+            (1_000, &[60_000], &[], Some(6_000)),
+            (1_000, &[60_000], &[59_000], Some(64_000)),
+            (1_000, &[60_000], &[89_000], Some(90_000)),
+            // The command has taken its time.
+            (28_000, &[0], &[29_000], Some(33_000)),
+            (38_000, &[0], &[42_000], Some(43_000)),
+            // It was none to end.
+            (50_000, &[0], &[79_000], Some(80_000)),
+            (50_000, &[0, 45_000], &[74_000], Some(75_000)),
+        ] {
+            let mut reader = ReaderTime::NONE;
+            for &at_ms in asked.iter().filter(|&&at_ms| at_ms < began) {
+                reader.ask(at(at_ms), grace);
+            }
+            reader.took(at(began));
+            reader.last_began(at(began), grace);
+            took.iter().for_each(|&at_ms| reader.took(at(at_ms)));
+            for &at_ms in asked.iter().filter(|&&at_ms| at_ms >= began) {
+                reader.ask(at(at_ms), grace);
+            }
+            assert_eq!(reader.deadline(), want.map(at), "{began} {asked:?} {took:?}");
+        }
+        let mut reader = ReaderTime::NONE;
+        reader.ask(at(u64::MAX), Duration::from_s(u64::MAX));
+        reader.took(at(7));
+        reader.last_began(at(7), Duration::ZERO);
+        assert_eq!((reader.deadline(), reader.idle_at()), (Some(at(5_007)), at(5_007)));
     }
 
     #[test]
@@ -182,7 +269,7 @@ mod tests {
         timers.set_at_latest(0, at(45));
         assert_eq!(timers.next_deadline(), Some(at(45)));
         timers.clear(0);
-        // A number that is none sets nothing.
+        // A number without a timer sets nothing.
         timers.set(2, at(1));
         assert_eq!((timers.next_deadline(), timers.take_due(2, at(9))), (None, false));
     }

@@ -1,41 +1,44 @@
-//! The wait side: until every main container has an exit code and its logs are copied, or nobody answers any more.
+//! The wait container: a state machine. It waits until every main container has an exit code and its logs are copied (docs/protocol.md, "Wait").
 //!
-//! Enters: what happened ([`Event`]) and the time. Leaves: what to do ([`Action`]), to be drained after each event. Refuses nothing.
+//! Enters: what happened ([`Event`]) and the time. Leaves: what the caller must do ([`Action`]); the caller drains the actions after each event. Refuses:
+//! nothing. An event that does not belong to the current phase changes nothing.
 //!
 //! ```text
-//!   Waiting ── all ended, or given up ──▶ Copying ── nothing left, no time left, or no reader ──▶ Done
-//!      │ deadline, or asked to end: SIGTERM; a grace period later: SIGKILL; the last wait later: given up
+//!   Waiting ── all have ended, or given up ──▶ Copying ── all copied, no time left, or no reader ──▶ Done
+//!      │ at the deadline or a request to end: SIGTERM; a grace period later: SIGKILL; after the last wait: given up
 //! ```
 
 use crate::escalate::{self, Escalation, Step};
 use crate::signal::Signal;
-use crate::timers::{Duration, Instant, LOOK_EVERY, Timers};
+use crate::timers::{Duration, Instant, LOOK_EVERY, ReaderTime, Timers};
 
 /// How far the logs are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copied {
-    /// Everything that is there.
+    /// All that the logs hold.
     All,
-    /// There is more; other events have their turn first.
+    /// Not all: the caller handles other events before it copies more.
     More,
-    /// The reader takes no more now.
+    /// The reader of our output accepts no more now.
     Blocked,
 }
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The exit codes were looked at.
+    /// The caller has looked at the exit codes.
     Looked {
-        /// Every main container has one.
+        /// Every main container has an exit code.
         all_ended: bool,
-        /// Of those that have none, at least one has an emissary that runs.
-        someone_runs: bool,
-        /// One of them is to be looked at again after this time although nothing changes.
+        /// The emissary of at least one container without an exit code runs.
+        any_runs: bool,
+        /// The caller must look again after this time, even if nothing changes.
         again_after: Option<Duration>,
     },
-    /// A folder cannot be watched, so that changes go unseen.
+    /// A folder cannot be watched, so changes in it go unseen.
     CannotWatch,
+    /// A reader of our own output has taken something.
+    PassedOn,
     /// Logs were copied.
     Copied(Copied),
     /// A signal asks for the end.
@@ -45,14 +48,12 @@ pub enum Event {
 /// What to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// Leave this signal for every main container that has no exit code.
-    Leave(Signal),
-    /// From now on, the logs end where they end now.
+    /// Send this signal to every main container that has no exit code, by its signal file.
+    SendSignal(Signal),
+    /// Take the current ends of the logs as final.
     EndLogs,
-    /// Give up the readers of our own output.
-    DropReaders,
     /// Say that the logs are cut.
-    SayCut,
+    WarnLogsCut,
     /// Report. The last action.
     Report,
 }
@@ -60,15 +61,15 @@ pub enum Action {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Waiting,
-    /// Until when logs are copied, where there is a deadline.
+    /// The time at which copying stops, if there is a deadline.
     Copying(Option<Instant>),
     Done,
 }
 
-/// The one timer beside the escalation's: when exit codes are looked at again although nothing changed.
+/// The timer for the next look at the exit codes if nothing changes. The escalation has a timer of its own.
 const LOOK: usize = 0;
 
-/// Actions of one event at most.
+/// Capacity of the action queue. One event causes at most two actions.
 const ACTIONS: usize = 4;
 
 /// The state machine. Feed it with [`Machine::handle`], then drain [`Machine::poll_action`].
@@ -76,21 +77,23 @@ const ACTIONS: usize = 4;
 pub struct Machine {
     escalation: Escalation,
     phase: Phase,
-    /// Nobody answers: the report is made without those that are missing.
+    /// Main containers did not answer: the report goes without their exit codes.
     given_up: bool,
-    /// A deadline holds for the logs, too.
+    /// There is a deadline, so copying the logs has one, too.
     has_deadline: bool,
     grace: Duration,
-    /// There is more to copy at once.
+    /// The logs hold more to copy now.
     has_more: bool,
-    /// Folders are looked at every so often, since changes go unseen.
+    /// The caller looks at folders every [`LOOK_EVERY`], because changes go unseen.
     polls: bool,
     timers: Timers<1>,
+    /// Of our own output.
+    reader: ReaderTime,
     actions: heapless::Deque<Action, ACTIONS>,
 }
 
 impl Machine {
-    /// `deadline` is on the clock of the other calls; `None` for no deadline. `grace` lies between SIGTERM and SIGKILL.
+    /// A wait that has not begun. `deadline` is on the clock of the other calls; `None` for no deadline. `grace` is the time between SIGTERM and SIGKILL.
     #[must_use]
     pub const fn new(deadline: Option<Instant>, grace: Duration) -> Self {
         Self {
@@ -102,19 +105,36 @@ impl Machine {
             has_more: false,
             polls: false,
             timers: Timers::NONE,
+            reader: ReaderTime::NONE,
             actions: heapless::Deque::new(),
         }
     }
 
-    /// The next action, until there is none.
+    /// Returns the next action; `None` when all are drained.
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
-    /// Whether containers without an exit code are waited for no longer.
+    /// Whether the machine no longer waits for containers without an exit code.
     #[must_use]
     pub const fn has_given_up(&self) -> bool {
         self.given_up
+    }
+
+    /// The time of the reader of the report, once it is due.
+    pub fn reader(&mut self, now: Instant) -> ReaderTime {
+        if self.given_up {
+            self.reader.ask(now, escalate::wait_after_kill(self.grace));
+        }
+        self.reader.last_began(now, escalate::wait_after_kill(self.grace));
+        self.reader
+    }
+
+    /// Until when logs are copied that have an end.
+    fn copying_deadline(&self, until: Option<Instant>) -> Option<Instant> {
+        // Where nobody answers, the reader of our output is not waited for either, unless it reads.
+        let reader = if self.given_up { Some(self.reader.idle_at()) } else { self.reader.deadline() };
+        [until, reader].into_iter().flatten().min()
     }
 
     /// When to come back at the latest. `now` where there is more to copy.
@@ -122,55 +142,56 @@ impl Machine {
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let own = match self.phase {
             Phase::Waiting => self.escalation.next_deadline(),
-            Phase::Copying(until) => until,
+            Phase::Copying(until) => self.copying_deadline(until),
             Phase::Done => None,
         };
         if self.has_more { Some(now) } else { [own, self.timers.next_deadline()].into_iter().flatten().min() }
     }
 
-    /// Takes in what happened at `now`.
+    /// Handles what happened at `now`.
     pub fn handle(&mut self, now: Instant, event: Event) {
         match event {
-            Event::Looked { all_ended, someone_runs, again_after } => {
+            Event::Looked { all_ended, any_runs, again_after } => {
                 self.timers.clear(LOOK);
                 if self.phase != Phase::Waiting {
                     return;
                 }
                 if !all_ended {
-                    match self.escalation.tick(now, someone_runs) {
-                        Some(Step::Leave(signal)) => self.push(Action::Leave(signal)),
+                    match self.escalation.tick(now, any_runs) {
+                        Some(Step::SendSignal(signal)) => self.push(Action::SendSignal(signal)),
                         Some(Step::GiveUp) => self.given_up = true,
                         None => {}
                     }
                 }
                 if all_ended || self.given_up {
                     // What the logs hold by now is still copied, and for that, too, there is a time.
-                    self.phase = Phase::Copying(self.has_deadline.then(|| now.after(escalate::last_wait(self.grace))));
+                    let length = escalate::wait_after_kill(self.grace);
+                    self.phase = Phase::Copying(self.has_deadline.then(|| now.after(length)));
+                    self.reader.last_began(now, length);
                     self.push(Action::EndLogs);
                 } else if let Some(length) = [again_after, self.polls.then_some(LOOK_EVERY)].into_iter().flatten().min() {
                     self.timers.set(LOOK, now.after(length));
                 }
             }
             Event::CannotWatch => self.polls = true,
+            Event::PassedOn => self.reader.took(now),
             Event::Copied(copied) => self.copied(now, copied),
-            Event::EndRequested => match self.phase {
-                Phase::Waiting => self.escalation.request(now),
-                // Only a reader of our output is waited for.
-                Phase::Copying(_) => self.push(Action::DropReaders),
-                Phase::Done => {}
-            },
+            Event::EndRequested => {
+                if self.phase == Phase::Waiting {
+                    self.escalation.request(now);
+                }
+                self.reader.ask(now, escalate::wait_after_kill(self.grace));
+            }
         }
     }
 
     fn copied(&mut self, now: Instant, copied: Copied) {
         self.has_more = copied == Copied::More;
         let Phase::Copying(until) = self.phase else { return };
-        let is_late = until.is_some_and(|until| until <= now);
+        let is_late = self.copying_deadline(until).is_some_and(|until| until <= now);
         match copied {
             Copied::All => {}
-            // Nobody answers, and nobody reads.
-            Copied::Blocked if self.given_up => {}
-            Copied::Blocked | Copied::More if is_late => self.push(Action::SayCut),
+            Copied::Blocked | Copied::More if is_late => self.push(Action::WarnLogsCut),
             Copied::Blocked | Copied::More => return,
         }
         self.phase = Phase::Done;
@@ -178,7 +199,7 @@ impl Machine {
     }
 
     fn push(&mut self, action: Action) {
-        // No event makes more than two, and the caller drains after each.
+        // The queue has room: an event causes two actions at most, and the caller drains them after each event.
         let _ = self.actions.push_back(action);
     }
 }
@@ -192,8 +213,8 @@ mod tests {
     use std::vec::Vec;
 
     const GRACE: Duration = Duration::from_s(20);
-    const OPEN: Event = E::Looked { all_ended: false, someone_runs: true, again_after: None };
-    const ENDED: Event = E::Looked { all_ended: true, someone_runs: false, again_after: None };
+    const OPEN: Event = E::Looked { all_ended: false, any_runs: true, again_after: None };
+    const ENDED: Event = E::Looked { all_ended: true, any_runs: false, again_after: None };
 
     fn play(deadline_ms: Option<u64>, rows: &[(u64, Event, &[Action])]) -> Machine {
         let mut machine = Machine::new(deadline_ms.map(Instant::from_ms), GRACE);
@@ -206,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn all_end_and_all_is_copied() {
+    fn the_report_follows_all_exit_codes_and_all_logs() {
         let machine = play(
             None,
             &[
@@ -226,40 +247,69 @@ mod tests {
     }
 
     #[test]
-    fn past_a_deadline_each_step_once() {
+    fn after_a_deadline_each_step_happens_once() {
         let rows: [(u64, Event, &[Action]); 7] = [
             (499, OPEN, &[]),
-            (500, OPEN, &[A::Leave(Signal::TERM)]),
+            (500, OPEN, &[A::SendSignal(Signal::TERM)]),
             (500, OPEN, &[]),
-            (20_500, OPEN, &[A::Leave(Signal::KILL)]),
+            (20_500, OPEN, &[A::SendSignal(Signal::KILL)]),
             (40_499, OPEN, &[]),
             (40_500, OPEN, &[A::EndLogs]),
-            (40_500, E::Copied(C::Blocked), &[A::Report]),
+            (40_500, E::Copied(C::Blocked), &[A::WarnLogsCut, A::Report]),
         ];
         assert!(play(Some(500), &rows).has_given_up());
     }
 
     #[test]
-    fn where_nobody_runs_nobody_is_waited_for_long() {
-        let nobody = E::Looked { all_ended: false, someone_runs: false, again_after: None };
+    fn without_a_running_emissary_the_last_wait_is_short() {
+        let none_runs = E::Looked { all_ended: false, any_runs: false, again_after: None };
         let mut machine = Machine::new(Some(Instant::from_ms(300)), Duration::from_ms(300));
         for (now_ms, has_given_up) in [(300, false), (600, false), (899, false), (900, true)] {
-            machine.handle(Instant::from_ms(now_ms), nobody);
+            machine.handle(Instant::from_ms(now_ms), none_runs);
             assert_eq!(machine.has_given_up(), has_given_up, "{now_ms}");
         }
     }
 
     #[test]
-    fn a_request_is_a_deadline_for_containers_and_gives_up_readers_afterwards() {
-        let rows: [(u64, Event, &[Action]); 6] = [
+    fn a_request_is_a_deadline_for_containers_and_for_a_reader_that_takes_nothing() {
+        let rows: [(u64, Event, &[Action]); 11] = [
             (7, E::EndRequested, &[]),
-            (7, OPEN, &[A::Leave(Signal::TERM)]),
+            (7, OPEN, &[A::SendSignal(Signal::TERM)]),
             (8, E::EndRequested, &[]),
             (9, ENDED, &[A::EndLogs]),
-            (10, E::EndRequested, &[A::DropReaders]),
-            (10, E::Copied(C::All), &[A::Report]),
+            (10, E::EndRequested, &[]),
+            (10, E::Copied(C::Blocked), &[]),
+            (4_000, E::PassedOn, &[]),
+            (4_000, E::EndRequested, &[]),
+            (8_999, E::Copied(C::Blocked), &[]),
+            (9_000, E::Copied(C::Blocked), &[A::WarnLogsCut, A::Report]),
+            (9_000, E::Copied(C::All), &[]),
         ];
         play(None, &rows);
+    }
+
+    #[test]
+    fn where_nobody_answers_a_reader_is_waited_for_while_it_reads() {
+        let rows: [(u64, Event, &[Action]); 8] = [
+            (500, OPEN, &[A::SendSignal(Signal::TERM)]),
+            (20_500, OPEN, &[A::SendSignal(Signal::KILL)]),
+            (40_000, E::PassedOn, &[]),
+            (40_500, OPEN, &[A::EndLogs]),
+            (40_500, E::Copied(C::Blocked), &[]),
+            (44_000, E::PassedOn, &[]),
+            (48_999, E::Copied(C::Blocked), &[]),
+            (49_000, E::Copied(C::Blocked), &[A::WarnLogsCut, A::Report]),
+        ];
+        let mut machine = play(Some(500), &rows[..7]);
+        assert_eq!(machine.next_deadline(Instant::from_ms(48_999)), Some(Instant::from_ms(49_000)));
+        assert_eq!(machine.reader(Instant::from_ms(48_999)).deadline(), Some(Instant::from_ms(49_000)));
+        play(Some(500), &rows);
+    }
+
+    #[test]
+    fn nobody_asks_and_the_reader_of_the_report_has_all_the_time() {
+        let mut machine = play(Some(90_000), &[(100, ENDED, &[A::EndLogs]), (100, E::Copied(C::All), &[A::Report])]);
+        assert_eq!(machine.reader(Instant::from_ms(100)).deadline(), None);
     }
 
     #[test]
@@ -267,7 +317,7 @@ mod tests {
         let rows: [(u64, Event, &[Action]); 4] = [
             (100, ENDED, &[A::EndLogs]),
             (20_099, E::Copied(C::Blocked), &[]),
-            (20_100, E::Copied(C::More), &[A::SayCut, A::Report]),
+            (20_100, E::Copied(C::More), &[A::WarnLogsCut, A::Report]),
             (20_101, E::Copied(C::All), &[]),
         ];
         let machine = play(Some(50_000), &rows[..2]);
@@ -276,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn when_to_come_back() {
+    fn the_next_deadline_is_the_earliest_timer() {
         let at = Instant::from_ms;
         let mut machine = Machine::new(Some(at(500)), GRACE);
         assert_eq!(machine.next_deadline(at(0)), Some(at(500)));
@@ -285,7 +335,7 @@ mod tests {
         machine.handle(at(2), E::Copied(C::All));
         machine.handle(at(500), OPEN);
         assert_eq!(machine.next_deadline(at(500)), Some(at(20_500)));
-        let soon = E::Looked { all_ended: false, someone_runs: true, again_after: Some(Duration::from_ms(70)) };
+        let soon = E::Looked { all_ended: false, any_runs: true, again_after: Some(Duration::from_ms(70)) };
         machine.handle(at(600), soon);
         assert_eq!(machine.next_deadline(at(600)), Some(at(670)));
         machine.handle(at(670), OPEN);

@@ -1,32 +1,36 @@
-//! Lists of words in one string: an array of them takes five times the bytes, for a pointer, a length and a relocation each.
+//! Lists of words, such as the names of signals, in one string.
+//!
+//! Enters: a word, or a position in the list. Leaves: its position, or the word. Refuses: a word that is not in the list, with `None`.
+//!
+//! One string takes a fifth of the bytes that an array of `&str` takes: each `&str` costs a pointer, a length and a relocation.
 
-/// Words with one space between.
+/// Words, separated by one space each.
 #[derive(Debug, Clone, Copy)]
-pub struct Words(pub &'static str);
+pub struct WordList(pub &'static str);
 
-impl Words {
+impl WordList {
     fn each(self) -> impl Iterator<Item = &'static [u8]> {
         self.0.as_bytes().split(|&byte| byte == b' ')
     }
 
-    /// Which of them a word is, from 0; letter case counts.
+    /// The position of `word` in the list, counted from 0. Letter case matters.
     #[must_use]
     #[inline(never)]
-    pub fn place(self, word: &[u8]) -> Option<usize> {
+    pub fn position(self, word: &[u8]) -> Option<usize> {
         self.each().position(|known| known == word)
     }
 
-    /// The same where letter case does not count.
+    /// The position of `word` in the list, counted from 0. ASCII letter case does not matter.
     #[must_use]
     #[inline(never)]
-    pub fn place_in_any_case(self, word: &[u8]) -> Option<usize> {
+    pub fn position_ignoring_case(self, word: &[u8]) -> Option<usize> {
         self.each().position(|known| known.eq_ignore_ascii_case(word))
     }
 
-    /// The word at a place.
+    /// The word at a position, counted from 0.
     #[must_use]
-    pub fn at(self, place: usize) -> Option<&'static [u8]> {
-        self.each().nth(place)
+    pub fn word(self, position: usize) -> Option<&'static [u8]> {
+        self.each().nth(position)
     }
 }
 
@@ -35,13 +39,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places() {
-        let words = Words("one two three");
-        assert_eq!(words.place(b"two"), Some(1));
-        assert_eq!((words.place(b"Two"), words.place_in_any_case(b"tWo")), (None, Some(1)));
+    fn positions() {
+        let list = WordList("one two three");
+        assert_eq!(list.position(b"two"), Some(1));
+        assert_eq!((list.position(b"Two"), list.position_ignoring_case(b"tWo")), (None, Some(1)));
         for none in [&b""[..], b"on", b"ones", b"one two", b" ", b"four"] {
-            assert_eq!(words.place(none), None, "{none:?}");
+            assert_eq!(list.position(none), None, "{none:?}");
         }
-        assert_eq!((words.at(0), words.at(2), words.at(3)), (Some(&b"one"[..]), Some(&b"three"[..]), None));
+        assert_eq!((list.word(0), list.word(2), list.word(3)), (Some(&b"one"[..]), Some(&b"three"[..]), None));
     }
 }

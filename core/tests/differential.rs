@@ -1,6 +1,6 @@
-//! Archives of random entries, read back by GNU tar and by Python: other readers than the crate that the unit tests and the fuzzer ask.
+//! Differential tests: GNU tar and Python read archives of random members. The unit tests and the fuzz target use the crate `tar` instead.
 //!
-//! A reader that is not installed is said and left out.
+//! If a reader is not installed, the test prints that and skips the reader.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
@@ -9,7 +9,7 @@ use emissary_core::tar::{Entry, Kind, TRAILER, padding};
 use proptest::prelude::{Just, Strategy, any, prop};
 use proptest::test_runner::{Config, TestRunner};
 
-/// An entry and its contents.
+/// A member and its contents.
 #[derive(Debug, Clone)]
 struct Row {
     name: Vec<u8>,
@@ -23,7 +23,7 @@ struct Row {
 }
 
 fn name() -> impl Strategy<Value = Vec<u8>> {
-    // ASCII, UTF-8, bytes that are no text, a newline; parts of up to 255 bytes, paths past every field's end.
+    // ASCII, UTF-8, bytes that are not UTF-8, newlines. Parts have up to 119 bytes, so that paths exceed every field.
     let plain = prop::collection::vec(b'a'..=b'z', 1..120);
     let utf8 = "[а-яé]{1,60}".prop_map(String::into_bytes);
     let odd = prop::collection::vec(prop::sample::select(&b"\xff\xfe\n =a"[..]), 1..40);
@@ -67,11 +67,11 @@ fn archive(rows: &[Row]) -> Vec<u8> {
     bytes
 }
 
-/// What a program prints for an archive on its stdin; `None` where it is not installed.
+/// Returns what a program prints for an archive on its stdin; `None` if the program is not installed.
 fn read_by(words: &[&str], archive: &[u8]) -> Option<Vec<u8>> {
     let child = Command::new(words[0]).args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let Ok(mut child) = child else {
-        eprintln!("{} is not installed: it is not asked", words[0]);
+        eprintln!("{} is not installed: skipped", words[0]);
         return None;
     };
     let mut stdin = child.stdin.take().unwrap();
@@ -83,7 +83,7 @@ fn read_by(words: &[&str], archive: &[u8]) -> Option<Vec<u8>> {
     Some(output.stdout)
 }
 
-/// Runs the check over a few archives, the same ones each time a seed is kept by proptest.
+/// Runs `check` on 40 random archives.
 fn over_archives(check: impl Fn(&[Row], &[u8])) {
     let mut runner = TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
     runner
@@ -94,7 +94,7 @@ fn over_archives(check: impl Fn(&[Row], &[u8])) {
         .unwrap();
 }
 
-/// One line for each entry: hexadecimal name, type, mode, owners, seconds, hexadecimal target, hexadecimal contents.
+/// A script that prints one line for each member: name, typeflag, mode, uid, gid, mtime, link target, contents. Names, targets and contents are hexadecimal.
 const PYTHON: &str = r"
 import sys, tarfile, io
 h = lambda text: text.encode('utf-8', 'surrogateescape').hex() or '-'
@@ -106,7 +106,7 @@ for m in source:
 
 #[test]
 #[ignore = "slow, 5 s: starts Python for each random archive"]
-fn python_reads_the_same() {
+fn python_reads_what_was_written() {
     over_archives(|rows, archive| {
         let Some(listing) = read_by(&["python3", "-c", PYTHON], archive) else { return };
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
@@ -133,14 +133,14 @@ fn python_reads_the_same() {
 }
 
 #[test]
-fn gnu_tar_reads_the_same() {
+fn gnu_tar_reads_what_was_written() {
     over_archives(|rows, archive| {
         let Some(names) = read_by(&["tar", "--quoting-style=literal", "--null", "--show-transformed-names", "-tf", "-"], archive) else {
             return;
         };
         let want: Vec<u8> = rows.iter().flat_map(|row| [&row.name[..], if row.kind == 2 { b"/\n" } else { b"\n" }].concat()).collect();
         assert_eq!(String::from_utf8_lossy(&names), String::from_utf8_lossy(&want));
-        // All contents, one behind the other.
+        // All contents, one after the other.
         let contents = read_by(&["tar", "-xOf", "-"], archive).unwrap();
         let want: Vec<u8> = rows.iter().flat_map(|row| row.contents.clone()).collect();
         assert_eq!(contents, want);

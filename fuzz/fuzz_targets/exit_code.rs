@@ -1,4 +1,4 @@
-//! See `emissary_fuzz::exit_code`.
+//! Passes the bytes of cargo-fuzz to `emissary_fuzz::exit_code`, which states and asserts the invariant.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| emissary_fuzz::exit_code(data));

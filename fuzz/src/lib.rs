@@ -1,6 +1,6 @@
-//! What each fuzz target asserts, as plain functions: cargo-fuzz calls them with what it finds, tests/replay.rs with the committed seeds.
+//! The bodies of the fuzz targets, as plain functions. cargo-fuzz calls them with bytes that it invents; tests/replay.rs calls them with the committed seeds.
 //!
-//! Every body asserts an invariant; "no crash" alone is none.
+//! Enters: any bytes. Leaves: nothing; a body panics if an invariant does not hold. Each body asserts an invariant: «does not crash» alone is not enough.
 
 use core::cell::RefCell;
 use core::ffi::CStr;
@@ -10,6 +10,7 @@ use std::io::Read as _;
 use emissary_core::buf::Writer;
 use emissary_core::cpus::{self, Group};
 use emissary_core::documents::Text;
+use emissary_core::gzip::crc::{self, Crc};
 use emissary_core::json::JsonError;
 use emissary_core::layout::{self, File, Kind, Layout};
 use emissary_core::lines::{Lines, Piece};
@@ -21,23 +22,25 @@ use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
 use emissary_core::template::{Packing, Template, TemplateError};
 use emissary_core::timers::{Duration, Instant, STALE_AFTER};
 use emissary_core::{exit, gzip as framing, json, tar as headers, time};
-use emissary_deflate::crc::{self, Crc};
-use emissary_deflate::{CHUNK_BYTES, Deflater, END, INPUT_BYTES, Input, OUT_BYTES, STORED_BYTES, WINDOW_BYTES, stored_header};
 use serde_json::Value;
 
 use crate::command_line::Command;
 use crate::roles::request;
 
-/// The binary's own parser of its command line, with what it needs of the binary.
+/// The binary's parser of its command line. The modules below stand in for the parts of the binary that the parser uses.
 #[path = "../../bin/src/command_line.rs"]
-#[allow(dead_code, reason = "the binary's roles read more of it")]
+#[allow(dead_code, reason = "only the binary's roles use the rest")]
 mod command_line;
 
 #[path = "../../bin/src/roles"]
 mod roles {
-    #[allow(dead_code, reason = "the binary's roles read more of it")]
+    #[allow(dead_code, reason = "only the binary's roles use the rest")]
     pub(crate) mod request;
 }
+/// How the binary makes blocks of a chunk.
+#[path = "../../bin/src/save/deflate.rs"]
+#[allow(dead_code, reason = "the binary has a default level")]
+mod deflate;
 
 mod pod {
     pub(crate) mod shared {
@@ -50,6 +53,7 @@ mod pod {
             pub(crate) name: Option<&'a CStr>,
             pub(crate) kind: Option<Kind>,
             pub(crate) dir: Option<&'a CStr>,
+            pub(crate) is_in_pod: bool,
         }
     }
 }
@@ -89,7 +93,7 @@ mod report {
     }
 }
 
-/// Takes numbers off the front of the fuzzer's bytes; zeros once they are used up.
+/// Takes numbers from the front of the fuzzer's bytes. When all bytes are used, it returns zeros.
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -112,10 +116,10 @@ impl<'a> Bytes<'a> {
 
 fn decoded(string: json::Str<'_>) -> String {
     let mut room = vec![0; string.raw_len()];
-    String::from_utf8(string.decode(&mut room).expect("never longer than its escapes").to_vec()).expect("checked to be UTF-8")
+    String::from_utf8(string.decode(&mut room).expect("a decoded string is not longer than its source").to_vec()).expect("UTF-8")
 }
 
-/// A document as `serde_json` reads it, without a bound on its nesting.
+/// Parses a document with `serde_json`, without a bound on its nesting.
 fn read_value(data: &[u8]) -> serde_json::Result<Value> {
     let mut reader = serde_json::Deserializer::from_slice(data);
     reader.disable_recursion_limit();
@@ -124,8 +128,8 @@ fn read_value(data: &[u8]) -> serde_json::Result<Value> {
     Ok(value)
 }
 
-/// The deepest nesting of arrays and objects, strings left aside.
-fn depth(data: &[u8]) -> usize {
+/// The deepest nesting of arrays and objects. Brackets in strings do not count.
+fn nesting_depth(data: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for &byte in data {
         match byte {
@@ -141,20 +145,20 @@ fn depth(data: &[u8]) -> usize {
     deepest
 }
 
-/// A refusal has its reason, and names the place.
-fn is_rightly_refused(data: &[u8], error: TemplateError) {
+/// Asserts that the template parser refuses a document for the reason it gives, at the place it names.
+fn assert_refusal_is_right(data: &[u8], error: TemplateError) {
     match error {
         TemplateError::Json(JsonError { offset, cause: json::Cause::TooDeep }) => {
-            assert!(offset < data.len() && depth(data) > emissary_core::limits::JSON_DEPTH);
+            assert!(offset < data.len() && nesting_depth(data) > emissary_core::limits::JSON_DEPTH);
         }
         TemplateError::Json(JsonError { offset, .. }) => {
-            assert!(offset <= data.len() && read_value(data).is_err(), "serde_json takes what we refuse");
+            assert!(offset <= data.len() && read_value(data).is_err(), "serde_json accepts what we refuse");
         }
         TemplateError::Type { want, offset, .. } => {
-            read_value(data).expect("serde_json takes what we take for JSON");
+            read_value(data).expect("serde_json refuses what we accept as JSON");
             let mut rest = serde_json::Deserializer::from_slice(&data[offset..]);
             rest.disable_recursion_limit();
-            let value: Value = serde::de::Deserialize::deserialize(&mut rest).expect("a value stands there");
+            let value: Value = serde::de::Deserialize::deserialize(&mut rest).expect("there is no value at the offset");
             let text = value.as_str();
             let whole = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
             let has_it = match want {
@@ -163,26 +167,26 @@ fn is_rightly_refused(data: &[u8], error: TemplateError) {
                 "true or false" => value.is_boolean(),
                 "a string" => value.is_string(),
                 "a container's name" => text.is_some_and(|text| is_folder_name(text.as_bytes())),
-                "a duration such as 1m30s" => text.is_some_and(|text| text.len() <= 64 && duration_again(text).is_some()),
+                "a duration such as 1m30s" => text.is_some_and(|text| text.len() <= 64 && reference_duration(text).is_some()),
                 "a whole number from -1 to 9" => value.as_i64().is_some_and(|level| (-1..=9).contains(&level)),
                 "a whole number, or digits in a string" => {
                     value.as_u64().is_some() || text.is_some_and(|text| text.len() < 20 && whole(text))
                 }
-                other => panic!("nobody knows what {other} is"),
+                other => panic!("the fuzz target does not know the type {other}"),
             };
-            assert!(!has_it, "{want} stands there");
+            assert!(!has_it, "the value at the offset is {want}");
         }
     }
 }
 
-/// Any bytes: `serde_json` accepts what we accept, and nothing else unless a field has another type or it nests too deep; both find the same parameters,
-/// artifacts, containers, dependencies and mounts.
+/// Any bytes as a template. `serde_json` accepts what we accept. If we refuse a document, it is not JSON, a field has another type, or it nests too deep. Both
+/// parsers find the same parameters, artifacts, containers, dependencies and mounts.
 pub fn template(data: &[u8]) {
     let template = match Template::parse(data) {
         Ok(template) => template,
-        Err(error) => return is_rightly_refused(data, error),
+        Err(error) => return assert_refusal_is_right(data, error),
     };
-    let value = read_value(data).expect("serde_json takes what we take");
+    let value = read_value(data).expect("serde_json refuses what we accept");
     let list = |path: &str| value.pointer(path).and_then(Value::as_array).cloned().unwrap_or_default();
     let text = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_str).map(str::to_string);
     let ours: Vec<_> = template.output_parameters().map(|p| (decoded(p.name), decoded(p.path), p.default.map(decoded))).collect();
@@ -239,11 +243,11 @@ pub fn template(data: &[u8]) {
         _ => 1,
     };
     assert_eq!(template.retry().attempts, attempts.max(1), "{retries:?}");
-    let pause = strategy.and_then(|strategy| text(strategy, "/duration")).and_then(|text| duration_again(&text));
+    let pause = strategy.and_then(|strategy| text(strategy, "/duration")).and_then(|text| reference_duration(&text));
     assert_eq!(template.retry().pause_ms, u64::try_from(pause.unwrap_or(0)).unwrap_or(0).div_ceil(1_000_000));
 }
 
-/// Any bytes: the list of strings that `serde_json` gives, or a refusal.
+/// Any bytes as an argument file: we read the list of strings that `serde_json` reads, and refuse what it refuses. We also refuse a NUL.
 pub fn argument_file(data: &[u8]) {
     let ours: Option<Vec<String>> = json::parse_strings(data).ok().map(|strings| strings.map(decoded).collect());
     let theirs: Option<Vec<String>> =
@@ -251,7 +255,7 @@ pub fn argument_file(data: &[u8]) {
     assert_eq!(ours, theirs);
 }
 
-/// Any bytes: a number of 1 to 64, and its name parses back to it.
+/// Any bytes as a signal: the number is 1 to 64, and the signal's name parses back to the signal.
 pub fn signal(data: &[u8]) {
     let Ok(signal) = Signal::parse(data) else { return };
     assert!((1..=64).contains(&signal.number()));
@@ -261,7 +265,7 @@ pub fn signal(data: &[u8]) {
     if !matches!(signal.number(), 32 | 33) {
         assert_eq!(Signal::parse(out.written()), Ok(signal));
     }
-    // A plain number is itself, whatever else the file may hold.
+    // A plain number means the signal with that number.
     if let Some(number) = core::str::from_utf8(data).ok().and_then(|text| text.trim_ascii().parse::<u8>().ok())
         && !data.contains(&b'+')
     {
@@ -269,7 +273,7 @@ pub fn signal(data: &[u8]) {
     }
 }
 
-/// Any bytes: the number that `u8`'s own parser reads, or a refusal.
+/// Any bytes as an exit-code file: we read the number that `u8`'s own parser reads, and refuse what it refuses. We also refuse a plus sign.
 pub fn exit_code(data: &[u8]) {
     let text = core::str::from_utf8(data).map(str::trim_ascii).unwrap_or("no number");
     let want = text.parse::<u8>().ok().filter(|_| !text.starts_with('+'));
@@ -280,7 +284,7 @@ pub fn exit_code(data: &[u8]) {
     }
 }
 
-/// Any bytes and ages: READY and FAILED at any age, otherwise alive exactly as long as the marker is fresh.
+/// Any readiness marker of any age. READY and FAILED hold at any age. Otherwise the supervisor counts as alive exactly as long as the marker is fresh.
 pub fn readiness(data: &[u8]) {
     let mut bytes = Bytes(data);
     let age_ms = bytes.word() % 60_000;
@@ -297,8 +301,8 @@ pub fn readiness(data: &[u8]) {
     }
 }
 
-/// A second reading of Go's duration syntax, in `i128` with a whole-number fraction; `None` where it is malformed or out of range.
-fn duration_again(text: &str) -> Option<i64> {
+/// A second parser of Go's duration syntax, in `i128`. Returns nanoseconds; `None` if the text is malformed or out of range.
+fn reference_duration(text: &str) -> Option<i64> {
     let (sign, mut rest) = match text.as_bytes().first()? {
         b'-' => (-1_i128, &text[1..]),
         b'+' => (1, &text[1..]),
@@ -316,7 +320,7 @@ fn duration_again(text: &str) -> Option<i64> {
         let (number, after) = rest.split_at(number);
         let unit = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
         let (unit, after) = after.split_at(unit);
-        // A unit ends where the next number begins: only whole units are taken.
+        // A unit ends where the next number begins.
         let scale: i128 = match unit {
             "ns" => 1,
             "us" | "\u{b5}s" | "\u{3bc}s" => 1_000,
@@ -343,30 +347,30 @@ fn duration_again(text: &str) -> Option<i64> {
     i64::try_from(sign * total).ok()
 }
 
-/// Any text: the same as a second implementation.
+/// Any text as a duration: the parser agrees with [`reference_duration`].
 pub fn duration(data: &[u8]) {
     let Ok(text) = core::str::from_utf8(data) else { return };
-    assert_eq!(time::parse_duration(data).ok(), duration_again(text), "{text:?}");
+    assert_eq!(time::parse_duration(data).ok(), reference_duration(text), "{text:?}");
 }
 
-/// Any bytes: what is accepted is a point in time whose own text parses back to it.
+/// Any bytes as a time stamp: if we accept it, the text that we write for it parses back to the same time.
 pub fn rfc3339(data: &[u8]) {
     let Ok(unix_ms) = time::parse_rfc3339(data) else { return };
     let mut room = [0; 24];
     let mut out = Writer::new(&mut room);
     time::write_rfc3339(unix_ms, &mut out);
     let text = out.finish().expect("24 bytes are enough");
-    // An offset can carry a time of year 0 or 9999 out of the years that the form can show.
+    // An offset can move a time of year 0 or 9999 out of the years that RFC 3339 has.
     if (-62_167_219_200_000..=253_402_300_799_999).contains(&unix_ms) {
         assert_eq!(time::parse_rfc3339(text), Ok(unix_ms));
     }
 }
 
-/// Any output path: never outside `outputs/`, never with `//`, `.` or `..` in it; the same however often it is cleaned. Any container name: a folder of its
-/// own below `ctr/`, or a refusal that names the byte.
+/// Any output path: the cleaned path stays below `outputs/`, has no `//`, `.` or `..` in it, and does not change when it is cleaned again. Any container name:
+/// the container gets a folder of its own below `ctr/`, or the refusal names the byte.
 pub fn layout(data: &[u8]) {
-    container_folder(data);
-    // The same from the start instead of from the end.
+    check_container_name(data);
+    // A second implementation, which goes from the start of the path; `clean` goes from its end.
     let mut kept = Vec::new();
     for part in data.split(|&byte| byte == b'/') {
         match part {
@@ -383,7 +387,7 @@ pub fn layout(data: &[u8]) {
     {
         let Ok(path) = layout.path(file, &mut room) else { continue };
         let path = path.to_bytes().to_vec();
-        let inner = path.strip_prefix(prefix).and_then(|path| path.strip_suffix(suffix)).expect("inside outputs");
+        let inner = path.strip_prefix(prefix).and_then(|path| path.strip_suffix(suffix)).expect("a path below outputs/");
         for part in inner.split(|&byte| byte == b'/') {
             assert!(!part.is_empty() && part != b"." && part != b"..");
         }
@@ -392,27 +396,27 @@ pub fn layout(data: &[u8]) {
             File::Parameter(_) => layout.path(File::Parameter(inner), &mut again_room),
             _ => layout.path(File::Artifact(inner), &mut again_room),
         };
-        assert_eq!(again.expect("it fitted before").to_bytes(), path);
-        // What is inside itself is inside its parent, and nothing is inside a sibling that it merely begins with.
-        let clean = |path: &[u8]| layout::clean(path, &mut vec![0xa5; path.len() + 1]).expect("a byte more at most").to_vec();
+        assert_eq!(again.expect("it fits: it is no longer than before").to_bytes(), path);
+        // A path is inside itself and inside `/`. It is not inside a sibling whose name begins with its own.
+        let clean = |path: &[u8]| layout::clean(path, &mut vec![0xa5; path.len() + 1]).expect("at most one byte longer").to_vec();
         assert!(layout::is_inside(&clean(data), &clean(inner)) && layout::is_inside(&clean(data), &clean(b"/")));
         assert!(!layout::is_inside(&clean(inner), &clean(&[inner, b"x"].concat())));
     }
 }
 
-/// Whether a container's name may be a folder's: the same once more.
+/// A second implementation of [`layout::check_name`]: whether a container's name may name a folder.
 fn is_folder_name(name: &[u8]) -> bool {
     let may_stand = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.".contains(byte);
     (1..=emissary_core::limits::CONTAINER_NAME_BYTES).contains(&name.len()) && name[0] != b'.' && name.iter().all(may_stand)
 }
 
-fn container_folder(name: &[u8]) {
+fn check_container_name(name: &[u8]) {
     let may_stand =
         |(at, byte): (usize, &u8)| matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_') || (*byte == b'.' && at > 0);
     let refused = match layout::check_name(name) {
         Ok(()) => {
             assert!(is_folder_name(name));
-            return is_own_folder(name);
+            return assert_own_folder(name);
         }
         Err(refused) => refused,
     };
@@ -423,18 +427,18 @@ fn container_folder(name: &[u8]) {
     }
 }
 
-fn is_own_folder(name: &[u8]) {
+fn assert_own_folder(name: &[u8]) {
     let layout = Layout { kind: Kind::Pod, dir: b"/v", container: name };
     for file in [File::ExitCode, File::Stdout, File::Combined, File::Signal, File::Before, File::After] {
         let mut room = [0; 4096];
-        let path = layout.path(file, &mut room).expect("room enough").to_bytes();
+        let path = layout.path(file, &mut room).expect("a path shorter than 4096 bytes").to_bytes();
         let parts: Vec<&[u8]> = path.split(|&byte| byte == b'/').collect();
         assert_eq!(parts[..4], [b"", &b"v"[..], b"ctr", name]);
         assert!(parts.len() == 5 && !name.starts_with(b"."));
     }
 }
 
-/// What Go's `strconv.Unquote` gives for a quoted string, as far as escapes of bytes go.
+/// Reverses the quotes of slog's text form as Go's `strconv.Unquote` does, for the escapes that occur.
 fn unquoted(mut text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     while let Some((&first, rest)) = text.split_first() {
@@ -462,7 +466,8 @@ fn unquoted(mut text: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Any message in any form: exactly one line, UTF-8, without a control character; in JSON and in slog's text form the message is read back.
+/// Any message in any form of a log line. The result is exactly one line of UTF-8. The plain and text forms have no control character. In JSON and in
+/// slog's text form, the message reads back.
 pub fn log_line(data: &[u8]) {
     let mut bytes = Bytes(data);
     let capacity = 160 + usize::from(bytes.byte()) * 8;
@@ -474,7 +479,7 @@ pub fn log_line(data: &[u8]) {
         let mut room = vec![0xa5; capacity];
         let line = core::str::from_utf8(log::line(format, Level::Warn, unix_ms, message, &mut room)).expect("UTF-8");
         assert!(line.ends_with('\n') && line.matches('\n').count() == 1 && line.len() <= capacity);
-        // Cut only where it has to be, and not by much more: a character takes six bytes at most.
+        // A line is cut only if it does not fit, and by little more than needed: a character takes at most six bytes in each form.
         assert_eq!(line == whole, whole.len() <= capacity);
         assert!(line == whole || line.len() + 48 >= capacity, "{} of {capacity}", line.len());
         if format == Format::Plain {
@@ -489,29 +494,30 @@ pub fn log_line(data: &[u8]) {
             assert_eq!(line.chars().filter(|character| character.is_control()).count(), 1, "a control character");
         }
         if format == Format::Text {
-            let said = line.split_once(" level=WARN msg=").and_then(|(_, rest)| rest.strip_suffix(" argo=true\n")).expect("slog's form");
-            let said = match said.strip_prefix('"') {
+            let written = line.split_once(" level=WARN msg=").and_then(|(_, rest)| rest.strip_suffix(" argo=true\n")).expect("slog's form");
+            let written = match written.strip_prefix('"') {
                 Some(quoted) => unquoted(quoted.strip_suffix('"').expect("a closing quote").as_bytes()),
                 None => {
-                    assert!(!said.is_empty() && !said.contains([' ', '"', '=', '\\']), "no bare word: {said}");
-                    said.as_bytes().to_vec()
+                    assert!(!written.is_empty() && !written.contains([' ', '"', '=', '\\']), "this word needs quotes: {written}");
+                    written.as_bytes().to_vec()
                 }
             };
             assert!(
-                said == message || said.strip_suffix("…".as_bytes()).is_some_and(|start| message.starts_with(start)),
-                "another message"
+                written == message || written.strip_suffix("…".as_bytes()).is_some_and(|start| message.starts_with(start)),
+                "the line has another message"
             );
         }
         if format == Format::Json {
             let value: Value = serde_json::from_str(line).expect("valid JSON");
-            let said = value["msg"].as_str().expect("a message");
+            let written = value["msg"].as_str().expect("a message");
             let want = String::from_utf8_lossy(message);
-            assert!(said == want || said.strip_suffix('…').is_some_and(|start| want.starts_with(start)));
+            assert!(written == want || written.strip_suffix('…').is_some_and(|start| want.starts_with(start)));
         }
     }
 }
 
-/// Any bytes as names and values: `wait`'s JSON is one line that `serde_json` reads, with the same fields; its text is a line for each thing.
+/// Any bytes as names and values of a report. Its JSON is one line, and `serde_json` reads the same fields from it. Its text is one line for the exit code
+/// and one for each container, parameter and artifact.
 pub fn report(data: &[u8]) {
     let mut bytes = Bytes(data);
     let exit_code = bytes.byte();
@@ -543,7 +549,7 @@ pub fn report(data: &[u8]) {
         }
     }
     let report = Report { exit_code, containers: &containers, parameters: &parameters, artifacts: &artifacts };
-    // From a buffer that holds nothing to the first that is large enough: one that is too small gives no part of it.
+    // Buffers from 0 bytes to the first that is large enough. A buffer that is too small gets no document.
     let mut room = Vec::new();
     let length = loop {
         match report.write_json(&mut room) {
@@ -551,7 +557,7 @@ pub fn report(data: &[u8]) {
             None => room = vec![0xa5; room.len() * 2 + 1],
         }
     };
-    assert!(length > room.len() / 2, "an earlier buffer was large enough");
+    assert!(length > room.len() / 2, "an earlier buffer was large enough, but was refused");
     assert!(report.write_json(&mut vec![0xa5; length]) == Some(length) && report.write_json(&mut vec![0xa5; length - 1]).is_none());
     let json = core::str::from_utf8(&room[..length]).expect("UTF-8");
     assert!(json.ends_with('\n') && json.matches('\n').count() == 1);
@@ -582,11 +588,11 @@ pub fn report(data: &[u8]) {
     let mut room = vec![0xa5; measure.needed()];
     let mut out = Writer::new(&mut room);
     report.write_text(&mut out);
-    let text = core::str::from_utf8(out.finish().expect("as long as it was measured")).expect("UTF-8");
+    let text = core::str::from_utf8(out.finish().expect("a buffer of the measured length")).expect("UTF-8");
     assert!(text.ends_with('\n') && text.lines().count() == 1 + pieces.len());
 }
 
-/// Any bytes as what a control group says: groups are lines of three fields, and a limit is the quota over the period, rounded up.
+/// Any bytes as the files of a control group. Each group is a line of three fields. A limit is the quota divided by the period, rounded up.
 pub fn cpus(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let want: Vec<Group<'_>> = data
@@ -610,11 +616,11 @@ pub fn cpus(data: &[u8]) {
         (Some(quota @ 1..), Some(period @ 1..)) => Some(u32::try_from(quota.div_ceil(period)).unwrap_or(u32::MAX)),
         _ => None,
     };
-    assert_eq!(cpus::by_max(data), want, "{text:?}");
+    assert_eq!(cpus::from_cpu_max(data), want, "{text:?}");
 }
 
-/// Logs of several containers that grow in any order: every line of the stream is one container's, and each one's text is whole and in order, with newlines
-/// put in only where a line stopped.
+/// Logs of several containers that grow in any order. Every line of the stream belongs to one container. Each container's text is complete and in order. The
+/// stream has further newlines only where a line has stopped.
 pub fn lines(data: &[u8]) {
     const NAMES: [&[u8]; 3] = [b"a", b"bb", b"main"];
     const ROOM: usize = 8;
@@ -622,7 +628,7 @@ pub fn lines(data: &[u8]) {
     let mut logs: [Vec<u8>; 3] = Default::default();
     let mut offsets = [0; 3];
     let (mut lines, mut stream) = (Lines::default(), Vec::new());
-    let turn = |at: usize, has_ended: bool, logs: &[Vec<u8>; 3], offsets: &mut [usize; 3], lines: &mut Lines, stream: &mut Vec<u8>| {
+    let take_turn = |at: usize, has_ended: bool, logs: &[Vec<u8>; 3], offsets: &mut [usize; 3], lines: &mut Lines, stream: &mut Vec<u8>| {
         if !lines.may_write(at) {
             return 0;
         }
@@ -638,39 +644,39 @@ pub fn lines(data: &[u8]) {
         let what = bytes.byte();
         let at = usize::from(what % 3);
         if what & 4 == 0 {
-            // No colon: that is how a line is told from its name below.
+            // Logs have no colon, because the check below takes the first colon for the end of the name.
             let more = bytes.take(usize::from(what >> 3));
             logs[at].extend(more.iter().map(|&byte| if byte == b':' { b'\n' } else { byte }));
         } else {
-            turn(at, false, &logs, &mut offsets, &mut lines, &mut stream);
+            take_turn(at, false, &logs, &mut offsets, &mut lines, &mut stream);
         }
     }
-    // All have ended: everything comes out.
+    // All containers have ended, so the stream must get everything.
     for _ in 0..logs.iter().map(Vec::len).sum::<usize>() + 8 {
         for at in 0..3 {
-            turn(at, true, &logs, &mut offsets, &mut lines, &mut stream);
+            take_turn(at, true, &logs, &mut offsets, &mut lines, &mut stream);
         }
     }
-    assert_eq!(offsets, [0, 1, 2].map(|at| logs[at].len()), "something was kept back");
-    let mut said: [Vec<u8>; 3] = Default::default();
+    assert_eq!(offsets, [0, 1, 2].map(|at| logs[at].len()), "the stream lacks a part of a log");
+    let mut written: [Vec<u8>; 3] = Default::default();
     for line in stream.split_inclusive(|&byte| byte == b'\n') {
         let colon = line.iter().position(|&byte| byte == b':').expect("a name before each line");
         let at = NAMES.iter().position(|name| *name == &line[..colon]).expect("a container's name");
         assert_eq!(line[colon + 1], b' ');
-        said[at].extend_from_slice(&line[colon + 2..]);
+        written[at].extend_from_slice(&line[colon + 2..]);
     }
-    for (said, log) in said.iter().zip(&logs) {
-        // Each newline of the log is there, and more only where it had none.
-        let mut said = said.iter().peekable();
+    for (written, log) in written.iter().zip(&logs) {
+        // Every byte of the log is there, in order. Only newlines are added.
+        let mut written = written.iter().peekable();
         for byte in log {
-            while byte != &b'\n' && said.next_if(|byte| **byte == b'\n').is_some() {}
-            assert_eq!(said.next(), Some(byte), "lost or changed");
+            while byte != &b'\n' && written.next_if(|byte| **byte == b'\n').is_some() {}
+            assert_eq!(written.next(), Some(byte), "a byte of the log is lost or changed");
         }
-        assert!(said.all(|byte| *byte == b'\n'), "more than was written");
+        assert!(written.all(|byte| *byte == b'\n'), "the stream has more than the log");
     }
 }
 
-/// Entries of any facts: the `tar` crate reads the same names, types, sizes, owners, links and contents.
+/// Tar members with any facts: the crate `tar` reads the same names, types, sizes, owners, links and contents.
 pub fn tar_entry(data: &[u8]) {
     let mut bytes = Bytes(data);
     let mut archive = Vec::new();
@@ -679,8 +685,8 @@ pub fn tar_entry(data: &[u8]) {
         let kind = bytes.byte() % 6;
         let (mode, uid, gid, mtime_s) = (bytes.word() as u32, bytes.word() as u32, bytes.word() as u32, bytes.word() as i64 >> 8);
         let (name_len, link_len) = (usize::from(bytes.byte()) + 2 * usize::from(bytes.byte()), usize::from(bytes.byte()));
-        // No NUL, no empty part, no slash at the end: what a walk gives. No newline either: the crate splits records at each one, whatever
-        // their length says; GNU tar and Python are asked about those (core/tests/differential.rs).
+        // A walk through a tree gives names without a NUL, an empty part or a slash at the end. The names here have no newline either, because the crate
+        // splits PAX records at each newline and ignores their length. core/tests/differential.rs tests names with newlines against GNU tar and Python.
         let clean = |raw: &[u8]| -> Vec<u8> {
             let parts = raw.split(|&byte| byte == b'/').filter(|part| !part.is_empty());
             parts.collect::<Vec<_>>().join(&b'/').into_iter().map(|byte| if matches!(byte, 0 | b'\n') { b'n' } else { byte }).collect()
@@ -705,7 +711,7 @@ pub fn tar_entry(data: &[u8]) {
             Ok(blocks) => blocks.to_vec(),
             Err(full) => {
                 let mut room = vec![0xa5; full.needed];
-                entry.write_header(&mut room).expect("as large as it asked for").to_vec()
+                entry.write_header(&mut room).expect("a buffer of the size that the error names").to_vec()
             }
         };
         assert_eq!(blocks.len() % headers::BLOCK_BYTES, 0);
@@ -731,15 +737,15 @@ pub fn tar_entry(data: &[u8]) {
     let mut reader = tar::Archive::new(&archive[..]);
     let mut rows = wanted.iter();
     for entry in reader.entries().expect("an archive") {
-        let mut entry = entry.expect("an entry");
-        let (name, link, mode, uid, gid, mtime_s, contents, typeflag, device) = rows.next().expect("no more entries than were written");
+        let mut entry = entry.expect("a member");
+        let (name, link, mode, uid, gid, mtime_s, contents, typeflag, device) = rows.next().expect("more members than were written");
         assert_eq!(entry.path_bytes().as_ref(), name);
         assert_eq!(entry.link_name_bytes().map(|name| name.to_vec()), *link);
         assert_eq!(entry.header().mode().expect("a mode"), *mode);
         assert_eq!(entry.header().entry_type().as_byte(), *typeflag);
         let numbers = entry.header().device_major().expect("a number").zip(entry.header().device_minor().expect("a number"));
         assert!(device.is_none_or(|device| numbers == Some(device)), "{numbers:?}, not {device:?}");
-        // The crate shows PAX numbers as records; ustar's fields hold the nearest that fits.
+        // The crate gives the numbers of PAX records apart from the header. The ustar fields hold the nearest number that fits.
         let mut numbers = [u64::from((*uid).min(0o777_7777)), u64::from((*gid).min(0o777_7777))].map(i128::from).to_vec();
         numbers.push(i128::from(*mtime_s).clamp(0, 0o777_7777_7777));
         let header = entry.header();
@@ -757,7 +763,7 @@ pub fn tar_entry(data: &[u8]) {
                 .find(|(name, _)| name == key.as_bytes())
                 .and_then(|(_, value)| core::str::from_utf8(value).ok()?.parse::<i128>().ok())
         };
-        // The crate puts the PAX uid and gid into its header view.
+        // The crate replaces uid and gid of the header by those of the PAX records.
         let want = [of("uid").unwrap_or(numbers[0]), of("gid").unwrap_or(numbers[1]), numbers[2]];
         assert_eq!(read, want);
         assert_eq!(of("uid").unwrap_or(numbers[0]), i128::from(*uid));
@@ -767,14 +773,15 @@ pub fn tar_entry(data: &[u8]) {
         entry.read_to_end(&mut read).expect("contents");
         assert_eq!(read, *contents);
     }
-    assert!(rows.next().is_none(), "fewer entries than were written");
+    assert!(rows.next().is_none(), "fewer members than were written");
 }
 
-/// Any contents, in chunks of any length, at any level: flate2 reads them back from the framing around the blocks, and the checksum of the parts is
-/// that of the whole.
+/// Any contents, in chunks of any length, at any level: flate2 reads the contents back from our blocks and framing. The joined checksum of the chunks is the
+/// checksum of the whole.
 pub fn gzip(data: &[u8]) {
     let mut bytes = Bytes(data);
-    let (level, split, repeats) = (bytes.byte() % 10, usize::from(bytes.byte()), usize::from(bytes.byte()) % 24);
+    let (kind, split, repeats) = (bytes.byte(), usize::from(bytes.byte()), usize::from(bytes.byte()) % 24);
+    let (level, noise_bytes) = (kind % 10, 4_096 * usize::from(kind / 10));
     // Longer than what a fuzzer hands out: copies of it, each a little different.
     let mut contents = bytes.0.to_vec();
     for at in 0..repeats {
@@ -783,37 +790,36 @@ pub fn gzip(data: &[u8]) {
             *byte = byte.wrapping_add(1);
         }
     }
-    // Not too many: each enters the window before it anew.
-    let chunk_bytes = (1 + split * 523).max(contents.len() / 12).min(CHUNK_BYTES);
+    // Noise that is long enough to be noticed, and what was there before once more.
+    let mut state = split as u64;
+    contents.extend((0..noise_bytes).map(|_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state.to_le_bytes()[7]
+    }));
+    contents.extend_from_slice(bytes.0);
+    // Not too many: each compresses the window before it anew.
+    let chunk_bytes = (1 + split * 523).max(contents.len() / 12).min(deflate::CHUNK_BYTES);
     // Large, and what an earlier input left there does not matter.
-    type State = (Box<Deflater>, Box<Input>, Vec<u8>, Crc);
+    type State = (deflate::Deflater, Vec<u8>, Crc);
     thread_local! {
-        static STATE: RefCell<State> = RefCell::new((
-            Box::new(Deflater::new()),
-            vec![0; INPUT_BYTES].into_boxed_slice().try_into().expect("that many bytes"),
-            vec![0; OUT_BYTES],
-            Crc::new(),
-        ));
+        static STATE: RefCell<State> = RefCell::new((deflate::Deflater::new(), vec![0; deflate::OUT_BYTES], Crc::new()));
     }
-    STATE.with_borrow_mut(|(deflater, input, out, crc)| round_trip(deflater, input, out, crc, level, &contents, chunk_bytes));
+    STATE.with_borrow_mut(|(deflater, out, crc)| round_trip(deflater, out, crc, level, &contents, chunk_bytes));
 }
 
-fn round_trip(deflater: &mut Deflater, input: &mut Input, out: &mut [u8], crc: &Crc, level: u8, contents: &[u8], chunk_bytes: usize) {
+fn round_trip(deflater: &mut deflate::Deflater, out: &mut [u8], crc: &Crc, level: u8, contents: &[u8], chunk_bytes: usize) {
     let mut stream = framing::HEADER.to_vec();
     let (mut joined, mut at) = (0, 0);
     while at < contents.len() {
-        let (from, to) = (at.saturating_sub(WINDOW_BYTES), (at + chunk_bytes).min(contents.len()));
-        input[..to - from].copy_from_slice(&contents[from..to]);
-        // What lies behind the chunk does not matter.
-        input[to - from..][..16].fill(0xa5);
-        match deflater.compress(level, input, at - from, to - from, out) {
+        let (from, to) = (at.saturating_sub(deflate::WINDOW_BYTES), (at + chunk_bytes).min(contents.len()));
+        match deflater.deflate(level, &contents[from..to], at - from, out) {
             Some(made) => {
                 assert!(made < to - at, "larger than stored");
                 stream.extend_from_slice(&out[..made]);
             }
             None => {
-                for piece in contents[at..to].chunks(STORED_BYTES) {
-                    stream.extend_from_slice(&stored_header(u16::try_from(piece.len()).expect("a stored block")));
+                for piece in contents[at..to].chunks(framing::STORED_BYTES) {
+                    stream.extend_from_slice(&framing::stored_header(u16::try_from(piece.len()).expect("a stored block")));
                     stream.extend_from_slice(piece);
                 }
             }
@@ -822,15 +828,14 @@ fn round_trip(deflater: &mut Deflater, input: &mut Input, out: &mut [u8], crc: &
         at = to;
     }
     assert_eq!(joined, crc.update(0, contents));
-    stream.extend_from_slice(&END);
+    stream.extend_from_slice(&framing::END);
     stream.extend_from_slice(&framing::trailer(joined, contents.len() as u64));
     let mut back = Vec::new();
     flate2::read::GzDecoder::new(&stream[..]).read_to_end(&mut back).expect("a gzip member");
     assert!(back == contents, "other contents");
 }
 
-/// Any command line: a command is exactly what stands at its end, behind the first `--` where there is one; a refusal is one line and the status 64, and
-/// the same words are refused whoever asks again.
+/// Any command line. The command is exactly the end of the words; after the first `--`, if there is one. A refusal has a message and the exit status 64.
 pub fn command_line(data: &[u8]) {
     let (personality, words) = data.split_first().unwrap_or((&0, &[]));
     let words: Vec<CString> = words.split(|&byte| byte == 0 || byte == b'\n').map(|word| CString::new(word).expect("no NUL")).collect();
@@ -846,38 +851,38 @@ pub fn command_line(data: &[u8]) {
     let parsed = command_line::parse(&words, &mut common, || delegate_exists);
     let first = words.iter().position(|word| *word == c"--");
     let behind = first.map(|at| &words[at + 1..]);
-    // A flag may take `--` for its value.
+    // A flag may take `--` as its value.
     let is_value = first.is_some_and(|at| at > 0 && words[at - 1].to_bytes().starts_with(b"-"));
     match parsed {
         Ok(Command::Run { command } | Command::PluginSidecar { command }) => {
             assert!(!command.is_empty(), "no command");
-            assert!(words.ends_with(command), "the command is not what stands at the end");
-            // A flag may take `--` for its value, and a command may have one among its arguments.
+            assert!(words.ends_with(command), "the command is not the end of the command line");
+            // A flag may take `--` as its value, and a command may have a `--` among its arguments.
             if let Some(behind) = behind {
-                assert!(command.len() >= behind.len() || behind.contains(&c"--"), "words behind `--` were taken for flags");
+                assert!(command.len() >= behind.len() || behind.contains(&c"--"), "words after `--` were taken for flags");
             }
         }
-        Ok(Command::Delegate) => assert!(delegate_exists, "handed over to nobody"),
+        Ok(Command::Delegate) => assert!(delegate_exists, "there is no executor to delegate to"),
         Ok(Command::Init { .. } | Command::Wait(_) | Command::Signal { .. } | Command::Kill { .. }) => {
-            assert!(is_value || behind.is_none_or(<[_]>::is_empty), "words that mean nothing were taken");
+            assert!(is_value || behind.is_none_or(<[_]>::is_empty), "words without a meaning were accepted");
         }
         Ok(Command::Version | Command::Help(_)) => {}
         Err(error) => {
             assert_eq!(error.status, exit::FAILURE);
-            assert!(!error.text.is_empty(), "no word of why");
-            // Unless the word before it says that no command is to run.
+            assert!(!error.text.is_empty(), "a refusal without a message");
+            // A command line with `--` is a run, unless a word before `--` names another role.
             let others = ["init", "wait", "signal", "kill", "help", "version"].map(str::as_bytes);
             let named = words
                 .iter()
                 .take_while(|word| **word != c"--")
                 .any(|word| others.contains(&word.to_bytes()) || !word.to_bytes().starts_with(b"-"));
-            assert!(common.is_run || behind.is_none() || named || is_value, "an exit code is waited for and not left");
+            assert!(common.is_run || behind.is_none() || named || is_value, "a refused run would leave no exit code");
         }
     }
 }
 
-/// Any sequence of events: one command at a time, no signal to one that has been reaped, exactly one end, and never silence after the
-/// command's end.
+/// Any sequence of events for the supervisor. One command runs at a time. No signal goes to a command that was reaped. There is exactly one end. After a
+/// command's end there is always an action.
 pub fn supervisor(data: &[u8]) {
     let mut bytes = Bytes(data);
     let flags = bytes.byte();
@@ -885,7 +890,7 @@ pub fn supervisor(data: &[u8]) {
     let mut machine = Machine::new(setup);
     let (mut starts, mut runs, mut finished, mut now_ms) = (false, false, false, 0_u64);
     let (mut spawns, mut attempts) = (0_u32, 1_u32);
-    // What it may end with: what became of the last attempt; or, since then, a failure or a request to end.
+    // The codes that the run may end with: the exit code of the last attempt, or the code of a failure or of a request to end since then.
     let (mut exited, mut copy_failed, mut others) = (None::<u8>, false, Vec::new());
     while !bytes.0.is_empty() {
         let kind = bytes.byte();
@@ -893,6 +898,7 @@ pub fn supervisor(data: &[u8]) {
         let gate = [Gate::Ready, Gate::Dependencies, Gate::Before, Gate::Retry, Gate::After][usize::from(value % 5)];
         let kind = if kind >= 0xf0 { kind } else { kind % 14 };
         let event = match kind {
+            0xff => Event::PassedOn,
             0xfd if runs => Event::Unkillable,
             0xfe => match Signal::new(u64::from(value % 64) + 1) {
                 Some(signal) => Event::Ignored(signal),
@@ -918,8 +924,8 @@ pub fn supervisor(data: &[u8]) {
                 Event::Planned(plan)
             }
             3 => Event::Found,
-            // The world can only report what happened: a command that was asked for began or did not, one that runs ended. Anything else may come
-            // at any time, between the two as well.
+            // A caller reports only what happened: a start that the machine asked for succeeds or fails, and a command that runs ends. Every other event may
+            // come at any time.
             4 if starts => {
                 starts = false;
                 runs = true;
@@ -971,29 +977,29 @@ pub fn supervisor(data: &[u8]) {
         let mut actions = 0;
         while let Some(action) = machine.poll_action() {
             actions += 1;
-            assert!(!finished, "{action:?} after the end");
+            assert!(!finished, "{action:?} after the last action");
             match action {
                 Action::Spawn => {
-                    assert!(!runs && !starts, "two commands at once");
+                    assert!(!runs && !starts, "two commands run at once");
                     spawns += 1;
                     starts = true;
                 }
-                Action::Forward(_) => assert!(runs, "a signal to nobody"),
+                Action::Forward(_) => assert!(runs, "a signal without a command that runs"),
                 Action::Finish(code) => {
-                    assert!(!runs && !starts, "the end while the command runs");
+                    assert!(!runs && !starts, "the run ends while the command runs");
                     let own = exited.map(|code| if code == 0 && (copy_failed || is_lost) { exit::FAILURE } else { code });
-                    assert!(own == Some(code) || others.contains(&code), "{code} at the end, not {own:?} or one of {others:?}");
+                    assert!(own == Some(code) || others.contains(&code), "the run ends with {code}, not with {own:?} or one of {others:?}");
                     finished = true;
                 }
                 Action::Save | Action::Drain => assert!(!runs),
                 Action::Look | Action::Watch | Action::Await(_) | Action::Plan | Action::Find | Action::Abandon => {}
             }
         }
-        assert!(!ended || actions > 0, "silence after the command's end");
+        assert!(!ended || actions > 0, "no action after the command's end");
         assert!(spawns <= attempts.max(1), "more attempts than asked for");
         assert!(!machine.has_action());
     }
-    // From wherever it is, a patient world brings it to an end.
+    // From any phase, a caller that opens every gate brings the run to an end.
     for _ in 0..64 {
         if finished {
             return;
@@ -1038,13 +1044,13 @@ pub fn supervisor(data: &[u8]) {
             }
         }
     }
-    assert!(finished, "no end");
+    assert!(finished, "the run does not end");
 }
 
-/// What a target runs.
+/// The body of a target.
 pub type Check = fn(&[u8]);
 
-/// Every target by its name.
+/// Every target, with its name.
 pub const TARGETS: [(&str, Check); 16] = [
     ("argument_file", argument_file),
     ("command_line", command_line),

@@ -1,6 +1,7 @@
-//! Every committed seed through its target, on any toolchain: what fuzzing once found stays found.
+//! Replays every committed seed through its target, on any toolchain. So an error that fuzzing found once stays found.
 //!
-//! `FUZZ_SEED=fuzz/seeds/TARGET/NAME` in the environment chooses one seed; any file below `fuzz/seeds/TARGET` will do.
+//! Enters: the files below `fuzz/seeds/TARGET`. `FUZZ_SEED=fuzz/seeds/TARGET/NAME` in the environment chooses one file, committed or not. Refuses: a target
+//! without seeds, and a list of targets that differs from `fuzz_targets/`.
 
 use std::path::{Path, PathBuf};
 

@@ -199,6 +199,9 @@ fn source_flags(target: &str, rustc: &Path) -> Result<Vec<String>> {
         "-Clink-self-contained=no".into(),
         format!("-Clinker={}", linker.display()),
         "-Clinker-flavor=ld.lld".into(),
+        // A thread's stack, where musl's default is 128 KiB: a compiler may build the compressor's 64 KiB there before it moves them. It is not there
+        // until it is touched.
+        "-Clink-arg=-zstack-size=524288".into(),
         format!("-Clink-arg={}", start.display()),
         format!("-Lnative={}", musl.display()),
         format!("-Lnative={}", empty.display()),

@@ -1,14 +1,7 @@
 //! What the processor can do beyond its baseline.
 #![allow(unsafe_code, reason = "the edge to the kernel and the C library")]
 
-use emissary_deflate::Deflater;
-use emissary_deflate::crc::Crc;
-
-/// A compressor's memory, which is too large for a stack.
-pub(crate) fn deflater() -> Box<Deflater> {
-    // SAFETY: all its fields are integers, for which zeros are valid.
-    unsafe { Box::<Deflater>::new_zeroed().assume_init() }
-}
+use emissary_core::gzip::crc::Crc;
 
 /// The CRC-32 of bytes, by the processor's instructions where it has them.
 pub(crate) fn crc(tables: &Crc, bytes: &[u8]) -> u32 {

@@ -48,7 +48,7 @@ pub(crate) fn occupy_standard() -> bool {
 }
 
 /// Puts another descriptor, of which nothing can be read, in the place of our stdin.
-pub(crate) fn leave_stdin(filler: BorrowedFd<'_>) {
+pub(crate) fn replace_stdin(filler: BorrowedFd<'_>) {
     let _ = rustix::stdio::dup2_stdin(filler);
 }
 

@@ -9,6 +9,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use emissary_core::buf::Writer;
+use emissary_core::signal_file::Version;
 use rustix::fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, RawMode, RenameFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockOffsetType, FlockType};
@@ -227,6 +228,12 @@ pub(crate) fn unique_name(next: u64) -> Name {
 
 pub(crate) fn is_regular(stat: &Stat) -> bool {
     rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file()
+}
+
+/// Which writing of which file it is.
+pub(crate) fn version(stat: &Stat) -> Version {
+    #[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
+    Version { inode: stat.st_ino as u64, written: (stat.st_mtime as i64, stat.st_mtime_nsec as i64) }
 }
 
 pub(crate) fn age_ms(stat: &Stat) -> i64 {

@@ -61,32 +61,32 @@ fn moves(from: usize, to: usize) -> bool {
 }
 
 /// Where the exit code of a run goes that ends because there is no memory: a folder's descriptor.
-static LEAVE_IN: AtomicI32 = AtomicI32::new(-1);
+static EXIT_CODE_FOLDER: AtomicI32 = AtomicI32::new(-1);
 /// The command's code, once it has one that is not 0.
-static LEAVE_CODE: AtomicU8 = AtomicU8::new(exit::FAILURE);
+static EXIT_CODE: AtomicU8 = AtomicU8::new(exit::FAILURE);
 
 /// Says where the exit code goes, should memory run out. The descriptor stays open as long as the process.
-pub(crate) fn leave_in(folder: BorrowedFd<'_>) {
-    LEAVE_IN.store(folder.as_raw_fd(), Ordering::Relaxed);
+pub(crate) fn set_exit_code_folder(folder: BorrowedFd<'_>) {
+    EXIT_CODE_FOLDER.store(folder.as_raw_fd(), Ordering::Relaxed);
 }
 
 /// Says which exit code the run has if memory runs out from now on.
-pub(crate) fn leave_code(code: u8) {
-    LEAVE_CODE.store(code, Ordering::Relaxed);
+pub(crate) fn set_exit_code(code: u8) {
+    EXIT_CODE.store(code, Ordering::Relaxed);
 }
 
 /// Ends the run: there is no memory. Says so and leaves the exit code, with nothing but the stack.
 #[cold]
 #[inline(never)]
 fn out_of_memory() -> ! {
-    static LEAVES: AtomicBool = AtomicBool::new(false);
-    // One thread leaves; another waits for the end.
-    while LEAVES.swap(true, Ordering::AcqRel) {
+    static IS_ENDING: AtomicBool = AtomicBool::new(false);
+    // One thread writes the exit code. Another one waits for the end.
+    while IS_ENDING.swap(true, Ordering::AcqRel) {
         // SAFETY: touches no memory; every signal is blocked.
         unsafe { libc::pause() };
     }
-    let code = LEAVE_CODE.load(Ordering::Relaxed);
-    let folder = LEAVE_IN.load(Ordering::Relaxed);
+    let code = EXIT_CODE.load(Ordering::Relaxed);
+    let folder = EXIT_CODE_FOLDER.load(Ordering::Relaxed);
     let name = c"exitcode";
     let mut room = [0; 3];
     let digits = exit::digits(code, &mut room);

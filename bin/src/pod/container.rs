@@ -1,4 +1,7 @@
-//! Another container whose exit code is waited for: its folder, the watch on it, its exit-code file.
+//! Another container of the pod, whose exit code this process waits for (docs/protocol.md, "Files").
+//!
+//! Enters: changes from the watch, and the time. Leaves: the container's exit code, or when to look again. Refuses: an exit-code file that stays
+//! unreadable, or that is complete and holds no exit code. `core::exit_file` decides when the file is complete.
 
 use emissary_core::exit::{self, ExitCodeError};
 use emissary_core::exit_file::{ExitFile, Look, Reading};
@@ -9,34 +12,34 @@ use emissary_core::timers::{Instant, LOOK_EVERY};
 
 use super::folder::{Folder, LockState};
 use super::shared::Shared;
-use super::watch::{Change, Watch, What};
+use super::watch::{Change, FileEvent, Watch};
 use crate::os::{clock, fs};
 use crate::report::error::Error;
 
-/// A container that ends some time.
+/// A container that we expect to end.
 pub(crate) struct Container {
     pub(crate) name: Vec<u8>,
     pub(crate) folder: Folder,
-    /// Whether writes to its files count as changes.
+    /// A write to a file in the folder counts as a change.
     growth: bool,
-    /// The watch on its folder, where there is one.
+    /// Number of the watch on the folder, if there is one.
     watch: Option<i32>,
     /// The folder may have been removed.
     may_be_gone: bool,
     file: ExitFile,
-    /// Its exit code, once it has one.
+    /// The container's exit code, once it is known.
     pub(crate) code: Option<u8>,
-    /// Its emissary was killed and has left none: the code stands for that.
+    /// The container's emissary was killed and wrote no exit code. `code` is then that of SIGKILL.
     pub(crate) was_killed: bool,
-    /// At the last look it had no code, and its emissary ran.
-    pub(crate) someone_runs: bool,
+    /// At the last look the container had no exit code, and its emissary was running.
+    pub(crate) emissary_runs: bool,
 }
 
 impl Container {
-    /// Opens a container's folder, which is made where it is missing, and watches it; with `growth`, writes to its files count as changes too.
+    /// Opens a container's folder, makes it if it is missing, and watches it. With `growth`, a write to a file in it counts as a change too.
     ///
     /// # Errors
-    /// A folder that cannot be made or opened, by its path.
+    /// The folder cannot be made or opened. The message has its path.
     pub(crate) fn open(shared: &Shared<'_>, name: &[u8], watch: &mut Watch, growth: bool) -> Result<Self, Error> {
         let folder = shared.container(name)?;
         let number = watch_folder(shared, name, watch, growth);
@@ -50,17 +53,17 @@ impl Container {
             file: ExitFile::default(),
             code: None,
             was_killed: false,
-            someone_runs: false,
+            emissary_runs: false,
         })
     }
 
-    /// Takes in what happened in a watched folder.
+    /// Handles a change in a watched folder.
     pub(crate) fn note(&mut self, change: Change) {
         match change {
             Change::ExitCode(watch, what) if Some(watch) == self.watch => match what {
-                What::Complete => self.file.note_closed(),
-                What::Created => self.file.note_created(clock::now()),
-                What::Opened => self.file.note_opened(),
+                FileEvent::Complete => self.file.note_closed(),
+                FileEvent::Created => self.file.note_created(clock::now()),
+                FileEvent::Opened => self.file.note_opened(),
             },
             Change::Overflow => self.file.note_overflow(),
             Change::Gone(watch) | Change::Deleted(watch) if Some(watch) == self.watch => self.may_be_gone = true,
@@ -69,8 +72,8 @@ impl Container {
         }
     }
 
-    /// Opens and watches its folder again, if that is another one by now.
-    fn find_again(&mut self, shared: &Shared<'_>, watch: &mut Watch) {
+    /// Opens and watches the folder again, if it was replaced by another one.
+    fn reopen_if_replaced(&mut self, shared: &Shared<'_>, watch: &mut Watch) {
         if !self.may_be_gone {
             return;
         }
@@ -85,30 +88,30 @@ impl Container {
         }
     }
 
-    /// Looks at its exit code, unless that is known.
+    /// Looks at the exit code, unless it is known.
     ///
     /// # Errors
-    /// A file that stays unreadable, or is complete and holds no exit code.
+    /// The file stays unreadable, or it is complete and holds no exit code.
     pub(crate) fn look(&mut self, now: Instant, shared: &Shared<'_>, watch: &mut Watch) -> Result<Reading, Error> {
         if let Some(code) = self.code {
             return Ok(Reading::Code(code));
         }
-        self.find_again(shared, watch);
-        if let Some(length) = self.file.leave_alone_for(now) {
-            return Ok(Reading::LaterBy(length));
+        self.reopen_if_replaced(shared, watch);
+        if let Some(length) = self.file.wait_before_opening(now) {
+            return Ok(Reading::LookAfter(length));
         }
         let name = layout::base_name(File::ExitCode);
         let mut room = [0; EXIT_CODE_FILE_BYTES];
         let (mut again, mut is_abandoned);
         is_abandoned = false;
         let mut read = self.folder.read(name, &mut room);
-        self.someone_runs = false;
+        self.emissary_runs = false;
         if matches!(read, Ok(None)) {
             match self.folder.lock_state() {
                 LockState::Absent => {}
-                LockState::Held => self.someone_runs = true,
+                LockState::Held => self.emissary_runs = true,
                 LockState::Free => {
-                    // It may have been written between the two looks, just before the lock became free.
+                    // The emissary may have written the code between our two looks, just before it released the lock.
                     again = [0; EXIT_CODE_FILE_BYTES];
                     read = self.folder.read(name, &mut again);
                     is_abandoned = matches!(read, Ok(None));
@@ -136,26 +139,26 @@ impl Container {
             _ => {}
         }
         match reading {
-            // Nothing tells when a folder that has gone is made again.
-            Reading::Later if self.may_be_gone && !watch.must_look() => Ok(Reading::LaterBy(LOOK_EVERY)),
+            // No watch reports that the folder is made again.
+            Reading::NotYet if self.may_be_gone && !watch.must_look() => Ok(Reading::LookAfter(LOOK_EVERY)),
             other => Ok(other),
         }
     }
 
-    /// Returns whether this is the first report of what is wrong with its exit code.
+    /// Returns whether the current problem with the exit code is reported for the first time.
     pub(crate) fn is_first_report(&mut self) -> bool {
         self.file.is_first_report()
     }
 }
 
-/// Watches a container's folder; gives the number of the watch.
+/// Watches a container's folder. Returns the number of the watch.
 pub(crate) fn watch_folder(shared: &Shared<'_>, name: &[u8], watch: &mut Watch, growth: bool) -> Option<i32> {
     let mut room = [0; PATH_BYTES];
     let path = shared.layout_of(name).path(File::Container, &mut room).ok()?;
     watch.add(path, growth)
 }
 
-/// Watches the folder in which containers' folders are made. The flat layout has none: its one folder is where the volume is mounted.
+/// Watches the folder that holds all containers' folders. The flat layout has none: its only folder is the mount point of the volume.
 pub(crate) fn watch_parent(shared: &Shared<'_>, watch: &mut Watch) {
     let mut room = [0; PATH_BYTES];
     if shared.layout.kind == Kind::Pod

@@ -1,4 +1,4 @@
-//! The shared folder: containers' folders, and the small files that containers leave for each other.
+//! The shared folder of a pod: the folders of its containers, and the small files by which containers tell each other things (docs/protocol.md).
 
 pub(crate) mod container;
 pub(crate) mod environment;

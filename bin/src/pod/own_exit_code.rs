@@ -1,4 +1,10 @@
-//! This container's own exit code: what an earlier run left is removed, its room is kept from the start, a lock shows that we run.
+//! This container's own exit-code file and lock file (docs/protocol.md, "Main").
+//!
+//! Enters: an exit code. Leaves: the file `exitcode`, and the status to exit with. Refuses nothing: if the code cannot be written, an error is
+//! printed.
+//!
+//! Before the command runs, `prepare` removes what an earlier run wrote, reserves disk space for the code, and takes a lock. The lock shows other
+//! containers that this emissary runs.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -13,18 +19,20 @@ use crate::os::{fs, memory};
 use crate::report::console::Console;
 use crate::report::error::Error;
 
-/// What is kept for the exit code while the command runs.
+/// The means to write the exit code at the end.
 pub(crate) struct OwnExitCode<'a> {
     folder: &'a Folder,
-    /// There is a file of three bytes, so that a volume which is full at the end has room for the code.
+    /// A file of three bytes exists. It keeps space for the code on a volume that may be full at the end.
     is_reserved: bool,
-    /// Held locked until the process ends, however it ends.
-    _lock: Option<OwnedFd>,
+    /// Stays locked until the process ends, for whatever reason.
+    lock: Option<OwnedFd>,
 }
 
 impl<'a> OwnExitCode<'a> {
-    /// Takes the lock, removes what an earlier run left, reserves the room. Where a file system has no locks, there is none; where there is no room, that is
-    /// said, and the code is written at the end if there is room by then.
+    /// Takes the lock, removes files of an earlier run, and reserves space.
+    ///
+    /// On a file system without locks there is no lock. If no space is left, a warning is printed, and the code is written at the end if there is
+    /// space by then.
     pub(crate) fn prepare(console: Console, folder: &'a Folder) -> Self {
         let lock = take_lock(folder).ok();
         remove_earlier(folder);
@@ -32,17 +40,18 @@ impl<'a> OwnExitCode<'a> {
         if let Err(errno) = reserved {
             console.warn(&[&Error::new("reserve room for", &folder.path_of(layout::base_name(File::ExitCode)), errno).text]);
         }
-        memory::leave_in(folder.as_fd());
-        Self { folder, is_reserved: reserved.is_ok(), _lock: lock }
+        memory::set_exit_code_folder(folder.as_fd());
+        Self { folder, is_reserved: reserved.is_ok(), lock }
     }
 
-    /// Writes the exit code; gives the status to exit with, which is the same unless it cannot be written.
-    pub(crate) fn leave(&mut self, console: Console, shared: &Shared<'_>, code: u8) -> u8 {
+    /// Writes the exit code. Returns the status to exit with: the same code, or a failure if code 0 cannot be written.
+    pub(crate) fn write(&mut self, console: Console, shared: &Shared<'_>, code: u8) -> u8 {
         let mut room = [0; 3];
         let digits = exit::digits(code, &mut room);
         let name = layout::base_name(File::ExitCode);
         if core::mem::take(&mut self.is_reserved) {
             if fill(self.folder, digits).is_ok() {
+                self.remove_lock();
                 return code;
             }
             self.folder.remove(fs::RESERVED_EXIT_CODE);
@@ -53,9 +62,12 @@ impl<'a> OwnExitCode<'a> {
             other => other,
         };
         match written {
-            Ok(()) => code,
+            Ok(()) => {
+                self.remove_lock();
+                code
+            }
             Err(error) => {
-                // Better none than that of an earlier run.
+                // No exit code is better than that of an earlier run.
                 self.folder.remove(name);
                 let status = console.fatal(&error);
                 if code == 0 { status } else { code }
@@ -64,7 +76,17 @@ impl<'a> OwnExitCode<'a> {
     }
 }
 
-/// Makes the lock file, which has its name only once it is locked: others take one that is there and not locked for that of an emissary that was killed.
+impl OwnExitCode<'_> {
+    /// Removes the lock file. The exit code shows now that this run ended by itself. If a person removes the exit code later, the volume looks unused again.
+    fn remove_lock(&self) {
+        if self.lock.is_some() {
+            self.folder.remove(layout::base_name(File::Lock));
+        }
+    }
+}
+
+/// Makes the lock file. It gets its name only once it is locked, because other containers take a lock file without a lock for that of a killed
+/// emissary.
 fn take_lock(folder: &Folder) -> Result<OwnedFd, Errno> {
     let draft = fs::unique_name(0);
     let draft = draft.as_c_str();
@@ -73,18 +95,18 @@ fn take_lock(folder: &Folder) -> Result<OwnedFd, Errno> {
     let named = fs::lock(file.as_fd()).and_then(|()| fs::rename(folder.as_fd(), draft, layout::base_name(File::Lock)));
     if let Err(errno) = named {
         folder.remove(draft);
-        // One of an earlier run says that we were killed.
+        // The lock file of an earlier run would say that we were killed.
         folder.remove(layout::base_name(File::Lock));
         return Err(errno);
     }
     Ok(file)
 }
 
-/// Removes what is only true of a run that has ended: its code, its report, a signal that was left for it.
+/// Removes files that belong to an earlier run: its exit code, its report, and a signal that was meant for it.
 fn remove_earlier(folder: &Folder) {
     let stat = |file| fs::stat_at(folder.as_fd(), layout::base_name(file), AtFlags::SYMLINK_NOFOLLOW);
     if let Ok(code) = stat(File::ExitCode) {
-        // A signal that is newer than the code is for us.
+        // A signal file newer than the exit code is meant for this run.
         if stat(File::Signal).is_ok_and(|signal| (signal.st_mtime, signal.st_mtime_nsec) <= (code.st_mtime, code.st_mtime_nsec)) {
             folder.remove(layout::base_name(File::Signal));
         }
@@ -93,12 +115,12 @@ fn remove_earlier(folder: &Folder) {
     }
 }
 
-/// Writes the three bytes. The file is closed, since a container may have few descriptors, and since some file systems take their room only then.
+/// Writes three bytes and closes the file. A container may have few descriptors, and some file systems allocate the space only at the close.
 fn reserve(folder: &Folder) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
     let open = || fs::open_at(folder.as_fd(), fs::RESERVED_EXIT_CODE, flags, 0o644);
     let file = match open() {
-        // Of an emissary that was killed.
+        // An emissary that was killed has left its file here.
         Err(Errno::EXIST) => {
             folder.remove(fs::RESERVED_EXIT_CODE);
             open()
@@ -108,7 +130,7 @@ fn reserve(folder: &Folder) -> Result<(), Errno> {
     fs::write_all(file.as_fd(), b"   ").and(fs::close(file)).inspect_err(|_| folder.remove(fs::RESERVED_EXIT_CODE))
 }
 
-/// Writes the code over the three bytes, and gives the file its name.
+/// Writes the code over the three bytes, and renames the file.
 fn fill(folder: &Folder, digits: &[u8]) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = fs::open_at(folder.as_fd(), fs::RESERVED_EXIT_CODE, flags, 0)?;

@@ -1,7 +1,10 @@
-//! The shared folder: where the protocol's files are, and opening the folders that hold them.
+//! Finds the shared folder, a volume that all containers of a pod mount, and opens the folders in it (docs/protocol.md, "Files").
 //!
-//! Everything below the shared folder is opened relative to a descriptor, one component at a time, and no link is followed: other
-//! containers write there too, and a link must not lead us out.
+//! Enters: the command line's options and the environment. Leaves: open folders, and paths of protocol files. Refuses: a container name or a layout
+//! that is not valid, a shared folder that is missing, and a symbolic link in a path below it.
+//!
+//! Other containers write to the shared folder, and a link made there must not lead emissary out of it. So each path below it is opened one component
+//! at a time, relative to a descriptor, without following a link.
 
 use core::ffi::CStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -15,10 +18,10 @@ use super::folder::Folder;
 use crate::os::{env, fs};
 use crate::report::error::Error;
 
-/// Room for a path.
+/// A buffer for a path.
 pub(crate) type Room = [u8; PATH_BYTES];
 
-/// What the command line says of the shared folder; the environment and the defaults say the rest.
+/// Where the shared folder is, as the command line says. The environment and defaults fill the gaps.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Place<'a> {
     /// The container's name.
@@ -27,11 +30,11 @@ pub(crate) struct Place<'a> {
     pub(crate) kind: Option<Kind>,
     /// The shared folder's path.
     pub(crate) dir: Option<&'a CStr>,
-    /// Without a word on it anywhere, the layout is the pod's, as for Argo's own executor.
+    /// Argo is the caller. If neither a layout nor a name is given, the layout is the pod's.
     pub(crate) is_in_pod: bool,
 }
 
-/// The shared folder.
+/// The open shared folder.
 pub(crate) struct Shared<'a> {
     pub(crate) layout: Layout<'a>,
     fd: OwnedFd,
@@ -41,7 +44,7 @@ impl<'a> Shared<'a> {
     /// Finds and opens the shared folder, and checks the container's name.
     ///
     /// # Errors
-    /// A name or layout that is none, a folder that is not there; the message names it.
+    /// The name or the layout is not valid, or the folder cannot be opened. The message names it.
     pub(crate) fn open(place: &Place<'a>) -> Result<Self, Error> {
         let text = |name: &CStr| env::var(name).filter(|value| !value.is_empty());
         let name = place.name.or_else(|| text(c"ARGO_CONTAINER_NAME")).map(CStr::to_bytes);
@@ -61,20 +64,20 @@ impl<'a> Shared<'a> {
         Ok(Self { layout: Layout { kind, dir: dir.to_bytes(), container: name.unwrap_or_default() }, fd })
     }
 
-    /// The same folder as another container sees it.
+    /// Returns the layout as another container sees it.
     pub(crate) fn layout_of<'b>(&'b self, container: &'b [u8]) -> Layout<'b> {
         Layout { container, ..self.layout }
     }
 
-    /// The path of a protocol file.
+    /// Returns the path of a protocol file.
     pub(crate) fn path<'b>(&self, file: File<'_>, room: &'b mut Room) -> Result<&'b CStr, Error> {
         self.layout.path(file, room).map_err(|cause| Error::because(&[b"path in the shared folder"], &|out| cause.describe(out)))
     }
 
-    /// A container's folder; made, with its parent, where it is missing. In the flat layout it is the shared folder.
+    /// Opens a container's folder. Makes it and its parent if they are missing. In the flat layout it is the shared folder itself.
     ///
     /// # Errors
-    /// A folder that cannot be made or opened, by its path.
+    /// The folder cannot be made or opened. The message has its path.
     pub(crate) fn container(&self, name: &[u8]) -> Result<Folder, Error> {
         let mut room = [0; PATH_BYTES];
         let path = self
@@ -89,49 +92,49 @@ impl<'a> Shared<'a> {
         let parts = [&b"ctr"[..], name];
         let parts: &[&[u8]] = match self.layout.kind {
             Kind::Flat => &[],
-            // A container that has no name has its files directly there.
+            // The files of a container without a name are directly in `ctr`.
             Kind::Pod if name.is_empty() => &parts[..1],
             Kind::Pod => &parts,
         };
         fs::descend(self.fd.as_fd(), &mut parts.iter().copied(), made)
     }
 
-    /// A container's folder, where it is there.
+    /// Opens a container's folder; `None` if it does not exist or cannot be opened.
     pub(crate) fn existing(&self, name: &[u8]) -> Option<Folder> {
         let mut room = [0; PATH_BYTES];
         let path = self.layout_of(name).path(File::Container, &mut room).ok()?;
         let fd = match self.layout.kind {
-            // The shared folder itself may have been made again.
+            // The shared folder itself may have been removed and made again.
             Kind::Flat => fs::open_at(CWD, path, OFlags::PATH | OFlags::DIRECTORY, 0).ok()?,
             Kind::Pod => self.descend(name, None).ok()?,
         };
         Some(Folder { fd, path: path.to_bytes().to_vec() })
     }
 
-    /// This container's folder.
+    /// Opens this container's folder.
     ///
     /// # Errors
-    /// As [`Shared::container`], and where the folder is not writable.
+    /// As [`Shared::container`]; also if the folder is not writable.
     pub(crate) fn own(&self) -> Result<Folder, Error> {
         let folder = self.container(self.layout.container)?;
-        // Better said before the command runs than when its exit code cannot be written.
+        // Report this before the command runs, not when its exit code cannot be written.
         match fs::access(folder.as_fd(), c".", Access::WRITE_OK | Access::EXEC_OK) {
             Err(errno @ (Errno::ACCESS | Errno::ROFS)) => Err(Error::new("write to the folder", &folder.path, errno)),
             _ => Ok(folder),
         }
     }
 
-    /// The shared folder itself, as a folder to read and write in.
+    /// Opens the shared folder itself, to read and write files in it.
     pub(crate) fn top(&self) -> Result<Folder, Error> {
         let fd = fs::descend(self.fd.as_fd(), &mut core::iter::empty(), None)
             .map_err(|errno| Error::new("open the shared folder", self.layout.dir, errno))?;
         Ok(Folder { fd, path: self.layout.dir.to_vec() })
     }
 
-    /// The folder that an output goes to (made, mode 0755, where it is missing) and the file's name in it.
+    /// Opens the folder of an output, and makes it with mode 0755 if it is missing. Returns the folder and the file's name in it.
     ///
     /// # Errors
-    /// A path that names nothing or has a NUL, a folder that cannot be made.
+    /// The path is empty or has a NUL, or the folder cannot be made.
     pub(crate) fn output<'b>(&self, file: File<'_>, room: &'b mut Room) -> Result<(Folder, &'b CStr), Error> {
         let path = self.path(file, room)?.to_bytes_with_nul();
         let slash = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
@@ -143,7 +146,7 @@ impl<'a> Shared<'a> {
     }
 }
 
-/// Refuses what cannot be a container's folder.
+/// Refuses a name that cannot be the name of a container's folder.
 pub(crate) fn check_name(name: &[u8]) -> Result<(), Error> {
     layout::check_name(name).map_err(|cause| Error::because(&[b"container name '", name, b"'"], &|out| cause.describe(out)))
 }

@@ -1,4 +1,6 @@
-//! Leaving a signal for a container.
+//! Writes the signal file of a container (docs/protocol.md, "Kill and signal").
+//!
+//! Enters: a signal. Leaves: a file with the signal's number in decimal. Refuses nothing but what the file system refuses.
 
 use emissary_core::exit;
 use emissary_core::layout::{self, File};
@@ -10,8 +12,8 @@ use crate::report::error::Error;
 /// Writes a signal file.
 ///
 /// # Errors
-/// A file that cannot be written, by its path.
-pub(crate) fn leave(folder: &Folder, signal: Signal) -> Result<(), Error> {
+/// The file cannot be written. The message has its path.
+pub(crate) fn write(folder: &Folder, signal: Signal) -> Result<(), Error> {
     let mut room = [0; 3];
     folder.write(layout::base_name(File::Signal), exit::digits(signal.number(), &mut room), 0o666)
 }

@@ -1,6 +1,7 @@
-//! Watching the protocol's folders for files that appear (inotify(7)).
+//! Watches folders of the shared volume for files that appear (inotify(7)).
 //!
-//! Where inotify is exhausted or refuses a folder, folders are looked at every 100 ms instead, and that is said once.
+//! Enters: paths of folders. Leaves: changes, each with the number of its watch. Refuses nothing: if inotify is exhausted or refuses a folder, a
+//! warning is printed once, and the caller must look at the folders every 100 ms instead.
 
 use core::ffi::CStr;
 use core::mem::MaybeUninit;
@@ -13,47 +14,47 @@ use crate::os::errno::refused;
 use crate::report::console::Console;
 use crate::report::error::Error;
 
-/// What happened to a file.
+/// The kind of change to a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum What {
-    /// Its writer has closed it, or renamed it into place.
+pub(crate) enum FileEvent {
+    /// The writer has closed the file, or has renamed it into place.
     Complete,
-    /// It has appeared: made, or linked.
+    /// The file has appeared: it was made or linked.
     Created,
-    /// A process has opened it.
+    /// A process has opened the file.
     Opened,
 }
 
-/// Something that happened in a watched folder, by the number of its watch.
+/// A change in a watched folder. The number is that of the watch.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// To the exit-code file.
-    ExitCode(i32, What),
-    /// To the signal file.
-    Signal(i32, What),
-    /// More happened than the kernel keeps: some of it may be unseen.
+    /// The exit-code file has changed.
+    ExitCode(i32, FileEvent),
+    /// The signal file has changed.
+    Signal(i32, FileEvent),
+    /// The kernel's queue was full, so some changes are lost.
     Overflow,
-    /// The folder was removed, or its file system was unmounted: it is watched no longer.
+    /// The folder was removed, or its file system was unmounted. The watch is over.
     Gone(i32),
-    /// A file of ours was removed, as happens to a folder's files before the folder goes.
+    /// One of our own files was removed. That happens to a folder's files before the folder is removed.
     Deleted(i32),
-    /// A container's folder appeared or went.
+    /// A container's folder has appeared or gone.
     Folders,
     /// Anything else.
     Other,
 }
 
-/// Folders that are watched for files which appear complete: closed after writing, or renamed into place.
+/// An inotify descriptor with its watches, or the fallback for it.
 pub(crate) struct Watch {
     fd: Option<OwnedFd>,
-    /// The watch on the folder of containers' folders.
+    /// The watch on the folder that holds all containers' folders.
     parent: Option<i32>,
     must_look: bool,
     console: Console,
 }
 
 impl Watch {
-    /// A watch on nothing, which costs nothing yet.
+    /// Makes a watch on nothing. It opens no descriptor yet.
     pub(crate) const fn new(console: Console) -> Self {
         Self { fd: None, parent: None, must_look: false, console }
     }
@@ -65,7 +66,8 @@ impl Watch {
         }
     }
 
-    /// Watches a folder; with `growth`, writes to its files count too. Gives the number of the watch, the same each time for one folder.
+    /// Watches a folder. With `growth`, each write to its files is a change too. Returns the number of the watch, which is always the same for one
+    /// folder.
     pub(crate) fn add(&mut self, folder: &CStr, growth: bool) -> Option<i32> {
         if self.fd.is_none() && !self.must_look {
             match rustix::fs::inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|errno| refused(c"inotify_init1", errno))
@@ -93,7 +95,7 @@ impl Watch {
         }
     }
 
-    /// Watches the folder of containers' folders for those that appear and go. Where that is refused, a folder that is made again is not noticed.
+    /// Watches the folder that holds all containers' folders. If the kernel refuses that, we do not notice a container's folder that is made again.
     pub(crate) fn add_parent(&mut self, folder: &CStr) {
         if let Some(fd) = self.fd.as_ref().filter(|_| self.parent.is_none()) {
             let flags = WatchFlags::CREATE | WatchFlags::MOVED_TO | WatchFlags::DELETE | WatchFlags::MOVED_FROM | WatchFlags::ONLYDIR;
@@ -101,7 +103,7 @@ impl Watch {
         }
     }
 
-    /// Takes the events that are waiting.
+    /// Hands each waiting change to `each`.
     pub(crate) fn take(&self, each: &mut dyn FnMut(Change)) {
         let Some(fd) = &self.fd else { return };
         let mut room = [MaybeUninit::uninit(); 1024];
@@ -110,11 +112,11 @@ impl Watch {
             let name = event.file_name();
             let events = event.events();
             let what = if events.contains(ReadFlags::OPEN) {
-                What::Opened
+                FileEvent::Opened
             } else if events.contains(ReadFlags::CREATE) {
-                What::Created
+                FileEvent::Created
             } else {
-                What::Complete
+                FileEvent::Complete
             };
             each(match events {
                 _ if events.contains(ReadFlags::QUEUE_OVERFLOW) => Change::Overflow,
@@ -127,19 +129,19 @@ impl Watch {
                 _ if events.contains(ReadFlags::MODIFY) => Change::Other,
                 _ if name == Some(layout::base_name(File::ExitCode)) => Change::ExitCode(event.wd(), what),
                 _ if name == Some(layout::base_name(File::Signal)) => Change::Signal(event.wd(), what),
-                // Who opens a file changes nothing; we do that ourselves.
-                _ if what == What::Opened => continue,
+                // An open changes nothing, and we open files ourselves.
+                _ if what == FileEvent::Opened => continue,
                 _ => Change::Other,
             });
         }
     }
 
-    /// The descriptor to poll, where there is one.
+    /// Returns the descriptor to poll, if there is one.
     pub(crate) fn as_fd(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether changes may go unseen.
+    /// Returns whether changes may go unseen, so that the caller must look every 100 ms.
     pub(crate) fn must_look(&self) -> bool {
         self.must_look
     }

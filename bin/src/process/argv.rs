@@ -1,7 +1,8 @@
-//! The command's arguments: our own, those of the argument file, and files in place of those that are too long for execve(2).
+//! Builds the argument vector of the command that emissary runs.
 //!
-//! Enters: the command line, `ARGO_CONTAINER_ARGS_FILE`. Leaves: an argument vector. Refuses: an argument file that is no JSON array of
-//! strings, or has a NUL in one.
+//! Enters: the words after emissary's own flags, and the file that `ARGO_CONTAINER_ARGS_FILE` names. Leaves: an argument vector for execve(2). A long
+//! argument from the file becomes a file of its own, and `@FILE` takes its place. Refuses: an argument file that is not a JSON array of strings, or
+//! that has a NUL in a string.
 
 use core::ffi::CStr;
 use std::os::fd::AsFd;
@@ -17,45 +18,45 @@ use crate::pod::folder::Folder;
 use crate::pod::template;
 use crate::report::error::Error;
 
-/// Linux's `MAX_ARG_STRLEN` (execve(2)): bytes of one argument, its NUL included.
+/// `MAX_ARG_STRLEN` of Linux (execve(2)): size of one argument, its NUL included.
 const ARGUMENT_BYTES: usize = 131_072;
 
-/// What the argument file adds: NUL-terminated strings, one behind the other.
-pub(crate) struct Added {
+/// The arguments from the argument file: NUL-terminated strings, one after another.
+pub(crate) struct FileArguments {
     strings: Vec<u8>,
 }
 
-/// Reads the argument file, where there is one, and moves long arguments to files.
+/// Reads the argument file, if the environment names one. Moves long arguments to files.
 ///
 /// # Errors
-/// A file that cannot be read or is no JSON array of strings, by its path and place.
+/// The file cannot be read, or it is not a JSON array of strings. The message names the path and the place in the file.
 #[inline(never)]
-pub(crate) fn read(folder: &Folder, given: usize) -> Result<Added, Error> {
+pub(crate) fn read(folder: &Folder, given: usize) -> Result<FileArguments, Error> {
     let Some(path) = env::var(c"ARGO_CONTAINER_ARGS_FILE").filter(|path| !path.is_empty()) else {
-        return Ok(Added { strings: Vec::new() });
+        return Ok(FileArguments { strings: Vec::new() });
     };
     let document = template::read_file(path)?;
     let list = json::parse_strings(&document)
         .map_err(|cause| Error::because(&[b"argument file ", path.to_bytes()], &|out| cause.describe(out)))?;
     let mut strings = Vec::with_capacity(document.len());
-    // The command's own name is not counted.
+    // The index of an argument does not count the command's own name.
     for (index, string) in (given.saturating_sub(1)..).zip(list) {
         let start = strings.len();
         strings.resize(start + string.raw_len(), 0);
         let length = string.decode(&mut strings[start..]).map_or(0, <[u8]>::len);
         strings.truncate(start + length);
         if length >= ARGUMENT_BYTES {
-            let spilled = spill(folder, index, &strings[start..])?;
+            let reference = move_to_file(folder, index, &strings[start..])?;
             strings.truncate(start);
-            strings.extend_from_slice(&spilled);
+            strings.extend_from_slice(&reference);
         }
         strings.push(0);
     }
-    Ok(Added { strings })
+    Ok(FileArguments { strings })
 }
 
-impl Added {
-    /// The whole vector.
+impl FileArguments {
+    /// Joins the command line's arguments and those of the argument file.
     pub(crate) fn vector<'a>(&'a self, command: &[&'a CStr]) -> Argv<'a> {
         let mut argv = Argv::with_capacity(command.len());
         for arg in command {
@@ -70,9 +71,9 @@ impl Added {
     }
 }
 
-/// Writes a long argument to a file; gives the `@FILE` that stands for it.
+/// Writes a long argument to a file. Returns the `@FILE` that stands for it.
 #[inline(never)]
-fn spill(folder: &Folder, index: usize, argument: &[u8]) -> Result<Vec<u8>, Error> {
+fn move_to_file(folder: &Folder, index: usize, argument: &[u8]) -> Result<Vec<u8>, Error> {
     let mut room = [0; 40];
     let mut out = Writer::new(&mut room);
     out.text("argo_arg_").decimal(index as u64).text(".txt");
@@ -80,7 +81,7 @@ fn spill(folder: &Folder, index: usize, argument: &[u8]) -> Result<Vec<u8>, Erro
     let name = name.as_c_str();
     let path = [b"/tmp/", name.to_bytes_with_nul()].concat();
     let in_tmp = CStr::from_bytes_with_nul(&path).unwrap_or_default();
-    // A name in /tmp can be guessed: what stands there is removed, and no link is followed.
+    // Another process can guess a name in /tmp. So we remove any file of that name and follow no link.
     let _ = rustix::fs::unlink(in_tmp);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
     let written = fs::open_at(CWD, in_tmp, flags, 0o644).and_then(|file| {
@@ -90,7 +91,7 @@ fn spill(folder: &Folder, index: usize, argument: &[u8]) -> Result<Vec<u8>, Erro
     if written.is_ok() {
         return Ok([b"@", in_tmp.to_bytes()].concat());
     }
-    // A full disk may have left a part.
+    // A full disk may have kept part of the file.
     let _ = rustix::fs::unlink(in_tmp);
     let draft = folder.draft(name, 0o644)?;
     let path = folder.path_of(name);

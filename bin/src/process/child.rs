@@ -1,4 +1,8 @@
-//! The command: finding it, starting it, signalling its process group, reaping it and every orphan.
+//! Starts the command, signals it, and reaps it.
+//!
+//! Enters: the command's name and arguments, signals, wait statuses. Leaves: a running process group, emissary's ends of its outputs, an exit code.
+//! Refuses: a command that cannot be found or executed, in the words of Go's os/exec. Emissary is the subreaper or PID 1 of the container, so it
+//! reaps orphans here too (execvp(3), kill(2), wait(2), prctl(2)).
 
 use core::ffi::CStr;
 use std::ffi::CString;
@@ -20,28 +24,28 @@ use crate::os::{env, errno, fs, trace};
 use crate::report::console::Console;
 use crate::report::error::Error;
 
-/// Where commands are looked for where `PATH` is not set (the default of execvp(3)).
+/// The search path if `PATH` is not set (the default of execvp(3)).
 const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 
-/// What a command inherits that we changed for ourselves.
+/// Attributes that we changed for ourselves. The command gets the original ones.
 pub(crate) struct Inherited {
     pub(crate) mask: Mask,
     pub(crate) ignores_sigchld: bool,
-    /// `None` where it could not be asked for.
+    /// `None` if it could not be asked for.
     pub(crate) umask: Option<u32>,
-    /// Descriptors past 2 were open when we were started.
+    /// Descriptors past 2 were open when we started.
     pub(crate) has_descriptors: bool,
 }
 
-/// `exec: "NAME": CAUSE`, as Go's os/exec words it.
+/// Formats `exec: "NAME": CAUSE`, as Go's os/exec does.
 fn not_started(name: &[u8], cause: &[u8]) -> Error {
     Error::text(&[b"exec: \"", name, b"\": ", cause])
 }
 
-/// Finds a command as execvp(3) does: as given if it holds a `/`, else through `PATH`.
+/// Finds a command as execvp(3) does. A name with a `/` is a path; any other name is searched for in `PATH`.
 ///
 /// # Errors
-/// Nothing there that can be executed.
+/// No file of that name can be executed.
 #[inline(never)]
 pub(crate) fn find(name: &CStr) -> Result<CString, Error> {
     let bytes = name.to_bytes();
@@ -51,12 +55,12 @@ pub(crate) fn find(name: &CStr) -> Result<CString, Error> {
     let path = env::var(c"PATH").map_or(DEFAULT_PATH, CStr::to_bytes);
     let mut denied = false;
     for dir in path.split(|&byte| byte == b':') {
-        // An empty part of PATH is the working directory.
+        // An empty part of PATH means the working directory.
         let dir = if dir.is_empty() { b"." } else { dir };
         let mut room = [0; PATH_BYTES];
         let mut out = Writer::new(&mut room);
         out.bytes(dir).byte(b'/').bytes(bytes).byte(0);
-        // What does not fit cannot be opened either.
+        // A path that does not fit the buffer is too long for the kernel too.
         let Ok(Ok(candidate)) = out.finish().map(|path| CStr::from_bytes_with_nul(path)) else { continue };
         let is_file = fs::stat(candidate).is_ok_and(|stat| fs::is_regular(&stat));
         if is_file && !bytes.is_empty() {
@@ -69,26 +73,28 @@ pub(crate) fn find(name: &CStr) -> Result<CString, Error> {
     Err(not_started(bytes, if denied { b"permission denied" } else { b"executable file not found in $PATH" }))
 }
 
-/// A running command and our ends of its outputs.
+/// A running command, and our ends of its outputs.
 pub(crate) struct Started {
     pub(crate) pid: Pid,
-    /// Of stdout, of stderr, and of a terminal on which neither of them is.
+    /// The sources of stdout, of stderr, and of the command's terminal if neither of them is on it.
     pub(crate) outputs: [Option<Source>; 3],
     pub(crate) terminal: Option<Terminal>,
-    /// Where it has no terminal of its own: ours.
+    /// Our own controlling terminal, if the command has no terminal of its own.
     pub(crate) foreground: Option<Foreground>,
 }
 
-/// Starts the command in a process group of its own; `capture` puts pipes before its stdout and stderr, and a stdin that is a terminal one of its
-/// own before stdin and before each of the others that is a terminal too.
+/// Starts the command in its own process group.
+///
+/// With `capture`, its stdout and stderr are pipes. If our stdin is a terminal, the command gets a pseudo-terminal as its stdin; the pseudo-terminal
+/// also replaces stdout and stderr, each of them if it is a terminal here.
 ///
 /// # Errors
-/// In the words of Go's os/exec, with a hint where the kernel's error is about the interpreter.
+/// The words of Go's os/exec. A hint follows if the kernel's error is about the interpreter.
 #[inline(never)]
 pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: bool, inherited: &Inherited) -> Result<Started, Error> {
-    let ours = [rustix::stdio::stdout(), rustix::stdio::stderr()];
+    let own_outputs = [rustix::stdio::stdout(), rustix::stdio::stderr()];
     let on_terminal = rustix::termios::isatty(rustix::stdio::stdin());
-    let shows_output = on_terminal && rustix::termios::isatty(ours[0]);
+    let shows_output = on_terminal && rustix::termios::isatty(own_outputs[0]);
     let terminal = match on_terminal.then(|| Terminal::open(shows_output)) {
         Some(Ok(terminal)) => Some(terminal),
         Some(Err(error)) => {
@@ -101,17 +107,17 @@ pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: boo
     let mut reads_terminal = false;
     let mut uses_terminal = [false; 2];
     for at in 0..2 {
-        uses_terminal[at] = terminal.is_some() && rustix::termios::isatty(ours[at]);
+        uses_terminal[at] = terminal.is_some() && rustix::termios::isatty(own_outputs[at]);
         if let Some(terminal) = terminal.as_ref().filter(|_| uses_terminal[at]) {
-            // Both may be on it: it is read once, for the first.
+            // Both outputs may be on the terminal. The first one reads it for both.
             if !reads_terminal {
                 outputs[at] = Some(Source::Terminal(terminal.output()?));
                 reads_terminal = true;
             }
         } else if capture {
             let (source, sink) = tee::pipe()?;
-            // A command that becomes another user may open /dev/stdout.
-            fs::resemble(ours[at], sink.as_fd());
+            // A command that changes its user may still open /dev/stdout.
+            fs::resemble(own_outputs[at], sink.as_fd());
             (outputs[at], sinks[at]) = (Some(Source::Pipe(source)), Some(sink));
         }
     }
@@ -151,40 +157,40 @@ fn explain(path: &CStr, cause: Errno) -> Error {
     not_started(path.to_bytes(), &text).with_errno(cause)
 }
 
-/// Delivers a signal to the command's process group, and to the command itself where it has left that.
+/// Sends a signal to the command's process group. If the command has left that group, it gets the signal too.
 ///
 /// # Errors
-/// What kill(2) says of the command, which has not been reaped and so is there. That its group is gone is none.
+/// The error of kill(2) for the command itself. The command is not reaped yet, so its process id is still its own. A missing group is no error.
 pub(crate) fn forward(pid: Pid, signal: Signal) -> Result<(), Errno> {
     let raw = pid.as_raw_nonzero().get();
     let group_took = signals::kill(-raw, signal.number()).is_ok();
-    // A group takes a signal if one process of it may be sent one: 0 asks about this one.
+    // kill(2) succeeds for a group if we may signal any process in it. Signal 0 tests whether we may signal the command.
     signals::kill(raw, if group_took && signals::leads_its_group(raw) { 0 } else { signal.number() })
 }
 
-/// What became of the command.
+/// The state of the command after a round of reaping.
 #[derive(Default)]
-pub(crate) struct Reaped {
-    /// Its exit code, if it has ended.
+pub(crate) struct CommandState {
+    /// The command's exit code, if the command has ended.
     pub(crate) code: Option<u8>,
-    /// The signal that stopped it.
+    /// The signal that stopped the command, if it is stopped.
     pub(crate) stopped: Option<Signal>,
 }
 
-/// Reaps every child that has ended, lets go of those that made us their tracer, and says what became of the command.
-pub(crate) fn reap(command: Option<Pid>) -> Reaped {
-    let mut reaped = Reaped::default();
+/// Reaps every child that has ended, and detaches each child that made us its tracer. Returns the state of the command.
+pub(crate) fn reap(command: Option<Pid>) -> CommandState {
+    let mut state = CommandState::default();
     loop {
         match spawn::reap() {
             Ok(Some((pid, status))) => {
                 let stopped = spawn::stopped_by(status).filter(|signal| !trace::let_go(pid, *signal));
                 if Some(pid) == command {
-                    reaped.code = Outcome::from_wait_status(status).exit_code();
-                    reaped.stopped = stopped.and_then(|signal| Signal::new(u64::from(signal.unsigned_abs())));
+                    state.code = Outcome::from_wait_status(status).exit_code();
+                    state.stopped = stopped.and_then(|signal| Signal::new(u64::from(signal.unsigned_abs())));
                 }
             }
             Err(Errno::INTR) => {}
-            Ok(None) | Err(_) => return reaped,
+            Ok(None) | Err(_) => return state,
         }
     }
 }

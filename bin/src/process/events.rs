@@ -1,4 +1,7 @@
-//! One poll over signals, watched folders, and the command's pipes or terminal (poll(2)). Nothing else wakes us.
+//! One poll(2) waits for everything: signals, watched folders, and the command's pipes or terminal.
+//!
+//! Enters: descriptors and a deadline. Leaves: the end of the wait; each owner then looks at its own descriptor. Refuses nothing. There is no timer
+//! tick: while nothing happens, emissary sleeps.
 
 use std::os::fd::BorrowedFd;
 
@@ -8,13 +11,14 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use crate::os::signals::Signals;
 use crate::os::{clock, poll};
 
-/// Descriptors to wait for: signals, folders, three outputs, and a terminal's input, room for it, and keys in the background.
+/// Most descriptors in one poll: signals, folders, three outputs, and for a terminal its input, room for that input, and typed keys in the
+/// background.
 const POLL_FDS: usize = 8;
 
-/// How often signals are looked for where the system has no descriptor that tells of them.
+/// How often we look for signals if the system has no descriptor that tells of them.
 const SIGNALS_EVERY_MS: u64 = 20;
 
-/// What is waited for in one round.
+/// The descriptors of one poll.
 pub(crate) struct PollSet<'f> {
     fds: [PollFd<'f>; POLL_FDS],
     count: usize,
@@ -23,9 +27,9 @@ pub(crate) struct PollSet<'f> {
 }
 
 impl<'f> PollSet<'f> {
-    /// Waits for signals, and for what is added.
+    /// Starts a set that holds the signal descriptor.
     pub(crate) fn new(signals: &'f Signals) -> Self {
-        // What fills the array is cut off before it is polled.
+        // Unused entries hold stdin. `wait` polls the first `count` entries only.
         let stdin = rustix::stdio::stdin();
         let mut set =
             Self { fds: core::array::from_fn(|_| PollFd::from_borrowed_fd(stdin, PollFlags::IN)), count: 0, tells_signals: false };
@@ -36,7 +40,6 @@ impl<'f> PollSet<'f> {
         set
     }
 
-    /// Adds a descriptor.
     pub(crate) fn push(&mut self, fd: BorrowedFd<'f>, flags: PollFlags) {
         if let Some(slot) = self.fds.get_mut(self.count) {
             *slot = PollFd::from_borrowed_fd(fd, flags);
@@ -44,7 +47,7 @@ impl<'f> PollSet<'f> {
         }
     }
 
-    /// Waits until a descriptor is ready or a time has come.
+    /// Waits until a descriptor is ready or the deadline has come.
     pub(crate) fn wait(mut self, now: Instant, until: Option<Instant>) {
         let mut left_ms = until.map(|until| until.since(now).as_ms());
         if !self.tells_signals {
@@ -54,7 +57,8 @@ impl<'f> PollSet<'f> {
             tv_sec: i64::try_from(left_ms / 1_000).unwrap_or(i64::MAX),
             tv_nsec: ((left_ms % 1_000) * 1_000_000) as _,
         });
-        // EINTR cannot be: every signal is blocked. After any other error the next round shows what is ready, a moment later: it may last.
+        // EINTR cannot happen, because every signal is blocked. Any other error may last, so we pause 10 ms before the next round looks at every
+        // descriptor.
         if poll::poll(&mut self.fds[..self.count], timeout.as_ref()).is_err() {
             clock::pause();
         }

@@ -1,4 +1,4 @@
-//! The command: its arguments, its start, its output, its terminal, and the poll that waits for all of them.
+//! The command as a process: its arguments, its start, its output, its terminal, and the poll that waits for all of them.
 
 pub(crate) mod argv;
 pub(crate) mod child;

@@ -1,9 +1,14 @@
-//! A pseudo-terminal between our own and the command's, where stdin is a terminal.
+//! Gives the command a terminal of its own if emissary's stdin is a terminal.
 //!
-//! The command leads a session of its own on a terminal of the same size and settings, so that job control works in a shell. Ours is raw meanwhile:
-//! every key goes through, and what ^C and ^Z mean is decided on the command's side. It gets its settings back at every end.
+//! Enters: the keys, the size and the settings of emissary's own terminal. Leaves: the same keys, size and settings on a pseudo-terminal (pty(7),
+//! termios(3)), where the command leads a session of its own. So job control works if the command is a shell. Refuses: a system on which no
+//! pseudo-terminal can be made, for example without `/dev/pts`.
 //!
-//! Where stdin is none and we have one all the same, the command is in its foreground in our place ([`Foreground`]).
+//! While the command runs, emissary's own terminal is raw. Every key passes through, and the command's terminal decides what ^C and ^Z mean. Emissary
+//! restores the settings at every exit except by SIGKILL.
+//!
+//! If stdin is no terminal but emissary has a controlling terminal, [`Foreground`] makes the command's process group the foreground group of that
+//! terminal in place of emissary's own group (tcsetpgrp(3)).
 
 use core::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -21,31 +26,34 @@ use crate::os::terminal::{self, is_ours, own_group};
 use crate::os::{fs, poll, signals};
 use crate::report::error::Error;
 
-/// Bytes of input that are on their way at once.
+/// Most bytes of input on their way at once.
 const INPUT_BYTES: usize = 1024;
 
 /// Our end of the command's terminal.
 pub(crate) struct Terminal {
     master: OwnedFd,
-    /// The command's end, open here too until it has ended: whenever nobody has it, the master says that it is over, which a command that opens
-    /// `/dev/tty` later would not agree with.
+    /// The command's end. We keep it open until the command has ended: while no process has it open, the kernel reports a hang-up on the master,
+    /// although the command may open `/dev/tty` later.
     slave: Option<OwnedFd>,
-    /// We are in the foreground of our own: it is raw, and what is typed is the command's.
-    is_ours: bool,
-    /// Everything that the command writes goes through here, so that ours has nothing to make of it.
+    /// Our process group is in the foreground of our own terminal. That terminal is raw, and its input goes to the command.
+    is_in_foreground: bool,
+    /// Our stdout is on the terminal, so all output of the command passes through the pseudo-terminal, which formats it. Our own terminal then does
+    /// no output processing.
     shows_output: bool,
-    /// Tells once of each line that is typed while ours belongs to another process group.
-    typed: Option<OwnedFd>,
+    /// Becomes ready once for each line that is typed while our own terminal belongs to another process group.
+    typed_lines: Option<OwnedFd>,
     input: [u8; INPUT_BYTES],
     pending: core::ops::Range<usize>,
 }
 
 impl Terminal {
-    /// Makes one with the settings, the size and the owner of our own, and takes ours; the other end is the command's. Where our stdout is no terminal
-    /// (`shows_output`), others may write to it behind us, and lines end on ours as before.
+    /// Makes a pseudo-terminal with the settings, the size and the owner of our own terminal, and makes our own terminal raw.
+    ///
+    /// If our stdout is no terminal (`shows_output` is false), other processes may write to our terminal directly. Our terminal then keeps its output
+    /// processing.
     ///
     /// # Errors
-    /// What the system says, for example where `/dev/pts` is not mounted.
+    /// The system's error, for example if `/dev/pts` is not mounted.
     #[inline(never)]
     pub(crate) fn open(shows_output: bool) -> Result<Self, Error> {
         let error = |errno| Error::new("make a", b"pseudo-terminal", errno);
@@ -58,58 +66,60 @@ impl Terminal {
         let settings = rustix::termios::tcgetattr(stdin).map_err(error)?;
         fs::do_not_block(master.as_fd()).map_err(error)?;
         let slave = Some(slave);
-        let mut terminal = Self { master, slave, is_ours: false, shows_output, typed: None, input: [0; INPUT_BYTES], pending: 0..0 };
-        terminal.adopt(settings).map_err(error)?;
+        let mut terminal =
+            Self { master, slave, is_in_foreground: false, shows_output, typed_lines: None, input: [0; INPUT_BYTES], pending: 0..0 };
+        terminal.apply_settings(settings).map_err(error)?;
         terminal.resize();
-        terminal.look_again();
+        terminal.check_foreground();
         Ok(terminal)
     }
 
-    /// Gives the command's terminal these settings of ours.
-    fn adopt(&self, mut settings: Termios) -> Result<(), Errno> {
+    /// Gives our terminal's settings to the command's terminal.
+    fn apply_settings(&self, mut settings: Termios) -> Result<(), Errno> {
         if !self.shows_output {
-            // Ours does it.
+            // Our own terminal does the output processing.
             settings.output_modes.remove(OutputModes::OPOST);
         }
         self.slave().map_or(Ok(()), |slave| rustix::termios::tcsetattr(slave, OptionalActions::Now, &settings))
     }
 
-    /// The command's end.
+    /// Returns the command's end of the pseudo-terminal.
     pub(crate) fn slave(&self) -> Option<BorrowedFd<'_>> {
         self.slave.as_ref().map(AsFd::as_fd)
     }
 
-    /// The command has ended: its end is no longer held open.
-    pub(crate) fn let_go(&mut self) {
+    /// Closes our copy of the command's end. Call it once the command has ended.
+    pub(crate) fn close_slave(&mut self) {
         self.slave = None;
     }
 
-    /// A second descriptor of our end, to read the command's output from.
+    /// Duplicates our end, to read the command's output from it.
     ///
     /// # Errors
-    /// What the system says.
+    /// The error of fcntl(2).
     pub(crate) fn output(&self) -> Result<OwnedFd, Error> {
         rustix::io::fcntl_dupfd_cloexec(&self.master, 3).map_err(|errno| Error::new("make a", b"pseudo-terminal", errno))
     }
 
-    /// Takes our own terminal if we are in its foreground, and lets it alone if we are not; again after a stop, in which a shell may have changed it.
+    /// Makes our own terminal raw if our process group is in its foreground; otherwise leaves it alone. Call it again after a stop, because a shell
+    /// may have changed the settings meanwhile.
     #[inline(never)]
-    pub(crate) fn look_again(&mut self) {
+    pub(crate) fn check_foreground(&mut self) {
         let stdin = rustix::stdio::stdin();
-        self.is_ours = is_ours(stdin);
-        if !self.is_ours {
-            // It may come to us without a signal.
-            self.typed = self.typed.take().or_else(watch_keys);
+        self.is_in_foreground = is_ours(stdin);
+        if !self.is_in_foreground {
+            // A shell may put us in the foreground without a signal. A typed line makes us look again.
+            self.typed_lines = self.typed_lines.take().or_else(watch_typed_lines);
             return;
         }
         let Ok(now) = rustix::termios::tcgetattr(stdin) else { return };
         if terminal::kept().is_none() {
             terminal::keep(&now);
-            // In the background they were those that a shell edits its lines with.
-            let _ = self.adopt(now.clone());
+            // While we were in the background, the settings were those of the shell's own line editor.
+            let _ = self.apply_settings(now.clone());
         }
         if now.local_modes.contains(LocalModes::ICANON) {
-            self.take_lines(&now);
+            self.forward_typed_lines(&now);
         }
         let Some(kept) = terminal::kept() else { return };
         let mut raw = kept.clone();
@@ -120,8 +130,9 @@ impl Terminal {
         let _ = rustix::termios::tcsetattr(stdin, OptionalActions::Now, &raw);
     }
 
-    /// Passes on what was typed while ours was not raw: read as lines, so that each ends as it did there.
-    fn take_lines(&mut self, settings: &Termios) {
+    /// Forwards what was typed before our own terminal became raw. Reads it in line mode, so that each line and each end of input stays as it was
+    /// typed.
+    fn forward_typed_lines(&mut self, settings: &Termios) {
         let code = |index| settings.special_codes[index];
         while self.pending.is_empty() && ready(rustix::stdio::stdin()) == PollFlags::IN {
             let room = INPUT_BYTES - 1;
@@ -136,38 +147,38 @@ impl Terminal {
         }
     }
 
-    /// Gives the command's terminal the size of ours; the kernel tells the command.
+    /// Copies our terminal's size to the command's terminal. The kernel then sends SIGWINCH to the command.
     pub(crate) fn resize(&self) {
         if let Ok(size) = rustix::termios::tcgetwinsize(rustix::stdio::stdin()) {
             let _ = rustix::termios::tcsetwinsize(&self.master, size);
         }
     }
 
-    /// Adds what is waited for: input, room for it, or our own terminal's end.
+    /// Adds the descriptors to poll: our own terminal, the command's terminal if input is pending, and typed lines in the background.
     pub(crate) fn poll_for<'f>(&'f self, set: &mut PollSet<'f>) {
-        let reads = self.is_ours && self.pending.is_empty();
+        let reads = self.is_in_foreground && self.pending.is_empty();
         set.push(rustix::stdio::stdin(), if reads { PollFlags::IN } else { PollFlags::empty() });
         if !self.pending.is_empty() {
             set.push(self.master.as_fd(), PollFlags::OUT);
         }
-        if let Some(typed) = self.typed.as_ref().filter(|_| !self.is_ours) {
+        if let Some(typed) = self.typed_lines.as_ref().filter(|_| !self.is_in_foreground) {
             set.push(typed.as_fd(), PollFlags::IN);
         }
     }
 
-    /// Passes on what was typed. Says whether our own terminal was hung up.
+    /// Passes typed input on to the command. Returns whether our own terminal was hung up.
     pub(crate) fn pump(&mut self) -> bool {
-        if !self.is_ours && self.typed.as_ref().is_some_and(was_typed) {
-            self.look_again();
+        if !self.is_in_foreground && self.typed_lines.as_ref().is_some_and(was_typed) {
+            self.check_foreground();
         }
         let stdin = rustix::stdio::stdin();
         let ready = ready(stdin);
-        if self.pending.is_empty() && self.is_ours && ready == PollFlags::IN {
+        if self.pending.is_empty() && self.is_in_foreground && ready == PollFlags::IN {
             match rustix::io::read(stdin, &mut self.input) {
                 Ok(read) => self.pending = 0..read,
                 Err(Errno::INTR | Errno::AGAIN) => {}
-                // It belongs to another process group now.
-                Err(_) => self.look_again(),
+                // The terminal now belongs to another process group.
+                Err(_) => self.check_foreground(),
             }
         }
         self.send();
@@ -192,36 +203,37 @@ impl Drop for Terminal {
     }
 }
 
-/// What a terminal is ready for at this moment.
+/// Returns the events that are ready on a terminal now.
 fn ready(fd: BorrowedFd<'_>) -> PollFlags {
     let mut fds = [rustix::event::PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     poll::poll(&mut fds, Some(&now)).map_or(PollFlags::empty(), |_| fds[0].revents())
 }
 
-/// A descriptor that is ready once for each line that is typed on our stdin, whoever reads it: to poll that one would be to be woken until then.
+/// Makes a descriptor that is ready once for each line that is typed on our stdin, whichever process reads that line. Polling stdin itself would wake
+/// us continuously until the line is read.
 #[inline(never)]
-fn watch_keys() -> Option<OwnedFd> {
+fn watch_typed_lines() -> Option<OwnedFd> {
     let typed = epoll::create(epoll::CreateFlags::CLOEXEC).ok()?;
     let events = epoll::EventFlags::IN | epoll::EventFlags::ET;
     epoll::add(&typed, rustix::stdio::stdin(), epoll::EventData::new_u64(0), events).ok()?;
     Some(typed)
 }
 
-/// Whether a line was typed since the last call.
+/// Returns whether a line was typed since the last call.
 fn was_typed(typed: &OwnedFd) -> bool {
     let mut room = [const { MaybeUninit::uninit() }; 1];
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     epoll::wait(typed, &mut room, Some(&now)).is_ok_and(|(events, _)| !events.is_empty())
 }
 
-/// Our controlling terminal, where the command has none of its own: it is in the foreground while we would be.
+/// Our controlling terminal, if the command has no terminal of its own. The command's process group takes our place in its foreground.
 pub(crate) struct Foreground {
     tty: OwnedFd,
 }
 
 impl Foreground {
-    /// The terminal that controls us, if there is one; `on_stdin` says that it is there.
+    /// Opens our controlling terminal, if we have one. `on_stdin` says that stdin is that terminal.
     #[inline(never)]
     pub(crate) fn open(on_stdin: bool) -> Option<Self> {
         let tty = if on_stdin {
@@ -232,43 +244,44 @@ impl Foreground {
         tty.ok().map(|tty| Self { tty })
     }
 
-    /// It, if we are in the foreground now.
+    /// Returns the terminal if our process group is in its foreground now.
     pub(crate) fn to_hand_over(&self) -> Option<BorrowedFd<'_>> {
-        own_group().is_some_and(|own| self.is_of(own)).then_some(self.tty.as_fd())
+        own_group().is_some_and(|own| self.is_foreground(own)).then_some(self.tty.as_fd())
     }
 
-    fn is_of(&self, group: Pid) -> bool {
+    fn is_foreground(&self, group: Pid) -> bool {
         rustix::termios::tcgetpgrp(&self.tty) == Ok(group)
     }
 
-    /// Gives one group's place in the foreground to another: that SIGTTOU is blocked allows it from the background, too.
-    fn pass(&self, from: Pid, to: Pid) -> bool {
-        self.is_of(from) && rustix::termios::tcsetpgrp(&self.tty, to).is_ok()
+    /// Moves the foreground from one process group to another. This works from the background too, because SIGTTOU is blocked.
+    fn move_foreground(&self, from: Pid, to: Pid) -> bool {
+        self.is_foreground(from) && rustix::termios::tcsetpgrp(&self.tty, to).is_ok()
     }
 
-    /// The command goes on: it has the foreground if we have.
+    /// Gives the foreground to the command, if we have it. Call it when the command continues.
     pub(crate) fn hand_over(&self, command: Pid) {
         if let Some(own) = own_group() {
-            self.pass(own, command);
+            self.move_foreground(own, command);
         }
     }
 
-    /// The command has ended: we are where it was.
+    /// Takes the foreground back, if the command had it. Call it when the command has ended or stopped.
     pub(crate) fn take_back(&self, command: Pid) -> bool {
-        own_group().is_some_and(|own| self.pass(command, own))
+        own_group().is_some_and(|own| self.move_foreground(command, own))
     }
 
-    /// The command was stopped. If the terminal did that, we stop too, until a shell lets both go on. Says whether the command is to go on at once.
+    /// Handles a stop of the command. If the terminal stopped the command, emissary stops its own process group too, until a shell continues it.
+    /// Returns whether the command must be continued at once.
     pub(crate) fn suspend(&self, command: Pid, by: Signal) -> bool {
-        let was_there = match by {
+        let had_foreground = match by {
             Signal::TSTP | Signal::TTIN | Signal::TTOU => self.take_back(command),
             _ => return false,
         };
-        // In the background it is a person who sends SIGTSTP.
-        if by != Signal::TSTP || was_there {
+        // The terminal sends SIGTSTP only to its foreground group. In the background a process sent it, and emissary goes on.
+        if by != Signal::TSTP || had_foreground {
             signals::suspend();
             self.hand_over(command);
         }
-        was_there
+        had_foreground
     }
 }

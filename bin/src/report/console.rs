@@ -1,4 +1,7 @@
-//! What we say ourselves: one line each on stderr, and a fatal error in the container's termination log too.
+//! Prints the messages of emissary itself.
+//!
+//! Enters: texts and errors with a level. Leaves: one log line each on stderr; a fatal error also goes to Kubernetes' termination log. Refuses: a
+//! line below the chosen level, and a line that stderr does not take within 100 ms.
 
 use core::ffi::CStr;
 use std::os::fd::AsFd;
@@ -8,13 +11,13 @@ use emissary_core::{exit, limits};
 use rustix::fs::{CWD, OFlags};
 
 use super::error::Error;
-use super::output::Outlet;
+use super::output::OwnOutput;
 use crate::os::{clock, env, fs};
 
-/// Where Kubernetes reads a container's last words, unless its `terminationMessagePath` says otherwise.
+/// Default `terminationMessagePath` of Kubernetes: the file from which it reads a container's last message.
 const TERMINATION_LOG: &CStr = c"/dev/termination-log";
 
-/// Form and least level of the lines.
+/// Format and least level of the log lines.
 #[derive(Clone, Copy)]
 pub(crate) struct Console {
     pub(crate) format: Format,
@@ -23,40 +26,40 @@ pub(crate) struct Console {
 
 impl Console {
     #[inline(never)]
-    fn say(self, level: Level, parts: &[&[u8]]) {
+    fn print(self, level: Level, parts: &[&[u8]]) {
         if level >= self.level {
             let mut room = [0; limits::LOG_LINE_BYTES];
             let line = log::line(self.format, level, clock::unix_ms(), &parts.concat(), &mut room);
-            // Nobody is left to tell where stderr itself fails, and nothing waits for a reader that takes nothing.
-            let _ = Outlet::new(rustix::stdio::stderr()).write_soon(line);
+            // A failure of stderr cannot be reported anywhere. A reader that takes nothing must not hold us up.
+            let _ = OwnOutput::new(rustix::stdio::stderr()).write_soon(line);
         }
     }
 
     pub(crate) fn info(self, parts: &[&[u8]]) {
-        self.say(Level::Info, parts);
+        self.print(Level::Info, parts);
     }
 
-    /// How far a long piece of work is: shown unless only errors are.
+    /// Prints the progress of a long operation. It is shown unless the level is `Error`.
     pub(crate) fn progress(self, parts: &[&[u8]]) {
         let level = if self.level == Level::Warn { Level::Info } else { self.level };
-        Self { level, ..self }.say(Level::Info, parts);
+        Self { level, ..self }.print(Level::Info, parts);
     }
 
     pub(crate) fn warn(self, parts: &[&[u8]]) {
-        self.say(Level::Warn, parts);
+        self.print(Level::Warn, parts);
     }
 
     pub(crate) fn error(self, error: &Error) {
-        self.say(Level::Error, &[&error.text]);
+        self.print(Level::Error, &[&error.text]);
     }
 
-    /// Says what ends the run, in the termination log too, and gives the status to exit with.
+    /// Prints the error that ends the run, and appends it to the termination log. Returns the status to exit with.
     #[cold]
     #[inline(never)]
     pub(crate) fn fatal(self, error: &Error) -> u8 {
         self.error(error);
         let path = env::var(c"EMISSARY_TERMINATION_LOG").unwrap_or(TERMINATION_LOG);
-        // Only where it is there: outside Kubernetes nobody reads it.
+        // We do not create the file: outside Kubernetes nothing reads it.
         let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::NOCTTY | OFlags::NONBLOCK;
         if let Ok(file) = fs::open_at(CWD, path, flags, 0) {
             let mut room = [0; limits::LOG_LINE_BYTES];

@@ -1,4 +1,7 @@
-//! Failures: operation, path and cause, each said exactly once, and our exit statuses.
+//! The error type of the binary.
+//!
+//! Enters: an operation, a path, and an error number of the kernel or an error of core. Leaves: one line of text, and the status to exit with. Each
+//! fact appears in the text once.
 
 use emissary_core::buf::Writer;
 use emissary_core::exit;
@@ -6,18 +9,18 @@ use rustix::io::Errno;
 
 use crate::os::errno;
 
-/// A failure. One pointer, so that what may fail costs a register to say so and not a copy at each `?`.
+/// An error. It is one pointer wide, so that a `Result` fits in a register and `?` copies little.
 #[derive(Debug)]
 pub(crate) struct Error(Box<Facts>);
 
-/// Its one line of text and the exit status that it means.
+/// The contents of an error.
 #[derive(Debug)]
 pub(crate) struct Facts {
     /// One line for a person, without a full stop.
     pub(crate) text: Vec<u8>,
-    /// 64, or 65 where a pod without an init container is not ready.
+    /// Exit status: 64, or 65 if a pod without an init container is not ready.
     pub(crate) status: u8,
-    /// The system's error number, where there is one.
+    /// The system's error number, if there is one.
     pub(crate) errno: Option<Errno>,
 }
 
@@ -36,7 +39,7 @@ impl core::ops::DerefMut for Error {
 }
 
 impl Error {
-    /// `cannot OPERATION PATH: CAUSE`.
+    /// Formats `cannot OPERATION PATH: CAUSE`.
     #[cold]
     #[inline(never)]
     pub(crate) fn new(operation: &str, path: &[u8], errno: Errno) -> Self {
@@ -44,14 +47,14 @@ impl Error {
         Self::text(&[b"cannot ", operation.as_bytes(), b" ", path, b": ", &cause]).with_errno(errno)
     }
 
-    /// A failure in the given words.
+    /// Makes an error from the parts of its text.
     #[cold]
     #[inline(never)]
     pub(crate) fn text(parts: &[&[u8]]) -> Self {
         Self(Box::new(Facts { text: parts.concat(), status: exit::FAILURE, errno: None }))
     }
 
-    /// `SUBJECT: CAUSE`, the cause in core's words.
+    /// Formats `SUBJECT: CAUSE`. Core describes the cause.
     #[cold]
     #[inline(never)]
     pub(crate) fn because(subject: &[&[u8]], describe: &dyn Fn(&mut Writer<'_>)) -> Self {
@@ -61,20 +64,30 @@ impl Error {
         error
     }
 
-    /// The same with another exit status.
+    /// Makes an error whose text contains a number.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn count(before: &[u8], number: u64, after: &[u8]) -> Self {
+        let mut room = [0; 20];
+        let mut digits = Writer::new(&mut room);
+        digits.decimal(number);
+        Self::text(&[before, digits.written(), after])
+    }
+
+    /// Sets the exit status.
     pub(crate) fn with_status(mut self, status: u8) -> Self {
         self.status = status;
         self
     }
 
-    /// The same with the system's error number.
+    /// Sets the system's error number.
     pub(crate) fn with_errno(mut self, errno: Errno) -> Self {
         self.errno = Some(errno);
         self
     }
 }
 
-/// Appends what core says of something.
+/// Appends a description that core writes.
 pub(crate) fn described(text: &mut Vec<u8>, describe: &dyn Fn(&mut Writer<'_>)) {
     let mut room = [0; 256];
     let mut out = Writer::new(&mut room);

@@ -1,4 +1,4 @@
-//! What we say: errors, log lines, and our own stdout and stderr.
+//! Everything that emissary itself prints: errors, log lines, and the writes to its own stdout and stderr.
 
 pub(crate) mod console;
 pub(crate) mod error;

@@ -1,4 +1,7 @@
-//! The delegate role: the rest of Argo's executor is another program, which this process becomes.
+//! The delegate role replaces this process by the full executor of Argo.
+//!
+//! Enters: the arguments of a subcommand that emissary does not have. Leaves: the other program in this process (execve(2)). Refuses: a program that
+//! cannot be executed.
 
 use core::ffi::CStr;
 
@@ -7,19 +10,19 @@ use crate::os::spawn::{self, Argv};
 use crate::report::console::Console;
 use crate::report::error::Error;
 
-/// Where the full executor is, unless `EMISSARY_DELEGATE` says otherwise.
+/// Default path of the full executor. `EMISSARY_DELEGATE` overrides it.
 const DELEGATE: &CStr = c"/bin/argoexec-full";
 
 fn path() -> &'static CStr {
     env::var(c"EMISSARY_DELEGATE").unwrap_or(DELEGATE)
 }
 
-/// Whether the full executor is there.
+/// Returns whether the full executor exists.
 pub(crate) fn exists() -> bool {
     rustix::fs::stat(path()).is_ok()
 }
 
-/// Becomes the full executor; returns only where that fails, with the status to exit with.
+/// Executes the full executor. Returns only if that fails, with the status to exit with.
 pub(crate) fn hand_over(console: Console, args: &[&CStr]) -> u8 {
     let mut argv = Argv::with_capacity(args.len());
     for arg in args {

@@ -1,46 +1,46 @@
-//! What `help`, `--help` and `version` print. Each page fits a screen.
+//! The pages that `help` and `--help` print, and the line of `version`. Each page fits a screen.
 
 use super::request::Topic;
 use crate::os::fs;
 
 const ALL: &str = "\
-emissary runs a container's command as its child and leaves exit code, logs, output
+emissary runs a container's command as its child. It leaves exit code, logs, output
 parameters and artifacts as plain files on a shared volume.
 
   emissary [run] [flags] -- COMMAND ARG...   run the command (the main container)
-  emissary init [--template FILE]            put binary and template on the volume
+  emissary init [--template FILE]            copy binary and template to the volume
   emissary wait [flags]                      wait for the main containers, then report
   emissary signal SIGNAL [NAME]              leave a signal for a container
   emissary kill SIGNAL PID                   send a signal to a process
   emissary version | help [SUBCOMMAND]
 
-Flags of all of them:
+Flags of every subcommand:
   --name NAME          the container's name; selects the pod layout (ARGO_CONTAINER_NAME)
   --layout flat|pod    the layout                                   (EMISSARY_LAYOUT)
   --dir DIR            the shared folder                            (EMISSARY_DIR)
-                       /var/argo when flat, /var/run/argo in a pod
-  --loglevel LEVEL     debug, info, warn, error; warn unless called as argoexec
-  --log-format FORM    plain, text, json; plain unless called as argoexec
+                       default: /var/argo (flat), /var/run/argo (pod)
+  --loglevel LEVEL     debug, info, warn, error; default: warn (info as argoexec)
+  --log-format FORM    plain, text, json; default: plain (text as argoexec)
 
-Exit status: the command's own, 128+N when signal N ended it, 64 for bad input or an
-output that could not be saved, 65 when an init-less pod is not ready.
+Exit status: the command's own; 128+N if signal N ended it; 64 for bad input or an output
+that could not be saved; 65 if a pod without an init container is not ready.
 ";
 
 const RUN: &str = "\
 emissary [run] [flags] -- COMMAND ARG...
 
-Runs COMMAND in a process group of its own, passes signals on to it, reaps orphans and,
-when it has ended, saves the outputs that the template names and writes `exitcode`.
+Runs COMMAND in a process group of its own, passes signals on to it, and reaps orphans.
+When COMMAND has ended, saves the outputs that the template names, and writes `exitcode`.
 
-Read:    template (or ARGO_TEMPLATE), signal, before, after, status
-Written: exitcode, stdout, stderr or combined, outputs/parameters, outputs/artifacts
+Reads:   template (or ARGO_TEMPLATE), signal, before, after, status
+Writes:  exitcode, stdout, stderr or combined, outputs/parameters, outputs/artifacts
 
   ARGO_INCLUDE_SCRIPT_OUTPUT=true          capture stdout (pod layout)
-  ARGO_CONTAINER_ARGS_FILE=FILE            a JSON array of further arguments
-  ARGO_WAIT_FOR_READY=true                 wait for the marker `status` first
+  ARGO_CONTAINER_ARGS_FILE=FILE            append the strings of a JSON array
+  ARGO_WAIT_FOR_READY=true                 first wait for the marker `status`
   ARGO_DEBUG_PAUSE_BEFORE, _AFTER=true     wait for the file `before`, `after`
-  ARGO_TERMINATION_GRACE_PERIOD_SECONDS=N  between a sidecar's SIGTERM and SIGKILL; 30
-  EMISSARY_TERMINATION_LOG=FILE            where last words go; /dev/termination-log
+  ARGO_TERMINATION_GRACE_PERIOD_SECONDS=N  from a sidecar's SIGTERM to its SIGKILL; 30
+  EMISSARY_TERMINATION_LOG=FILE            for a fatal error; /dev/termination-log
 
 Flags: --name, --layout, --dir, --loglevel, --log-format (see `emissary help`)
 ";
@@ -48,10 +48,10 @@ Flags: --name, --layout, --dir, --loglevel, --log-format (see `emissary help`)
 const INIT: &str = "\
 emissary init [--template FILE] [flags]
 
-Copies this binary (mode 0555) and the template (mode 0444) into the shared folder. The
-template is checked first: what the main container would refuse is refused here.
+Checks the template and refuses one that the main container would refuse. Then copies
+this binary (mode 0555) and the template (mode 0444) into the shared folder.
 
-  --template FILE      the template; `-` is stdin; ARGO_TEMPLATE where it is not given
+  --template FILE      the template; `-` is stdin; default: ARGO_TEMPLATE
 
 Flags: --name, --layout, --dir, --loglevel, --log-format (see `emissary help`)
 ";
@@ -59,16 +59,17 @@ Flags: --name, --layout, --dir, --loglevel, --log-format (see `emissary help`)
 const WAIT: &str = "\
 emissary wait [flags]
 
-Waits until every main container has an exit code, then reports exit codes, parameters,
-artifacts and log sizes. Its status is the first code that is not 0.
+Waits until every main container has an exit code. Then prints a report: exit codes,
+parameters, artifacts, log sizes. Its status is the first code that is not 0; 64 if a
+container left no code, or if an output cannot be read.
 
-  --follow, -f         copy their captured logs to stdout and stderr as they grow
-  --json               report as one JSON object
-  --timeout DURATION   then leave signal 15, and 9 after the grace period
-  --grace DURATION     the grace period; ARGO_TERMINATION_GRACE_PERIOD_SECONDS, or 30s
-  ARGO_DEADLINE=TIME   the same as --timeout at a point in time (RFC 3339)
+  --follow, -f         copy the captured logs to stdout and stderr as they grow
+  --json               print the report as one JSON object
+  --timeout DURATION   after this time leave signal 15, and 9 after the grace period
+  --grace DURATION     default: ARGO_TERMINATION_GRACE_PERIOD_SECONDS, or 30s
+  ARGO_DEADLINE=TIME   the same as --timeout, as a point in time (RFC 3339)
 
-SIGTERM and SIGINT do what the timeout does. Durations: 1h2m3.5s, 300ms.
+SIGTERM, SIGINT, SIGHUP and SIGQUIT act like the timeout. Durations: 1h2m3.5s, 300ms.
 
 Flags: --name, --layout, --dir, --loglevel, --log-format (see `emissary help`)
 ";
@@ -76,10 +77,10 @@ Flags: --name, --layout, --dir, --loglevel, --log-format (see `emissary help`)
 const SIGNAL: &str = "\
 emissary signal SIGNAL [NAME] [--create] [flags]
 
-Leaves SIGNAL (15, TERM, SIGTERM) for the container NAME, or for the one that --name or
-ARGO_CONTAINER_NAME names, in its signal file. Its emissary delivers it to the command.
+Leaves SIGNAL (15, TERM, SIGTERM) in the signal file of the container NAME (default:
+--name, or ARGO_CONTAINER_NAME). That container's emissary delivers it to the command.
 
-  --create             also for a container that is still to come
+  --create             make the folder of a container that is still to come
 
 Flags: --name, --layout, --dir, --loglevel, --log-format (see `emissary help`)
 ";
@@ -87,9 +88,9 @@ Flags: --name, --layout, --dir, --loglevel, --log-format (see `emissary help`)
 const KILL: &str = "\
 emissary kill SIGNAL PID
 
-Sends SIGNAL (15, TERM, SIGTERM) to the process PID, in a container that has no shell.
-Where PID is 1 and the kernel protects it, the signal goes to the command through this
-container's signal file.
+Sends SIGNAL (15, TERM, SIGTERM) to the process PID, for containers that have no shell.
+If PID is 1 and does not take the signal from here, the signal goes to the command,
+through this container's signal file.
 
 Flags: --name, --layout, --dir, --loglevel, --log-format (see `emissary help`)
 ";

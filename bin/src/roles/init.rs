@@ -1,4 +1,7 @@
-//! The init role: this binary and the template into the shared folder.
+//! The init role puts this binary and the template into the shared folder (docs/protocol.md, "Init").
+//!
+//! Enters: a template document from a file, stdin or `ARGO_TEMPLATE`. Leaves: the files `emissary` (or `argoexec`) and `template` in the shared
+//! folder. Refuses: a document that is no template, and a shared folder that is missing or read-only.
 
 use core::ffi::CStr;
 use std::os::fd::AsFd;
@@ -14,7 +17,7 @@ use crate::pod::shared::Shared;
 use crate::pod::template;
 use crate::report::error::Error;
 
-/// Prepares the shared folder; gives the status to exit with.
+/// Prepares the shared folder. Returns the status to exit with.
 pub(crate) fn init(common: &Common<'_>, document: Option<&CStr>) -> u8 {
     signals::end_at_requests_as_first_process();
     rustix::process::umask(Mode::empty());
@@ -26,7 +29,7 @@ pub(crate) fn init(common: &Common<'_>, document: Option<&CStr>) -> u8 {
 
 #[inline(never)]
 fn prepare(common: &Common<'_>, document: Option<&CStr>) -> Result<(), Error> {
-    // First what can be refused, so that nothing is left behind.
+    // The checks come first, so that a refused document leaves no file behind.
     let document = match document {
         Some(path) if path == c"-" => {
             fs::read_to_end(rustix::stdio::stdin(), template::DOCUMENT_BYTES).map_err(|errno| Error::new("read", b"stdin", errno))?
@@ -41,11 +44,10 @@ fn prepare(common: &Common<'_>, document: Option<&CStr>) -> Result<(), Error> {
     folder.write(layout::base_name(File::Template), &document, 0o444)
 }
 
-/// Copies this executable.
 #[inline(never)]
 fn copy_self(folder: &Folder, name: &CStr) -> Result<(), Error> {
     let own = fs::open_at(CWD, c"/proc/self/exe", OFlags::RDONLY, 0)
-        // Without /proc, the path that the kernel was given.
+        // Without /proc we use the path that the kernel passed to execve.
         .or_else(|errno| env::executable_path().ok_or(errno).and_then(|path| fs::open_at(CWD, path, OFlags::RDONLY, 0)))
         .map_err(|errno| Error::new("read", b"this executable", errno))?;
     let draft = folder.draft(name, 0o555)?;

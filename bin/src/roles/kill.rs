@@ -1,4 +1,7 @@
-//! The kill role: a signal to a process.
+//! The kill role sends a signal to a process (docs/protocol.md, "Kill and signal"; kill(2)).
+//!
+//! Enters: a signal and a process id. Leaves: the signal, or a signal file if the process is PID 1 and cannot take the signal. Refuses: a process
+//! that does not exist or belongs to another user.
 
 use emissary_core::exit;
 use emissary_core::signal::Signal;
@@ -10,12 +13,14 @@ use crate::pod::shared::Shared;
 use crate::pod::signal_file;
 use crate::report::error::Error;
 
-/// Sends a signal to a process. PID 1 takes only what it asks for, and never SIGKILL or SIGSTOP from inside its namespace
-/// (pid_namespaces(7)); what it does not take goes to its command, through the signal file.
+/// Sends a signal to a process.
+///
+/// The kernel gives PID 1 only signals that it asked for, and never SIGKILL or SIGSTOP from inside its namespace (pid_namespaces(7)). Such a signal
+/// goes to the command of PID 1 through the signal file.
 #[inline(never)]
 pub(crate) fn kill(common: &Common<'_>, signal: Signal, pid: i32) -> u8 {
     let is_protected = pid == 1 && matches!(signal, Signal::KILL | Signal::STOP);
-    // Folders that are made on the way are everybody's.
+    // Other users' containers write to the folders that we make, so no umask applies.
     signals::end_at_requests_as_first_process();
     rustix::process::umask(Mode::empty());
     let result = match signals::kill(pid, signal.number()) {
@@ -26,8 +31,8 @@ pub(crate) fn kill(common: &Common<'_>, signal: Signal, pid: i32) -> u8 {
             out.decimal(u64::from(pid.unsigned_abs()));
             Err(Error::new("signal process", out.written(), errno))
         }
-        // Taken from PID 1 itself, or refused because it runs as another user.
-        Ok(()) | Err(_) => Shared::open(&common.place).and_then(|shared| signal_file::leave(&shared.own()?, signal)),
+        // PID 1 never takes this signal, or it runs as another user.
+        Ok(()) | Err(_) => Shared::open(&common.place).and_then(|shared| signal_file::write(&shared.own()?, signal)),
     };
     match result {
         Ok(()) => 0,

@@ -1,4 +1,4 @@
-//! What the binary can be asked to do, one story a file. No role uses another.
+//! The roles: what the binary can be asked to do. Each file tells one role from top to bottom. No role uses another.
 
 pub(crate) mod delegate;
 pub(crate) mod help;

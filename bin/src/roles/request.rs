@@ -1,25 +1,27 @@
-//! What the command line asks a role for: plain data.
+//! What the command line asks of a role, as plain data.
+//!
+//! `command_line` fills these types from the arguments, and the roles read them. Nothing here reads a file or refuses a value.
 
 use emissary_core::timers::Duration;
 
 use crate::pod::shared::Place;
 use crate::report::console::Console;
 
-/// Who we are called as.
+/// The name under which the binary was called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Personality {
-    /// Under any other name.
+    /// Any other name.
     Emissary,
-    /// As Argo's executor.
+    /// `argoexec`, the name of Argo's executor.
     Argoexec,
 }
 
-/// What every role knows.
+/// Settings that every role gets.
 pub(crate) struct Common<'a> {
     pub(crate) personality: Personality,
     pub(crate) console: Console,
     pub(crate) place: Place<'a>,
-    /// The arguments ask for a command to be run, whatever is wrong with them: its exit code is waited for.
+    /// The arguments ask to run a command, even if they hold a mistake. Another container may wait for that command's exit code.
     pub(crate) is_run: bool,
 }
 

@@ -1,6 +1,10 @@
-//! The main role, from top to bottom: prepare, wait, start, supervise, save, write the exit code.
+//! The main role runs a container's command (docs/protocol.md, "Main"): prepare, wait, start, supervise, save, write the exit code.
 //!
-//! The machine of core decides; this file looks, starts, reads and writes, and reports back. It owns every buffer.
+//! Enters: the command line, the environment, the template, signals, and files of the shared folder. Leaves: the command's logs, its outputs and its
+//! exit code as files, and the same exit code as emissary's own status. Refuses: a shared folder that is missing, a template that is not valid, and a
+//! command that cannot be found. Each of these ends the run with an exit code of emissary's own.
+//!
+//! `core::supervise::Machine` decides. This file owns every buffer: it does the machine's actions and reports events back.
 
 use core::cell::OnceCell;
 use core::ffi::CStr;
@@ -27,11 +31,11 @@ use crate::os::spawn::Argv;
 use crate::os::{clock, descriptors, fs, memory, terminal};
 use crate::pod::container::{self, Container};
 use crate::pod::environment::{self, is_true};
-use crate::pod::folder::Folder;
+use crate::pod::folder::{self, Folder};
 use crate::pod::own_exit_code::OwnExitCode;
 use crate::pod::shared::Shared;
 use crate::pod::template::{self, decoded, main_containers};
-use crate::pod::watch::{Change, Watch, What};
+use crate::pod::watch::{Change, FileEvent, Watch};
 use crate::process::argv;
 use crate::process::child::{self, Inherited};
 use crate::process::events::PollSet;
@@ -41,16 +45,16 @@ use crate::report::console::Console;
 use crate::report::error::Error;
 use crate::save::{input_links, outputs};
 
-/// What kind of container this is.
+/// The kind of container.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
-    /// One with a template.
+    /// A container with a template.
     Main,
-    /// An artifact plugin's server, which has none and is ended through its signal file alone.
+    /// The server of an artifact plugin. It has no template, and only its signal file ends it.
     PluginSidecar,
 }
 
-/// Runs the command; gives the status to exit with.
+/// Runs the command. Returns the status to exit with.
 pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
     let umask = fs::set_umask(0);
     let mask = signals::block_all_signals();
@@ -58,7 +62,7 @@ pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
     let inherited = Inherited {
         mask,
         ignores_sigchld: signals::take_sigchld(),
-        // Argo's executor leaves its command with none, and steps that share a volume under several uids rely on it.
+        // Argo's executor sets no umask for its command. Steps that share a volume under several user ids rely on that.
         umask: if common.personality == Personality::Argoexec { Some(0) } else { umask },
         has_descriptors,
     };
@@ -73,24 +77,24 @@ pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
     };
     let mut exit_code = OwnExitCode::prepare(console, &folder);
     let code = supervise(console, &shared, &folder, &mut exit_code, command, role, &inherited);
-    code.unwrap_or_else(|error| exit_code.leave(console, &shared, console.fatal(&error)))
+    code.unwrap_or_else(|error| exit_code.write(console, &shared, console.fatal(&error)))
 }
 
-/// Ends a run whose arguments are wrong: somebody may wait for its exit code.
+/// Ends a run whose arguments are wrong. Writes an exit code, because another container may wait for it.
 pub(crate) fn refuse(common: &Common<'_>, error: &Error) -> u8 {
     let code = common.console.fatal(error);
     rustix::process::umask(Mode::empty());
-    // Where there is no folder to leave it in, there is nobody to find it.
+    // Without a shared folder no container can wait for the code.
     match Shared::open(&common.place).and_then(|shared| Ok((shared.own()?, shared))) {
-        Ok((folder, shared)) => OwnExitCode::prepare(common.console, &folder).leave(common.console, &shared, code),
+        Ok((folder, shared)) => OwnExitCode::prepare(common.console, &folder).write(common.console, &shared, code),
         Err(_) => code,
     }
 }
 
-/// Feeds the machine until it is done, and leaves the exit code.
+/// Feeds the machine until it is done, and writes the exit code.
 ///
 /// # Errors
-/// What keeps the machine from being fed at all.
+/// The signal descriptor cannot be made, or the argument file cannot be read.
 fn supervise(
     console: Console,
     shared: &Shared<'_>,
@@ -100,7 +104,7 @@ fn supervise(
     role: Role,
     inherited: &Inherited,
 ) -> Result<u8, Error> {
-    // As PID 1 orphans come to us anyway. Where this is refused they go elsewhere.
+    // PID 1 gets orphans without this call. If the kernel refuses it, another process gets them.
     let own_pid = rustix::process::getpid();
     if own_pid != Pid::INIT {
         let _ = rustix::process::set_child_subreaper(Some(own_pid));
@@ -128,21 +132,22 @@ fn supervise(
         terminal: None,
         foreground: None,
         child: None,
-        refusal_is_said: false,
+        refusal_is_reported: false,
         holds_stdin: true,
-        holds_others: true,
-        inherits: inherited.has_descriptors,
+        holds_inherited: true,
+        may_have_inherited: inherited.has_descriptors,
         is_draining: false,
         reap_is_due: false,
         began: clock::now(),
         signal_file: SignalFile::default(),
+        marker_cause: None,
         own_watch: None,
         may_be_gone: false,
         is_watching: false,
         dependencies: Vec::new(),
         mains: Vec::new(),
     };
-    run.tell(Event::Begin);
+    run.feed(Event::Begin);
     loop {
         while let Some(action) = run.machine.poll_action() {
             match action {
@@ -150,13 +155,13 @@ fn supervise(
                 Action::Look => run.look(),
                 Action::Watch => run.watch_own(),
                 Action::Plan => match run.plan(&document) {
-                    Ok(plan) => run.tell(Event::Planned(plan)),
+                    Ok(plan) => run.feed(Event::Planned(plan)),
                     Err(error) => run.fail(&error),
                 },
                 Action::Find => match child::find(command[0]) {
                     Ok(path) => {
                         found = path;
-                        run.tell(Event::Found);
+                        run.feed(Event::Found);
                     }
                     Err(error) => run.fail(&error),
                 },
@@ -166,14 +171,15 @@ fn supervise(
                 Action::Abandon => run.tee.iter_mut().for_each(Tee::abandon),
                 Action::Save => {
                     let all = run.template.is_none_or(|template| outputs::save(console, shared, &template));
-                    run.tell(Event::Saved { all });
+                    run.feed(Event::Saved { all });
                 }
-                // With everything still open, which takes a while to close (see `UNWATCHED_MS`): somebody waits for this file.
-                Action::Finish(code) => return Ok(exit_code.leave(console, shared, code)),
+                // The exit code is written before anything is closed: closing takes a while (see `timers::WATCH_DELAY`), and another container waits for
+                // this file.
+                Action::Finish(code) => return Ok(exit_code.write(console, shared, code)),
             }
         }
         run.release();
-        // Only now, so that no signal is still on its way to a process id that is free again.
+        // A child is reaped only when no action is left. So every signal has been sent before the child's process id can be reused.
         if run.reap_is_due {
             run.reap();
         } else {
@@ -197,55 +203,57 @@ struct Run<'a> {
     tee: Option<Tee<'a>>,
     captures: bool,
     terminal: Option<Terminal>,
-    /// Our own terminal, where the command has none of its own.
+    /// Our own controlling terminal, if the command has no terminal of its own.
     foreground: Option<Foreground>,
     child: Option<Pid>,
-    /// That the command may not be signalled was said.
-    refusal_is_said: bool,
-    /// What was passed in for the command is still open here: stdin, and descriptors past 2.
+    /// We have reported that the command cannot be signalled.
+    refusal_is_reported: bool,
+    /// Descriptors that we got for the command are still open here: stdin, and those past 2.
     holds_stdin: bool,
-    holds_others: bool,
-    /// Such descriptors were seen at the start.
-    inherits: bool,
+    holds_inherited: bool,
+    /// We have such descriptors past 2, or may have them.
+    may_have_inherited: bool,
     is_draining: bool,
     reap_is_due: bool,
     began: Instant,
     signal_file: SignalFile,
-    /// The number of the watch on our own folder.
+    /// The error number of the readiness marker that was reported last.
+    marker_cause: Option<i32>,
+    /// Number of the watch on our own folder.
     own_watch: Option<i32>,
     /// Our own folder may have been removed.
     may_be_gone: bool,
-    /// The watch on our own folder was begun, or it was tried.
+    /// We have begun to watch our own folder, or have tried to.
     is_watching: bool,
-    /// Containers that must end well before our command starts.
+    /// Containers that must succeed before our command starts.
     dependencies: Vec<Container>,
-    /// For a sidecar, the containers after whose end it ends.
+    /// For a sidecar: the containers after whose end the sidecar ends.
     mains: Vec<Container>,
 }
 
 impl<'a> Run<'a> {
-    fn tell(&mut self, event: Event) {
+    fn feed(&mut self, event: Event) {
         self.machine.handle(clock::now(), event);
     }
 
-    /// Says why the command cannot run, and ends.
+    /// Prints why the command cannot run, and ends the run.
     fn fail(&mut self, error: &Error) {
         let code = self.console.fatal(error);
-        self.tell(Event::Failed(code));
+        self.feed(Event::Failed(code));
     }
 
-    /// Begins to watch our own folder, unless that was done.
+    /// Begins to watch our own folder, once.
     fn watch_own(&mut self) {
         if core::mem::replace(&mut self.is_watching, true) {
             return;
         }
         self.watch_own_folder();
-        self.tell(Event::Watching);
-        // The first look is at a few hundred: by now there is time for the rest.
-        self.inherits = true;
-        self.tell_what_goes_unseen();
-        // What came before.
-        self.tell(Event::Changed);
+        self.feed(Event::Watching);
+        // The look at the start covers the first few hundred descriptors only. Now there is time to look for the others.
+        self.may_have_inherited = true;
+        self.report_missing_watch();
+        // Files may have appeared before the watch began.
+        self.feed(Event::Changed);
     }
 
     fn watch_own_folder(&mut self) {
@@ -253,13 +261,13 @@ impl<'a> Run<'a> {
         container::watch_parent(self.shared, &mut self.watch);
     }
 
-    fn tell_what_goes_unseen(&mut self) {
+    fn report_missing_watch(&mut self) {
         if self.watch.must_look() {
-            self.tell(Event::CannotWatch);
+            self.feed(Event::CannotWatch);
         }
     }
 
-    /// Opens and watches other containers.
+    /// Opens other containers' folders and watches them.
     fn open_containers(&mut self, names: impl Iterator<Item = Str<'a>>) -> Result<Vec<Container>, Error> {
         let opened = names
             .map(|name| {
@@ -267,11 +275,11 @@ impl<'a> Run<'a> {
                 Container::open(self.shared, decoded(name, &mut room), &mut self.watch, false)
             })
             .collect();
-        self.tell_what_goes_unseen();
+        self.report_missing_watch();
         opened
     }
 
-    /// Reads the template; what it asks for.
+    /// Reads the template. Returns what the template asks for.
     #[inline(never)]
     fn plan(&mut self, document: &'a OnceCell<Vec<u8>>) -> Result<Plan, Error> {
         let mut plan = Plan {
@@ -343,7 +351,7 @@ impl<'a> Run<'a> {
 
     #[inline(never)]
     fn spawn(&mut self, path: &CStr, argv: &Argv<'_>, inherited: &Inherited) {
-        // A terminal takes memory of its own.
+        // A terminal needs memory of its own, so the check is off for one.
         memory::command_runs(cfg!(feature = "strict-allocation") && !rustix::termios::isatty(rustix::stdio::stdin()));
         match child::spawn(self.console, path, argv, self.captures, inherited) {
             Err(error) => {
@@ -358,8 +366,8 @@ impl<'a> Run<'a> {
                 }
                 self.terminal = started.terminal;
                 self.foreground = started.foreground;
-                self.tell(Event::Spawned);
-                // What was there before we began to watch, and what came while the command was being started.
+                self.feed(Event::Spawned);
+                // Files may have appeared before we began to watch, or while the command was being started.
                 self.look();
             }
         }
@@ -369,32 +377,33 @@ impl<'a> Run<'a> {
         if let Some(pid) = self.child
             && let Err(errno) = child::forward(pid, signal)
         {
-            if !core::mem::replace(&mut self.refusal_is_said, true) {
+            if !core::mem::replace(&mut self.refusal_is_reported, true) {
                 self.console.error(&Error::new("signal", b"the command", errno));
             }
             if signal == Signal::KILL && rustix::process::getpid() == Pid::INIT {
                 memory::command_runs(false);
-                self.tell(Event::Unkillable);
+                self.feed(Event::Unkillable);
             }
         }
     }
 
-    /// Closes what only the command needs, once no further attempt does: whoever is at the other end learns at once that the command has closed it.
+    /// Closes descriptors that only the command needs, once no further attempt needs them. The process at the other end then learns at once when the
+    /// command closes its own.
     fn release(&mut self) {
         if self.machine.may_start() {
             return;
         }
-        // From a terminal we read.
+        // If stdin is a terminal, we still read keys from it.
         if core::mem::take(&mut self.holds_stdin) && self.terminal.is_none() {
-            descriptors::leave_stdin(self.folder.as_fd());
+            descriptors::replace_stdin(self.folder.as_fd());
         }
-        if self.inherits && core::mem::take(&mut self.holds_others) {
+        if self.may_have_inherited && core::mem::take(&mut self.holds_inherited) {
             descriptors::close_inherited();
         }
     }
 
-    /// A signal that we received. An artifact plugin's server ends through its signal file alone: its pod sends SIGTERM to all containers at
-    /// once, and the server is still needed then.
+    /// Handles a signal that we received. An artifact plugin's server ignores SIGTERM: Kubernetes sends SIGTERM to all containers of the pod at once,
+    /// while the server is still needed. Its signal file ends it.
     fn receive(&mut self, received: Received) {
         let signal = received.signal;
         if received.is_suspension() {
@@ -402,7 +411,8 @@ impl<'a> Run<'a> {
         }
         if signal == Signal::WINCH {
             self.terminal.iter().for_each(Terminal::resize);
-            // Of its own terminal's new size the kernel tells the command, and one that is still to start will ask.
+            // The kernel itself tells the command about a new size of the command's own terminal. A command that has not started yet will ask for the
+            // size.
             if received.origin == Origin::Kernel && (self.terminal.is_some() || self.child.is_none()) {
                 return;
             }
@@ -411,20 +421,20 @@ impl<'a> Run<'a> {
             return;
         }
         self.resume(signal);
-        self.tell(if received.is_ignored { Event::Ignored(signal) } else { Event::Signal(signal) });
+        self.feed(if received.is_ignored { Event::Ignored(signal) } else { Event::Signal(signal) });
     }
 
-    /// Whoever lets us go on may have put us in the foreground, or taken us out of it.
+    /// Looks at the terminals again after SIGCONT. A shell that continues us may have changed which process group is in the foreground.
     fn resume(&mut self, signal: Signal) {
         if signal == Signal::CONT {
-            self.terminal.iter_mut().for_each(Terminal::look_again);
+            self.terminal.iter_mut().for_each(Terminal::check_foreground);
             if let (Some(foreground), Some(pid)) = (&self.foreground, self.child) {
                 foreground.hand_over(pid);
             }
         }
     }
 
-    /// Our terminal stops us, and so the command.
+    /// Stops the command, and then emissary itself, when our own terminal asks for that. Continues the command afterwards.
     fn suspend(&mut self) {
         self.forward(Signal::TSTP);
         if self.terminal.is_some() {
@@ -444,14 +454,14 @@ impl<'a> Run<'a> {
         let reaped = child::reap(Some(pid));
         if let Some(code) = reaped.code {
             memory::command_runs(false);
-            memory::leave_code(if code == 0 { exit::FAILURE } else { code });
+            memory::set_exit_code(if code == 0 { exit::FAILURE } else { code });
             self.child = None;
             if let Some(foreground) = self.foreground.take() {
                 foreground.take_back(pid);
             }
             let mut room = [0; 3];
             self.console.info(&[b"sub-process exited, exit code ", exit::digits(code, &mut room)]);
-            self.tell(Event::Exited(code));
+            self.feed(Event::Exited(code));
         } else if let (Some(signal), Some(foreground)) = (reaped.stopped, &self.foreground)
             && foreground.suspend(pid, signal)
         {
@@ -461,42 +471,47 @@ impl<'a> Run<'a> {
 
     fn drain(&mut self) {
         self.is_draining = true;
-        self.terminal.iter_mut().for_each(Terminal::let_go);
+        self.terminal.iter_mut().for_each(Terminal::close_slave);
         self.tee.iter_mut().for_each(Tee::begin_drain);
     }
 
-    /// Moves what the command has written.
+    /// Passes on what the command has written and what was typed.
     fn pump(&mut self) {
         if self.terminal.as_mut().is_some_and(Terminal::pump) {
-            // The command's goes away, too: the kernel tells it.
+            // Our own terminal was hung up, so we hang up the command's terminal. The kernel then sends SIGHUP to the command.
             self.tee.iter_mut().for_each(Tee::hang_up);
             self.terminal = None;
         }
         if let Some(tee) = &mut self.tee {
             let mut moved = tee.pump();
-            // The end of a terminal's output is that nothing more is there, which no event tells.
+            // A terminal's output ends when a read finds nothing. No event reports that, so we read until then.
             while moved && self.is_draining {
                 moved = tee.pump();
             }
-            if tee.takes_failure() {
-                self.tell(Event::CopyFailed);
+            let (has_failed, has_progress) = (tee.take_copy_failed(), tee.take_progress());
+            if has_failed {
+                self.feed(Event::CopyFailed);
+            }
+            if has_progress && self.is_draining {
+                self.feed(Event::PassedOn);
             }
         }
         if self.is_draining && self.tee.as_ref().is_none_or(Tee::is_drained) {
             self.is_draining = false;
-            // Ours has its settings back before anything else is said on it.
+            // Our own terminal gets its settings back before we print anything on it.
             self.terminal = None;
+            self.tee.iter_mut().for_each(Tee::report_lost_bytes);
             if let Some(tee) = &mut self.tee {
                 tee.close_copies();
-                if tee.takes_failure() {
-                    self.tell(Event::CopyFailed);
+                if tee.take_copy_failed() {
+                    self.feed(Event::CopyFailed);
                 }
             }
-            self.tell(Event::Drained);
+            self.feed(Event::Drained);
         }
     }
 
-    /// Waits for the next event of any kind and takes it in.
+    /// Waits for the next event of any kind, and handles it.
     #[inline(never)]
     fn wait(&mut self) {
         let mut set = PollSet::new(self.signals);
@@ -510,7 +525,7 @@ impl<'a> Run<'a> {
             terminal.poll_for(&mut set);
         }
         set.wait(clock::now(), self.machine.next_deadline());
-        // The machine's queue is bounded, the kernel keeps the rest.
+        // The machine's queue is bounded. Signals that do not fit stay in the kernel.
         while !self.machine.has_action()
             && let Some(received) = self.signals.next()
         {
@@ -520,13 +535,13 @@ impl<'a> Run<'a> {
                 self.receive(received);
             }
         }
-        self.tell(Event::Tick);
+        self.feed(Event::Tick);
         let mut has_changed = false;
         self.watch.take(&mut |change| {
-            // Our own looks open files, and are no reason for another look.
-            has_changed |= !matches!(change, Change::ExitCode(_, What::Opened) | Change::Signal(_, What::Opened));
+            // We open these files ourselves when we look, so an open is no reason to look again.
+            has_changed |= !matches!(change, Change::ExitCode(_, FileEvent::Opened) | Change::Signal(_, FileEvent::Opened));
             match change {
-                Change::Signal(watch, What::Complete) if Some(watch) == self.own_watch => self.signal_file.note_closed(),
+                Change::Signal(watch, FileEvent::Complete) if Some(watch) == self.own_watch => self.signal_file.note_closed(),
                 change @ (Change::Folders | Change::Gone(_) | Change::Deleted(_)) => {
                     self.may_be_gone = true;
                     self.dependencies.iter_mut().chain(&mut self.mains).for_each(|container| container.note(change));
@@ -535,19 +550,19 @@ impl<'a> Run<'a> {
             }
         });
         if has_changed {
-            self.tell(Event::Changed);
+            self.feed(Event::Changed);
         }
     }
 
-    /// Looks at the signal file, and takes it if it is complete.
+    /// Looks at the signal file. Takes it if it is complete.
     fn look_for_signal(&mut self) {
         let outcome = match self.signal_file.next(clock::now()) {
-            Next::LaterBy(length) => Outcome { again_after: Some(length), ..Outcome::default() },
+            Next::After(length) => Outcome { again_after: Some(length), ..Outcome::default() },
             Next::Take => Outcome { takes: true, ..Outcome::default() },
             Next::Look => {
                 let (look, error) = match self.folder.age_ms(layout::base_name(File::Signal)) {
                     Ok(None) => (Look::Absent, None),
-                    Ok(Some((age_ms, is_empty))) => (Look::Present { age_ms, is_empty }, None),
+                    Ok(Some((age_ms, is_empty, version))) => (Look::Present { age_ms, is_empty, version }, None),
                     Err(error) => (Look::Failed(cause(&error)), Some(error)),
                 };
                 let outcome = self.signal_file.looked(look);
@@ -556,70 +571,72 @@ impl<'a> Run<'a> {
             }
         };
         if let Some(length) = outcome.again_after {
-            self.tell(Event::LookAfter(length));
+            self.feed(Event::LookAfter(length));
         }
         if outcome.takes {
             self.take_signal();
         }
     }
 
-    /// Takes the signal file, which is complete.
+    /// Takes the signal file, which is complete, and obeys it.
     fn take_signal(&mut self) {
         let mut room = [0; SIGNAL_FILE_BYTES];
-        let (taken, error) = match self.folder.take(layout::base_name(File::Signal), &mut room) {
-            Ok(None) => (Taken::Absent, None),
-            Ok(Some(bytes)) => {
-                match Signal::parse(bytes) {
-                    Ok(signal) => {
-                        self.resume(signal);
-                        self.tell(Event::Signal(signal));
-                    }
-                    Err(cause) => {
-                        let text = Error::because(&[b"signal file ignored: '", bytes, b"'"], &|out| cause.describe(out));
-                        self.console.warn(&[&text.text]);
-                    }
-                }
-                (Taken::Contents, None)
-            }
-            Err(error) if error.errno.is_some_and(fs::is_passing) => (Taken::Failed(cause(&error)), Some(error)),
-            Err(error) => (Taken::Lost, Some(error)),
+        let (taken, bytes, error) = match self.folder.take(layout::base_name(File::Signal), &mut room) {
+            Ok(folder::Taken::Absent) => (Taken::Absent, None, None),
+            Ok(folder::Taken::Away(bytes)) => (Taken::Contents, Some(bytes), None),
+            Ok(folder::Taken::Stays(bytes, version, error)) => (Taken::Stays(cause(&error), version), bytes, Some(error)),
+            Err(error) if error.errno.is_some_and(fs::is_passing) => (Taken::Failed(cause(&error)), None, Some(error)),
+            Err(error) => (Taken::Lost, None, Some(error)),
         };
         let outcome = self.signal_file.taken(clock::now(), taken);
+        if let Some(bytes) = bytes.filter(|_| outcome.obeys) {
+            match Signal::parse(bytes) {
+                Ok(signal) => {
+                    self.resume(signal);
+                    self.feed(Event::Signal(signal));
+                }
+                Err(cause) => {
+                    let text = Error::because(&[b"signal file ignored: '", bytes, b"'"], &|out| cause.describe(out));
+                    self.console.warn(&[&text.text]);
+                }
+            }
+        }
         self.follow_up(outcome, error.as_ref());
     }
 
     fn follow_up(&mut self, outcome: Outcome, error: Option<&Error>) {
         if let Some(length) = outcome.again_after {
-            self.tell(Event::LookAfter(length));
+            self.feed(Event::LookAfter(length));
         }
         if let Some(error) = error.filter(|_| outcome.warns) {
             self.console.warn(&[&error.text]);
         }
     }
 
-    /// Opens and watches our own folder again, if that is another one by now.
-    fn find_own_folder_again(&mut self) {
+    /// Opens and watches our own folder again, if it was replaced by another one.
+    fn reopen_own_folder_if_replaced(&mut self) {
         if !self.may_be_gone {
             return;
         }
         match self.shared.existing(self.shared.layout.container) {
             Some(now) if !now.is_same(self.folder) => {
-                self.may_be_gone = !self.folder.become_this(now);
+                self.may_be_gone = !self.folder.replace_with(now);
                 self.watch_own_folder();
             }
-            // A folder goes after its files, and nothing tells of the volume's own.
+            // The files of a folder are removed before the folder. In the flat layout our folder is the volume itself, and no watch reports its
+            // removal: if the lock file is missing, we keep looking.
             Some(_) => self.may_be_gone = self.shared.layout.kind == Kind::Flat && !self.folder.has(layout::base_name(File::Lock)),
             None => {}
         }
         if self.may_be_gone {
-            // Nothing tells when it is made again.
-            self.tell(Event::LookAfter(LOOK_EVERY));
+            // No watch reports that the folder is made again.
+            self.feed(Event::LookAfter(LOOK_EVERY));
         }
     }
 
     /// Looks at the files that matter in this phase.
     fn look(&mut self) {
-        self.find_own_folder_again();
+        self.reopen_own_folder_if_replaced();
         self.look_for_signal();
         match self.machine.gate() {
             Some(Gate::Ready) => self.look_for_readiness(),
@@ -627,13 +644,13 @@ impl<'a> Run<'a> {
             Some(gate @ (Gate::Before | Gate::After)) => {
                 let file = if gate == Gate::Before { File::Before } else { File::After };
                 if self.folder.has(layout::base_name(file)) {
-                    self.tell(Event::Opened(gate));
+                    self.feed(Event::Opened(gate));
                 }
             }
             Some(Gate::Retry) | None => {}
         }
         if !self.mains.is_empty() && self.have_mains_ended() {
-            self.tell(Event::MainsExited);
+            self.feed(Event::MainsExited);
         }
     }
 
@@ -645,17 +662,19 @@ impl<'a> Run<'a> {
             Ok(Some((bytes, age_ms))) => (bytes, Duration::from_ms(u64::try_from(age_ms).unwrap_or(0))),
             Ok(None) => (&[][..], waited),
             Err(error) => {
-                self.console.warn(&[&error.text]);
+                if self.marker_cause.replace(cause(&error)) != Some(cause(&error)) {
+                    self.console.warn(&[&error.text]);
+                }
                 (&[][..], waited)
             }
         };
         match ready::parse(bytes, age) {
-            Readiness::Ready => self.tell(Event::Opened(Gate::Ready)),
+            Readiness::Ready => self.feed(Event::Opened(Gate::Ready)),
             Readiness::Failed(reason) => {
                 self.fail(&Error::text(&[b"the supervisor failed: ", reason]).with_status(exit::NOT_READY));
             }
             Readiness::Dead => self.fail(&Error::text(&[b"the supervisor is dead: no sign of life for 30 s"]).with_status(exit::NOT_READY)),
-            Readiness::Wait { left } => self.tell(Event::LookAfter(left)),
+            Readiness::Wait { left } => self.feed(Event::LookAfter(left)),
         }
     }
 
@@ -665,7 +684,7 @@ impl<'a> Run<'a> {
         for dependency in &mut dependencies {
             match dependency.look(clock::now(), self.shared, &mut self.watch) {
                 Ok(Reading::Code(0)) => continue,
-                // A code that the command did not earn is not reported as its own.
+                // Our command did not run. So the dependency's code is printed, but we end with a code of our own.
                 Ok(Reading::Code(code)) => {
                     let mut digits = [0; 3];
                     let text = [b"dependency '", &dependency.name[..], b"' failed, exit code ", exit::digits(code, &mut digits)];
@@ -674,7 +693,7 @@ impl<'a> Run<'a> {
                 Ok(Reading::Killed) => {
                     return self.fail(&Error::text(&[b"dependency '", &dependency.name, b"' was killed and left no exit code"]));
                 }
-                Ok(Reading::LaterBy(length)) => self.tell(Event::LookAfter(length)),
+                Ok(Reading::LookAfter(length)) => self.feed(Event::LookAfter(length)),
                 Ok(_) => {}
                 Err(error) => return self.fail(&error),
             }
@@ -682,11 +701,11 @@ impl<'a> Run<'a> {
         }
         self.dependencies = dependencies;
         if all {
-            self.tell(Event::Opened(Gate::Dependencies));
+            self.feed(Event::Opened(Gate::Dependencies));
         }
     }
 
-    /// Whether every main container has ended. One that holds no exit code has ended all the same, as for the wait side.
+    /// Returns whether every main container has ended. A container whose exit-code file holds no exit code counts as ended, as it does for `wait`.
     fn have_mains_ended(&mut self) -> bool {
         let mut mains = core::mem::take(&mut self.mains);
         let mut all = true;
@@ -695,8 +714,8 @@ impl<'a> Run<'a> {
                 Ok(Reading::Code(_) | Reading::Killed) => {}
                 Ok(reading) => {
                     all = false;
-                    if let Reading::LaterBy(length) = reading {
-                        self.tell(Event::LookAfter(length));
+                    if let Reading::LookAfter(length) = reading {
+                        self.feed(Event::LookAfter(length));
                     }
                 }
                 Err(error) => {
@@ -711,7 +730,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// The system's error number behind a failure; 0 where there is none.
+/// Returns the system's error number; 0 if there is none.
 fn cause(error: &Error) -> i32 {
     error.errno.map_or(0, rustix::io::Errno::raw_os_error)
 }

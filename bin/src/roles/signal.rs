@@ -1,4 +1,7 @@
-//! The signal role: a signal into a container's signal file.
+//! The signal role writes a signal into a container's signal file (docs/protocol.md, "Kill and signal").
+//!
+//! Enters: a signal and a container's name. Leaves: the signal file in that container's folder. Refuses: a name that is not valid, and a container
+//! that has no folder, unless `--create` is given.
 
 use core::ffi::CStr;
 
@@ -13,12 +16,12 @@ use crate::pod::shared::{self, Shared};
 use crate::pod::signal_file;
 use crate::report::error::Error;
 
-/// Leaves a signal for a container; gives the status to exit with.
+/// Writes a signal for a container. Returns the status to exit with.
 #[inline(never)]
 pub(crate) fn signal(common: &Common<'_>, signal: Signal, container: Option<&CStr>, create: bool) -> u8 {
     signals::end_at_requests_as_first_process();
     rustix::process::umask(Mode::empty());
-    match leave(common, signal, container.map(CStr::to_bytes), create) {
+    match write_signal(common, signal, container.map(CStr::to_bytes), create) {
         Ok(()) => 0,
         Err(error) => {
             common.console.error(&error);
@@ -27,7 +30,7 @@ pub(crate) fn signal(common: &Common<'_>, signal: Signal, container: Option<&CSt
     }
 }
 
-fn leave(common: &Common<'_>, signal: Signal, container: Option<&[u8]>, create: bool) -> Result<(), Error> {
+fn write_signal(common: &Common<'_>, signal: Signal, container: Option<&[u8]>, create: bool) -> Result<(), Error> {
     if let Some(name) = container {
         shared::check_name(name)?;
     }
@@ -56,5 +59,5 @@ fn leave(common: &Common<'_>, signal: Signal, container: Option<&[u8]>, create: 
             ])
         })?
     };
-    signal_file::leave(&folder, signal)
+    signal_file::write(&folder, signal)
 }

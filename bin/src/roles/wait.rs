@@ -11,17 +11,18 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use emissary_core::buf::Writer;
 use emissary_core::documents::Text;
+use emissary_core::escalate;
 use emissary_core::exit;
 use emissary_core::exit_file::Reading;
 use emissary_core::json::Str;
 use emissary_core::layout::{self, File, Kind};
 use emissary_core::limits::{CONTAINER_NAME_BYTES, PATH_BYTES};
-use emissary_core::lines::{Lines, Piece};
+use emissary_core::lines::{self, Lines, Piece};
 use emissary_core::report::{self, Artifact, Container, Parameter, Report};
 use emissary_core::signal::Signal;
 use emissary_core::template::Template;
 use emissary_core::time;
-use emissary_core::timers::{Duration, Instant};
+use emissary_core::timers::{Duration, Instant, ReaderTime};
 use emissary_core::waiting::{Action, Copied, Event, Machine};
 use rustix::event::PollFlags;
 use rustix::fs::Mode;
@@ -34,13 +35,13 @@ use crate::pod::container::Container as Neighbour;
 use crate::pod::environment;
 use crate::pod::folder::Folder;
 use crate::pod::shared::{Room, Shared};
-use crate::pod::watch::{Change, Watch, What};
+use crate::pod::watch::{Change, FileEvent, Watch};
 use crate::pod::{signal_file, template};
 use crate::process::child;
 use crate::process::events::PollSet;
 use crate::report::console::Console;
 use crate::report::error::Error;
-use crate::report::output::Outlet;
+use crate::report::output::OwnOutput;
 use crate::save::outputs::Mounts;
 
 /// Bytes of a log that are read at once.
@@ -147,6 +148,9 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
             }
         }
         let progress = follower.follow(&mut mains, machine.has_given_up());
+        if core::mem::replace(&mut follower.passed_on, false) {
+            machine.handle(now, Event::PassedOn);
+        }
         machine.handle(now, Event::Copied(progress.copied()));
         if carry_out(console, &mut machine, &mut mains, &mut follower) {
             break;
@@ -175,13 +179,17 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
         carry_out(console, &mut machine, &mut mains, &mut follower);
         watch.take(&mut |change| {
             // Our own looks open files, and are no reason for another look.
-            is_due |= !matches!(change, Change::ExitCode(_, What::Opened) | Change::Signal(_, What::Opened));
+            is_due |= !matches!(change, Change::ExitCode(_, FileEvent::Opened) | Change::Signal(_, FileEvent::Opened));
             mains.iter_mut().for_each(|main| main.container.note(change));
         });
     }
     let code = exit::first_failure(mains.iter().map(|main| main.container.code));
-    let (text, is_whole) = report(console, &shared, &template, &mains, code, flags.json);
-    let printed = print(&signals, &text).map_err(|error| console.fatal(&error));
+    let (mut text, is_whole) = report(console, &shared, &template, &mains, code, flags.json);
+    if flags.json && follower.is_within_line {
+        text.insert(0, b'\n');
+    }
+    let length = escalate::wait_after_kill(flags.grace.unwrap_or_else(environment::grace));
+    let printed = print(&signals, &text, machine.reader(clock::now()), length).map_err(|error| console.fatal(&error));
     Ok(match printed {
         _ if code != 0 => code,
         Err(status) => status,
@@ -198,7 +206,7 @@ fn look(console: Console, shared: &Shared<'_>, mains: &mut [Main], now: Instant,
             Ok(Reading::Killed) => {
                 console.error(&Error::text(&[b"container '", &container.name, b"' was killed and left no exit code: 137"]))
             }
-            Ok(Reading::LaterBy(length)) => again_after = Some(again_after.map_or(length, |now: Duration| now.min(length))),
+            Ok(Reading::LookAfter(length)) => again_after = Some(again_after.map_or(length, |now: Duration| now.min(length))),
             Ok(_) => {}
             Err(error) => {
                 // It ended and left no code that can be read: not 0.
@@ -209,7 +217,7 @@ fn look(console: Console, shared: &Shared<'_>, mains: &mut [Main], now: Instant,
     }
     Event::Looked {
         all_ended: mains.iter().all(|main| main.container.code.is_some()),
-        someone_runs: mains.iter().any(|main| main.container.someone_runs),
+        any_runs: mains.iter().any(|main| main.container.emissary_runs),
         again_after,
     }
 }
@@ -218,10 +226,9 @@ fn look(console: Console, shared: &Shared<'_>, mains: &mut [Main], now: Instant,
 fn carry_out(console: Console, machine: &mut Machine, mains: &mut [Main], follower: &mut Follower) -> bool {
     while let Some(action) = machine.poll_action() {
         match action {
-            Action::Leave(signal) => leave(console, mains, signal),
+            Action::SendSignal(signal) => leave(console, mains, signal),
             Action::EndLogs => mains.iter_mut().for_each(Main::end_logs),
-            Action::DropReaders => follower.broken = [true; 2],
-            Action::SayCut => console.warn(&[b"the logs are cut: there was no time to copy all of them"]),
+            Action::WarnLogsCut => follower.say_cut(mains),
             Action::Report => return true,
         }
     }
@@ -256,31 +263,40 @@ fn mains(shared: &Shared<'_>, document: &Template<'_>, watch: &mut Watch, follow
 
 fn leave(console: Console, mains: &[Main], signal: Signal) {
     for container in mains.iter().map(|main| &main.container).filter(|container| container.code.is_none()) {
-        if let Err(error) = signal_file::leave(&container.folder, signal) {
+        if let Err(error) = signal_file::write(&container.folder, signal) {
             console.error(&error);
         }
     }
 }
 
-/// Writes the report to stdout; a request to end ends it.
+/// Writes the report to stdout; after a request to end, as long as it is read.
 #[inline(never)]
-fn print(signals: &Signals, mut text: &[u8]) -> Result<(), Error> {
+fn print(signals: &Signals, mut text: &[u8], mut reader: ReaderTime, grace: Duration) -> Result<(), Error> {
     let error = |errno| Error::new("write the report to", b"stdout", errno);
-    let outlet = Outlet::new(rustix::stdio::stdout());
+    let mut outlet = OwnOutput::new(rustix::stdio::stdout());
     while !text.is_empty() {
         let written = outlet.write(text).map_err(error)?;
         text = &text[written..];
-        if written == 0 {
-            let mut set = PollSet::new(signals);
-            set.push(outlet.as_fd(), PollFlags::OUT);
-            set.wait(Instant::default(), None);
-            while let Some(received) = signals.next() {
-                if received.is_request_to_end() {
-                    return Err(error(Errno::INTR));
-                }
-                if received.is_suspension() {
-                    signals::suspend();
-                }
+        let now = clock::now();
+        if written > 0 {
+            reader.took(now);
+            continue;
+        }
+        if reader.deadline().is_some_and(|deadline| deadline <= now) {
+            return Err(Error::count(
+                b"gave up on the reader of our own stdout, which did not get ",
+                text.len() as u64,
+                b" bytes of the report",
+            ));
+        }
+        let mut set = PollSet::new(signals);
+        set.push(outlet.as_fd(), PollFlags::OUT);
+        set.wait(now, reader.deadline());
+        while let Some(received) = signals.next() {
+            if received.is_request_to_end() {
+                reader.ask(clock::now(), grace);
+            } else if received.is_suspension() {
+                signals::suspend();
             }
         }
     }
@@ -317,19 +333,37 @@ struct Follower {
     console: Console,
     prefixed: bool,
     /// Our own stdout and stderr.
-    outlets: [Outlet; 2],
+    outlets: [OwnOutput; 2],
     /// What an outlet has not taken yet.
     unsent: Vec<u8>,
     unsent_to: usize,
     lines: Lines,
     /// Which of the outlets nobody reads any more.
     broken: [bool; 2],
+    /// A reader has taken something.
+    passed_on: bool,
+    /// What stdout's reader got last is no whole line.
+    is_within_line: bool,
 }
 
 impl Follower {
     fn new(console: Console, prefixed: bool) -> Self {
-        let outlets = [Outlet::new(rustix::stdio::stdout()), Outlet::new(rustix::stdio::stderr())];
-        Self { console, prefixed, outlets, unsent: Vec::new(), unsent_to: 0, lines: Lines::default(), broken: [false; 2] }
+        let outlets = [OwnOutput::new(rustix::stdio::stdout()), OwnOutput::new(rustix::stdio::stderr())];
+        let (unsent, lines, broken) = (Vec::new(), Lines::default(), [false; 2]);
+        Self { console, prefixed, outlets, unsent, unsent_to: 0, lines, broken, passed_on: false, is_within_line: false }
+    }
+
+    /// Says how much of the logs is not copied.
+    #[inline(never)]
+    fn say_cut(&self, mains: &[Main]) {
+        let mut left = self.unsent.len() as u64;
+        for main in mains {
+            for log in main.logs.iter().filter(|log| !self.broken[log.outlet]) {
+                let size = main.container.folder.size(log.name).unwrap_or(0).min(log.end);
+                left = left.saturating_add(size.saturating_sub(log.offset));
+            }
+        }
+        self.console.warn(&[&Error::count(b"the logs are cut: ", left, b" bytes were not copied in time").text]);
     }
 
     /// Sends what is unsent; says whether all of it is gone.
@@ -338,7 +372,13 @@ impl Follower {
         while !self.unsent.is_empty() && !self.broken[to] {
             match self.outlets[to].write(&self.unsent) {
                 Ok(0) => return false,
-                Ok(written) => drop(self.unsent.drain(..written)),
+                Ok(written) => {
+                    self.passed_on = true;
+                    if to == 0 || self.outlets[0].is_same(&self.outlets[1]) {
+                        self.is_within_line = self.unsent[written - 1] != b'\n';
+                    }
+                    self.unsent.drain(..written);
+                }
                 Err(errno) => {
                     self.console.warn(&[&Error::new("write to", b"our own output", errno).text]);
                     self.broken[to] = true;
@@ -380,8 +420,10 @@ impl Follower {
                         let piece = Piece { at, name: &main.container.name, bytes, has_ended, is_full: read == room.len() };
                         self.lines.take(piece, &mut |bytes| unsent.extend_from_slice(bytes))
                     } else {
-                        unsent.extend_from_slice(bytes);
-                        read
+                        // The other log may go to the same file.
+                        let taken = if read == room.len() { lines::before_more(bytes) } else { read };
+                        unsent.extend_from_slice(&bytes[..taken]);
+                        taken
                     };
                     log.offset += taken as u64;
                     self.unsent_to = log.outlet;

@@ -23,7 +23,7 @@ use crate::os::fs;
 use crate::pod::folder::Folder;
 use crate::report::console::Console;
 use crate::report::error::Error;
-use crate::report::output::Outlet;
+use crate::report::output::OwnOutput;
 
 /// Archives `path` as `name` in `folder`.
 ///
@@ -121,7 +121,7 @@ impl Sink<'_> {
     /// Says how far it is, where it is time to.
     fn report(&mut self) {
         let now = clock::now();
-        if !self.progress.is_due(now) {
+        if !self.progress.take_due(now) {
             return;
         }
         let (read, written) = (self.compressor.read_bytes, self.compressor.written_bytes);
@@ -130,7 +130,7 @@ impl Sink<'_> {
         if self.is_terminal {
             self.progress.bar(layout::last_component(self.to.path), now, read, written, &mut out);
             // A terminal that is stopped stops nothing here.
-            let _ = Outlet::new(rustix::stdio::stderr()).write_soon(out.written());
+            let _ = OwnOutput::new(rustix::stdio::stderr()).write_soon(out.written());
             self.has_bar = true;
         } else {
             self.progress.describe(now, read, written, &mut out);
@@ -140,7 +140,7 @@ impl Sink<'_> {
 
     fn take_bar_away(&mut self) {
         if core::mem::take(&mut self.has_bar) {
-            let _ = Outlet::new(rustix::stdio::stderr()).write_soon(progress::NO_BAR);
+            let _ = OwnOutput::new(rustix::stdio::stderr()).write_soon(progress::CLEAR_BAR);
         }
     }
 }

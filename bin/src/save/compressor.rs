@@ -1,59 +1,63 @@
-//! A gzip stream: chunks in, deflated on as many threads as the container has CPUs, in order to a file.
+//! Compresses a stream of bytes to one gzip member (RFC 1952), on as many threads as the container has CPUs.
 //!
-//! Enters: bytes, read straight into a chunk, and runs of zeros that are nowhere. Leaves: one gzip member. The bytes of the stream depend on its
+//! Enters: bytes, read straight into a chunk, and lengths of holes, which stand for zeros. Leaves: one gzip member in a file. Its bytes depend on the
 //! contents and the level alone, not on the number of threads. Refuses nothing but what the file refuses.
 //!
-//! The calling thread fills chunks and writes them, the others deflate. They are started when a stream turns out to be longer than one chunk, and
-//! stay for the next; with one CPU there are none. A chunk carries everything that its deflating needs, the window before it included.
+//! The calling thread fills chunks and writes the compressed ones in order. The other threads compress. They start when a stream turns out to be
+//! longer than one chunk, and they stay for the next stream; with one CPU there are none. A chunk carries everything that its compression needs,
+//! including the window before it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use emissary_core::gzip;
-use emissary_deflate::crc::{self, Crc};
-use emissary_deflate::{CHUNK_BYTES, Deflater, END, INPUT_BYTES, Input, OUT_BYTES, STORED_BYTES, WINDOW_BYTES, stored_header};
+use emissary_core::gzip::crc::{self, Crc};
+use emissary_core::gzip::{self, STORED_BYTES, stored_header};
 
 use super::cpus;
+use super::deflate::{CHUNK_BYTES, Deflater, OUT_BYTES, WINDOW_BYTES, only_byte};
 use crate::os::{cpu, fs, threads};
 use crate::report::error::Error;
 
-/// Threads at most: one thread reads for all of them, and each takes 0.6 MB.
+/// Most threads. One thread reads for all of them, and each takes 0.9 MB.
 const MAX_WORKERS: usize = 16;
-/// Chunks under way at most: one for each thread, and one that waits for a thread. Another is filled meanwhile.
+/// Most chunks in the ring: one for each thread, and one that waits for a thread. The calling thread fills one more meanwhile.
 const SLOTS: usize = MAX_WORKERS + 1;
 
-/// Zeros that are longer than this are not read, deflated and checked but counted.
-const ZEROS_BYTES: u64 = 8 * CHUNK_BYTES as u64;
+/// A longer run of zeros is not copied into chunks. One chunk of zeros is compressed once, and its blocks are written repeatedly.
+const ZEROS_BYTES: u64 = 4 * CHUNK_BYTES as u64;
 
-/// Small pieces of output are written together.
+/// Small pieces of output are collected up to this size and written together.
 const GATHER_BYTES: usize = 65_536;
 
-/// What a checksum is multiplied with when a whole chunk follows.
+/// Factor for the checksum when a whole chunk follows.
 const CHUNK_SHIFT: u32 = crc::shift(CHUNK_BYTES as u64);
 
-/// A piece of the stream with the window before it, and what became of it.
+/// A piece of the stream, the window before it, and its compressed form.
 struct Chunk {
-    input: Box<Input>,
+    /// The window, then the chunk.
+    input: Box<[u8]>,
     start: usize,
     end: usize,
     level: u8,
     out: Box<[u8]>,
-    /// Bytes in `out`; `None` where the chunk is stored.
+    /// Bytes in `out`; `None` if the chunk is stored.
     made: Option<usize>,
     crc: u32,
 }
 
 impl Chunk {
     fn new() -> Self {
-        Self { input: boxed(), start: 0, end: 0, level: 0, out: vec![0; OUT_BYTES].into_boxed_slice(), made: None, crc: 0 }
+        // The allocator gets zeroed pages from the kernel and need not write them. A page takes memory only once we write to it.
+        let zeros = |bytes| vec![0; bytes].into_boxed_slice();
+        Self { input: zeros(WINDOW_BYTES + CHUNK_BYTES), start: 0, end: 0, level: 0, out: zeros(OUT_BYTES), made: None, crc: 0 }
     }
 
     fn deflate(&mut self, worker: &mut Worker) {
         self.crc = cpu::crc(&worker.crc, &self.input[self.start..self.end]);
-        self.made = worker.deflater.compress(self.level, &self.input, self.start, self.end, &mut self.out);
+        self.made = worker.deflater.deflate(self.level, &self.input[..self.end], self.start, &mut self.out);
     }
 
-    /// Hands out its blocks, piece by piece: what was deflated, or the contents with a header before each stored block.
+    /// Hands each piece of the chunk's blocks to `each`: the compressed bytes, or stored blocks with a header each.
     fn each_piece(&self, each: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
         if let Some(made) = self.made {
             return each(&self.out[..made]);
@@ -66,24 +70,19 @@ impl Chunk {
     }
 }
 
-/// Zeros, which the allocator need not write.
-fn boxed() -> Box<Input> {
-    vec![0; INPUT_BYTES].into_boxed_slice().try_into().unwrap_or_else(|_| unreachable!())
-}
-
-/// What a thread needs to deflate.
+/// State of one thread that compresses.
 struct Worker {
-    deflater: Box<Deflater>,
+    deflater: Deflater,
     crc: Box<Crc>,
 }
 
 impl Worker {
     fn new() -> Self {
-        Self { deflater: cpu::deflater(), crc: Box::new(Crc::new()) }
+        Self { deflater: Deflater::new(), crc: Box::new(Crc::new()) }
     }
 }
 
-/// Where a chunk is on its way.
+/// State of one place in the ring.
 enum Slot {
     Empty,
     Filled(Chunk),
@@ -91,10 +90,10 @@ enum Slot {
     Done(Chunk),
 }
 
-/// A ring of chunks: filled in order, taken in order, done in any order, written in order.
+/// A ring of chunks. They are filled, taken and written in order; they are compressed in any order.
 struct Ring {
     slots: [Slot; SLOTS],
-    /// The next that a worker takes.
+    /// The place from which the next free thread takes a chunk.
     next: usize,
 }
 
@@ -110,7 +109,7 @@ fn wait<'a>(for_what: &Condvar, ring: MutexGuard<'a, Ring>) -> MutexGuard<'a, Ri
     for_what.wait(ring).unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A thread's work, without an end.
+/// The endless loop of a thread.
 fn work() {
     let mut worker = Worker::new();
     let mut guard = ring();
@@ -133,32 +132,30 @@ fn work() {
     }
 }
 
-/// Compresses streams, one after the other.
+/// Compresses streams, one after another.
 pub(crate) struct Compressor {
     level: u8,
-    /// `None` until it is known how many are of use.
+    /// Number of threads; `None` until the first stream that is longer than a chunk.
     workers: Option<usize>,
-    /// The calling thread's own.
+    /// State of the calling thread, if it compresses.
     own: Option<Worker>,
-    /// The chunk that is filled.
+    /// The chunk that is being filled.
     chunk: Chunk,
-    /// Chunks that are not in use, and how many there are in all.
+    /// Unused chunks, and the number of all chunks.
     spare: Vec<Chunk>,
     chunks: usize,
-    /// The ring's slot for the next chunk, and chunks in the ring.
+    /// Place in the ring for the next chunk, and the number of chunks in the ring.
     head: usize,
     in_flight: usize,
-    /// A whole chunk of zeros after a window of zeros: its blocks and its checksum.
-    zeros: Option<(u8, Vec<u8>, u32)>,
     crc: u32,
-    /// Bytes of the contents, and of the stream that have been written.
+    /// Bytes of contents so far, and bytes of the compressed stream that have been written.
     pub(crate) read_bytes: u64,
     pub(crate) written_bytes: u64,
     gathered: Vec<u8>,
 }
 
 impl Compressor {
-    /// One that has started no thread.
+    /// Makes a compressor. It starts no thread yet.
     pub(crate) fn new() -> Self {
         Self {
             level: 0,
@@ -169,7 +166,6 @@ impl Compressor {
             chunks: 1,
             head: 0,
             in_flight: 0,
-            zeros: None,
             crc: 0,
             read_bytes: 0,
             written_bytes: 0,
@@ -177,7 +173,7 @@ impl Compressor {
         }
     }
 
-    /// Begins a stream; what is left of one that failed is thrown away.
+    /// Begins a stream. Drops the rest of a stream that failed.
     pub(crate) fn begin(&mut self, level: u8) {
         while self.in_flight > 0 {
             let chunk = self.take_oldest();
@@ -190,10 +186,10 @@ impl Compressor {
         self.gathered.extend_from_slice(&gzip::HEADER);
     }
 
-    /// The room of the present chunk, never empty. What is put there counts with [`Compressor::filled`].
+    /// Returns the free part of the current chunk, which is never empty. Call [`Compressor::filled`] after writing to it.
     ///
     /// # Errors
-    /// What write(2) says: a chunk that is full is passed on first.
+    /// The error of write(2): a full chunk is passed on first.
     pub(crate) fn room(&mut self, to: &To<'_>) -> Result<&mut [u8], Error> {
         if self.chunk.end - self.chunk.start == CHUNK_BYTES {
             self.pass_on(to)?;
@@ -202,13 +198,13 @@ impl Compressor {
         Ok(&mut chunk.input[chunk.end..chunk.start + CHUNK_BYTES])
     }
 
-    /// Counts bytes that were put in the room.
+    /// Counts bytes that the caller wrote to [`Compressor::room`].
     pub(crate) fn filled(&mut self, bytes: usize) {
         self.chunk.end += bytes;
         self.read_bytes += bytes as u64;
     }
 
-    /// Adds bytes.
+    /// Adds bytes to the stream.
     ///
     /// # Errors
     /// As [`Compressor::room`].
@@ -223,22 +219,20 @@ impl Compressor {
         Ok(())
     }
 
-    /// Adds zeros; many of them cost next to nothing.
+    /// Adds zeros to the stream. A long run costs next to nothing.
     ///
     /// # Errors
     /// As [`Compressor::room`].
     pub(crate) fn zeros(&mut self, to: &To<'_>, mut count: u64) -> Result<(), Error> {
         while count > 0 {
-            // Full chunks are gone after this.
+            // This passes on a full chunk.
             self.room(to)?;
             if count >= ZEROS_BYTES && self.is_after_zeros() {
                 while self.in_flight > 0 {
                     self.write_oldest(to)?;
                 }
-                while count >= CHUNK_BYTES as u64 {
-                    self.put_zeros(to)?;
-                    count -= CHUNK_BYTES as u64;
-                }
+                self.put_zeros(to, count / CHUNK_BYTES as u64)?;
+                count %= CHUNK_BYTES as u64;
                 continue;
             }
             let room = self.room(to)?;
@@ -250,39 +244,30 @@ impl Compressor {
         Ok(())
     }
 
-    /// Whether a chunk begins here, behind a whole window of zeros.
+    /// Returns whether the current chunk is empty and follows a whole window of zeros.
     fn is_after_zeros(&self) -> bool {
         let chunk = &self.chunk;
-        chunk.end == chunk.start && chunk.start == WINDOW_BYTES && chunk.input[..WINDOW_BYTES].iter().all(|&byte| byte == 0)
+        chunk.end == chunk.start && chunk.start == WINDOW_BYTES && only_byte(&chunk.input[..WINDOW_BYTES]) == Some(0)
     }
 
-    /// A chunk of zeros behind zeros; the window stays what it is.
-    fn put_zeros(&mut self, to: &To<'_>) -> Result<(), Error> {
-        if self.zeros.as_ref().is_none_or(|(level, ..)| *level != self.level) {
-            let chunk = &mut self.chunk;
-            chunk.input[chunk.start..chunk.start + CHUNK_BYTES].fill(0);
-            (chunk.end, chunk.level) = (chunk.start + CHUNK_BYTES, self.level);
-            chunk.deflate(self.own.get_or_insert_with(Worker::new));
-            let mut blocks = Vec::new();
-            chunk.each_piece(&mut |piece| {
-                blocks.extend_from_slice(piece);
-                Ok(())
-            })?;
-            self.zeros = Some((self.level, blocks, chunk.crc));
-            chunk.end = chunk.start;
-        }
-        if let Some((_, blocks, crc)) = &self.zeros {
-            self.crc = crc::join(self.crc, *crc, CHUNK_SHIFT);
+    /// Writes chunks of zeros that follow a window of zeros. The window stays the same.
+    fn put_zeros(&mut self, to: &To<'_>, chunks: u64) -> Result<(), Error> {
+        let chunk = &mut self.chunk;
+        chunk.input[chunk.start..].fill(0);
+        (chunk.end, chunk.level) = (chunk.start + CHUNK_BYTES, self.level);
+        chunk.deflate(self.own.get_or_insert_with(Worker::new));
+        for _ in 0..chunks {
             self.read_bytes += CHUNK_BYTES as u64;
-            put(&mut self.gathered, &mut self.written_bytes, to, blocks)?;
+            emit(&self.chunk, &mut self.crc, &mut self.gathered, &mut self.written_bytes, to)?;
         }
+        self.chunk.end = self.chunk.start;
         Ok(())
     }
 
-    /// Ends the stream: what is in no chunk yet, the last block, the trailer.
+    /// Ends the stream: compresses the last chunk, and writes the final block and the trailer.
     ///
     /// # Errors
-    /// What write(2) says.
+    /// The error of write(2).
     pub(crate) fn finish(&mut self, to: &To<'_>) -> Result<(), Error> {
         if self.in_flight == 0 {
             self.deflate_here(to)?;
@@ -293,12 +278,12 @@ impl Compressor {
                 self.write_oldest(to)?;
             }
         }
-        put(&mut self.gathered, &mut self.written_bytes, to, &END)?;
+        put(&mut self.gathered, &mut self.written_bytes, to, &gzip::END)?;
         put(&mut self.gathered, &mut self.written_bytes, to, &gzip::trailer(self.crc, self.read_bytes))?;
         flush(&mut self.gathered, &mut self.written_bytes, to)
     }
 
-    /// Hands on a chunk that is full, and goes on with an empty one that has its end for a window.
+    /// Passes on a full chunk. The end of that chunk becomes the window of the next one.
     fn pass_on(&mut self, to: &To<'_>) -> Result<(), Error> {
         let workers = match self.workers {
             Some(workers) => workers,
@@ -323,7 +308,7 @@ impl Compressor {
         emit(&self.chunk, &mut self.crc, &mut self.gathered, &mut self.written_bytes, to)
     }
 
-    /// A chunk that is not in use: a new one while there may be more, else the oldest once it is written.
+    /// Returns an unused chunk. Makes one while the limit allows it; otherwise writes the oldest chunk in the ring and reuses it.
     fn spare(&mut self, to: &To<'_>, workers: usize) -> Result<Chunk, Error> {
         loop {
             if let Some(spare) = self.spare.pop() {
@@ -337,7 +322,7 @@ impl Compressor {
         }
     }
 
-    /// Puts the present chunk in the ring, and another in its place.
+    /// Puts the current chunk in the ring, and `next` in its place.
     fn submit(&mut self, next: Chunk) {
         let mut chunk = core::mem::replace(&mut self.chunk, next);
         chunk.level = self.level;
@@ -372,10 +357,10 @@ impl Compressor {
     }
 }
 
-/// Where a stream goes.
+/// The file that a stream goes to.
 pub(crate) struct To<'a> {
     pub(crate) file: &'a OwnedFd,
-    /// For messages.
+    /// The file's path, for messages.
     pub(crate) path: &'a [u8],
 }
 
@@ -386,7 +371,7 @@ impl To<'_> {
     }
 }
 
-/// Writes a chunk that is done.
+/// Writes a compressed chunk, and adds its checksum.
 fn emit(chunk: &Chunk, crc: &mut u32, gathered: &mut Vec<u8>, written: &mut u64, to: &To<'_>) -> Result<(), Error> {
     let contents = &chunk.input[chunk.start..chunk.end];
     let shift = if contents.len() == CHUNK_BYTES { CHUNK_SHIFT } else { crc::shift(contents.len() as u64) };
@@ -394,7 +379,7 @@ fn emit(chunk: &Chunk, crc: &mut u32, gathered: &mut Vec<u8>, written: &mut u64,
     chunk.each_piece(&mut |piece| put(gathered, written, to, piece))
 }
 
-/// Writes a piece, or keeps it until there is more where it is small.
+/// Writes a large piece. Keeps a small one until more has come.
 fn put(gathered: &mut Vec<u8>, written: &mut u64, to: &To<'_>, bytes: &[u8]) -> Result<(), Error> {
     if gathered.len() + bytes.len() > GATHER_BYTES {
         flush(gathered, written, to)?;
@@ -416,13 +401,13 @@ fn flush(gathered: &mut Vec<u8>, written: &mut u64, to: &To<'_>) -> Result<(), E
     result
 }
 
-/// Starts as many threads as are of use; gives their number, 0 where the calling thread does best alone.
+/// Starts the threads. Returns their number; 0 if the calling thread is faster alone.
 fn start_workers() -> usize {
     let wanted = match cpus::available() {
         0 | 1 => return 0,
         cpus => cpus.min(MAX_WORKERS),
     };
-    // Fewer where the system gives no more: a limit on processes.
+    // The system may allow fewer threads (a limit on processes).
     let mut started = 0;
     while started < wanted && threads::start_thread(work).is_ok() {
         started += 1;

@@ -1,8 +1,10 @@
-//! What a step takes in and leaves: input artifacts, output parameters, output artifacts.
+//! Everything that moves between a step and the shared volume: input artifacts, output parameters and output artifacts (docs/protocol.md,
+//! "Artifacts").
 
 pub(crate) mod artifact;
 pub(crate) mod compressor;
 pub(crate) mod cpus;
+pub(crate) mod deflate;
 pub(crate) mod input_links;
 pub(crate) mod outputs;
 pub(crate) mod parameter;
@@ -10,11 +12,11 @@ pub(crate) mod walk;
 
 use crate::report::error::Error;
 
-/// Why an output was not saved.
+/// The reason why an output was not saved.
 pub(crate) enum Failure {
-    /// There is nothing at the path.
+    /// Nothing exists at the path.
     Missing,
-    /// Anything else.
+    /// Any other error.
     Error(Error),
 }
 

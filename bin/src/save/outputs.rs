@@ -9,9 +9,9 @@ use emissary_core::json::Str;
 use emissary_core::layout::{self, File};
 use emissary_core::limits::PATH_BYTES;
 use emissary_core::template::{Packing, Template};
-use emissary_deflate::DEFAULT_LEVEL;
 
 use super::compressor::Compressor;
+use super::deflate::DEFAULT_LEVEL;
 use super::{Failure, artifact, parameter as parameter_file};
 use crate::pod::folder::Folder;
 use crate::pod::shared::Shared;

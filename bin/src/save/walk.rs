@@ -1,10 +1,10 @@
-//! One walk through a folder and all below it, without recursion, for archiving and for removing.
+//! Walks through a folder and everything below it, without recursion. Archiving and removing use it.
 //!
-//! Enters: an open folder. Leaves: its entries, each folder before what is in it and once more after that, in the order of their names. Refuses: a folder
-//! that cannot be listed, and one that another process moves while the walk is below it.
+//! Enters: an open folder. Leaves: its entries in the order of their names; each folder comes before its entries and once more after them. Refuses: a
+//! folder that cannot be listed, and a folder that another process moves while the walk is below it.
 //!
-//! The walk goes by descriptor and follows no link, so that a process which moves things meanwhile cannot lead it elsewhere. Few folders are open at once,
-//! however deep the walk is: a container may have few descriptors. The way back to a folder that was closed goes through `..`, checked by device and inode.
+//! The walk uses descriptors and follows no link, so a process that moves entries meanwhile cannot lead it elsewhere. It keeps few folders open,
+//! however deep it goes, because a container may have few descriptors. It returns to a closed folder through `..`, and checks its device and inode.
 
 use core::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,31 +14,31 @@ use rustix::io::Errno;
 
 use crate::os::fs;
 
-/// Folders that are open at once. Fewer are kept open where descriptors run out.
+/// Most folders open at once. The walk keeps fewer open if descriptors run out.
 const OPEN_FOLDERS: usize = 4;
 
-/// Bytes of directory entries that are read at once.
+/// Bytes of directory entries per read.
 const LISTING_BYTES: usize = 32 * 1024;
 
-/// What the walk has come to.
+/// One step of the walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// A folder; its entries follow.
+    /// A folder. Its entries follow.
     Folder,
     /// The end of a folder's entries.
     FolderEnd,
-    /// A regular file, opened.
+    /// A regular file, which is open.
     File,
-    /// Anything else, or, in a walk that opens no files, anything that is no folder.
+    /// Any other entry. If the walk opens no files, a regular file is one of these.
     Other,
-    /// An entry that vanished or became something else after it was listed.
+    /// An entry that vanished or changed its type after it was listed.
     Vanished,
 }
 
-/// Why a walk ended early.
+/// The reason why a walk ended early.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fault {
-    /// What could not be done, and the system's cause.
+    /// The operation that failed, and the system's error.
     System(&'static str, Errno),
     /// Another process moved the folder.
     Moved,
@@ -49,15 +49,15 @@ fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev as u64, stat.st_ino as u64)
 }
 
-/// A folder on the way down: the names in it, sorted, and how far they are done.
+/// A folder on the path to the current entry: its sorted names, and the next one.
 struct Frame {
-    /// `None` while the walk is deep below it.
+    /// `None` while the walk is deep below the folder.
     fd: Option<OwnedFd>,
-    /// Device and inode, so that what `..` leads to is known to be the same.
+    /// Device and inode, to check the folder that `..` leads to.
     identity: (u64, u64),
-    /// NUL-terminated names, one behind the other.
+    /// NUL-terminated names, one after another.
     names: Vec<u8>,
-    /// Where each begins, in order of the names.
+    /// Start of each name in `names`, in the order of the names.
     order: Vec<u32>,
     next: usize,
     /// Length of the folder's own path.
@@ -65,50 +65,50 @@ struct Frame {
 }
 
 impl Frame {
-    /// The name that was taken last.
+    /// Returns the name that was taken last.
     fn name(&self) -> &CStr {
         let start = self.next.checked_sub(1).and_then(|at| self.order.get(at)).map_or(0, |&start| start as usize);
         self.names.get(start..).and_then(|rest| CStr::from_bytes_until_nul(rest).ok()).unwrap_or_default()
     }
 }
 
-/// A walk under way.
+/// The state of a walk.
 pub(crate) struct Walk {
     frames: Vec<Frame>,
-    /// The present entry's path; it begins with what the walk was given.
+    /// Path of the current entry. It begins with the path that the walk was given.
     path: Vec<u8>,
     opens_files: bool,
-    /// The present entry, where it is a regular file that was opened.
+    /// The current entry, if it is a regular file that the walk has opened.
     file: Option<OwnedFd>,
     stat: Stat,
-    /// The root that is still to be entered.
+    /// The root, until the walk has entered it.
     root: Option<OwnedFd>,
     listing: Vec<u8>,
 }
 
 impl Walk {
-    /// A walk through `root`, whose entries have paths that begin with `path`. With `opens_files`, regular files are opened for reading.
+    /// Begins a walk through `root`. Each entry's path begins with `path`. With `opens_files`, the walk opens regular files for reading.
     pub(crate) fn new(root: OwnedFd, stat: Stat, path: &[u8], opens_files: bool) -> Self {
         let listing = Vec::with_capacity(LISTING_BYTES);
         Self { frames: Vec::new(), path: path.to_vec(), opens_files, file: None, stat, root: Some(root), listing }
     }
 
-    /// The present entry's path.
+    /// Returns the path of the current entry.
     pub(crate) fn path(&self) -> &[u8] {
         &self.path
     }
 
-    /// What is known of the present entry.
+    /// Returns the metadata of the current entry.
     pub(crate) fn stat(&self) -> &Stat {
         &self.stat
     }
 
-    /// The present entry, where it is a regular file that was opened.
+    /// Returns the current entry, if it is a regular file that the walk has opened.
     pub(crate) fn file(&self) -> Option<BorrowedFd<'_>> {
         self.file.as_ref().map(AsFd::as_fd)
     }
 
-    /// The folder that holds the present entry, and the entry's name in it. `None` for the root, and for [`Event::Folder`].
+    /// Returns the folder that holds the current entry, and the entry's name in it. `None` for the root, and for [`Event::Folder`].
     pub(crate) fn place(&self) -> Option<(BorrowedFd<'_>, &CStr)> {
         let frame = self.frames.last()?;
         Some((frame.fd.as_ref()?.as_fd(), frame.name()))
@@ -117,7 +117,7 @@ impl Walk {
     /// Goes on to the next entry; `None` at the end.
     ///
     /// # Errors
-    /// [`Fault`]; the path is then that of the entry at fault.
+    /// [`Fault`]. The current path is then that of the failed entry.
     pub(crate) fn next(&mut self) -> Result<Option<Event>, Fault> {
         self.file = None;
         if let Some(root) = self.root.take() {
@@ -154,7 +154,7 @@ impl Walk {
         Ok(Some(Event::Other))
     }
 
-    /// Opens the present entry; `None` where it is gone or has become something else. What was opened is what `stat` tells of then.
+    /// Opens the current entry; `None` if it is gone or has changed its type. `stat` then describes the opened file.
     fn open(&mut self, more: OFlags) -> Result<Option<OwnedFd>, Fault> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | more;
         loop {
@@ -171,14 +171,14 @@ impl Walk {
         }
     }
 
-    /// Closes the folder that is needed last; says whether there was one.
+    /// Closes the open folder that the walk needs last. Returns whether there was one.
     fn close_one(&mut self) -> bool {
         let above = self.frames.len().saturating_sub(1);
         let open = self.frames.iter_mut().take(above).find_map(|frame| frame.fd.take());
         open.is_some()
     }
 
-    /// Reads a folder's names and goes below it.
+    /// Reads the names in a folder, and enters it.
     fn enter(&mut self, fd: OwnedFd) -> Result<(), Fault> {
         let (mut names, mut order) = (Vec::new(), Vec::new());
         let mut entries = RawDir::new(&fd, self.listing.spare_capacity_mut());
@@ -200,7 +200,7 @@ impl Walk {
         Ok(())
     }
 
-    /// Opens the folder that the walk is back in, where it was closed, from one that lies in it.
+    /// Reopens the folder to which the walk returns, if it was closed. `below` is the folder that the walk leaves.
     fn reopen(&mut self, below: Option<OwnedFd>) -> Result<(), Fault> {
         let Some(frame) = self.frames.last_mut().filter(|frame| frame.fd.is_none()) else { return Ok(()) };
         let failed = |errno| Fault::System("return from", errno);

@@ -1,4 +1,4 @@
-//! As Argo's executor: log lines, accepted flags, hand-over, the artifact plugin's server.
+//! The binary as Argo's executor: log lines, accepted flags, the full executor, the artifact plugin's server.
 
 use crate::pod::Pod;
 
@@ -44,13 +44,13 @@ fn other_subcommands_are_handed_over() {
         let outcome = pod.run(args);
         assert_eq!((outcome.status, outcome.stdout.as_str()), (9, want));
     }
-    // Those of a main container's stay.
+    // The binary runs the subcommands of main containers itself.
     assert!(pod.run(&["version"]).stdout.starts_with("emissary "));
     assert_eq!(pod.run(&["emissary", "--", "echo", "here"]).stdout, "here\n");
 }
 
 #[test]
-fn without_the_full_executor_it_is_said() {
+fn without_the_full_executor_the_error_names_it() {
     let outcome = argoexec().run(&["resource", "apply"]);
     assert_eq!(outcome.status, 64);
     assert!(outcome.stderr.contains("subcommand 'resource' is the full executor's"), "{outcome:?}");
@@ -83,7 +83,7 @@ fn an_artifact_plugins_server_ignores_sigterm_and_obeys_the_signal_file() {
     crate::pod::until("the server", || pod.work.join("ready").exists());
     running.kill(15);
     running.kill(10);
-    // The second has arrived, so the first would have.
+    // The second signal has arrived, so the first is not under way any more.
     crate::pod::until("USR1", || pod.work.join("usr1").exists());
     assert!(!running.children().is_empty());
     pod.put("ctr/main/signal", "9");

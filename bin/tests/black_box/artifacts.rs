@@ -1,4 +1,4 @@
-//! Large artifacts: chunks, threads, holes, word of progress.
+//! Large artifacts: chunks, threads, holes, progress lines.
 
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::process::Command;
@@ -8,21 +8,22 @@ use crate::pod::{Pod, has_program, may_unshare};
 
 const ARTIFACT: &str = r#"{"outputs":{"artifacts":[{"name":"a","path":"$W/o"}]}}"#;
 
-/// Text, noise and zeros, more than thirty chunks of them, in a folder of files whose ends fall anywhere.
+/// Makes a folder with more than thirty chunks of text, noise, zeros and runs of one byte. The ends of the files fall anywhere in a chunk.
 fn fill(pod: &Pod) -> Vec<(String, Vec<u8>)> {
     let folder = pod.work.join("o");
     std::fs::create_dir(&folder).unwrap();
     let mut state = 1_u64;
     let mut rows = vec![("o".to_string(), Vec::new())];
     for at in 0..24_usize {
-        let contents: Vec<u8> = (0..at * 17_321)
+        let contents: Vec<u8> = (0..at * 35_321)
             .map(|_| {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 let byte = (state >> 56) as u8;
-                match at % 3 {
+                match at % 4 {
                     0 => byte,
                     1 => b"emissary, out\n"[usize::from(byte) % 14],
-                    _ => byte / 250,
+                    2 => byte / 250,
+                    _ => at as u8,
                 }
             })
             .collect();
@@ -41,7 +42,7 @@ fn the_same_bytes_whatever_the_number_of_cpus() {
     let read = |via: &[&str]| {
         let pod = Pod::new().template(ARTIFACT);
         let rows = fill(&pod);
-        // The same times, owners and modes: a clock and a umask are no part of this.
+        // The clock and the umask must not change the archive: every run gets the same times, owners and modes.
         for path in rows.iter().map(|(name, _)| pod.work.join(name)) {
             let file = std::fs::File::open(path).unwrap();
             file.set_times(std::fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH)).unwrap();
@@ -57,7 +58,45 @@ fn the_same_bytes_whatever_the_number_of_cpus() {
     assert!(alone == read(&[]));
 }
 
-/// Threads that were started, by strace's account.
+/// What GNU gzip and Python's zlib make of an archive.
+fn unpacked(archive: &std::path::Path) -> [Vec<u8>; 2] {
+    let python = "import sys, gzip; sys.stdout.buffer.write(gzip.open(sys.argv[1]).read())";
+    let by = |program: &str, args: &[&str]| {
+        let output = Command::new(program).args(args).arg(archive).output().unwrap();
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    [by("gzip", &["-dc"]), by("python3", &["-c", python])]
+}
+
+#[test]
+fn chunks_end_where_they_end_and_every_reader_takes_them() {
+    const CHUNK: usize = 262_144;
+    // A header's block and the two at the end are in the chunks, too.
+    const AROUND: usize = 3 * 512;
+    for level in [0, 1, 4, 9] {
+        let template =
+            format!(r#"{{"outputs":{{"artifacts":[{{"name":"a","path":"$W/o","archive":{{"tar":{{"compressionLevel":{level}}}}}}}]}}}}"#);
+        for length in [0, 1, CHUNK - AROUND - 1, CHUNK - AROUND, CHUNK - AROUND + 1, 3 * CHUNK - AROUND, 3 * CHUNK - AROUND + 1] {
+            let pod = Pod::new().template(&template);
+            // Lines that repeat, then one byte for more than a chunk and a window.
+            let contents: Vec<u8> =
+                (0..length).map(|at| if at < 400_000 { b"emissary, out\n"[at * at / 700 % 14] } else { b'=' }).collect();
+            std::fs::write(pod.work.join("o"), &contents).unwrap();
+            let outcome = pod.run(&["--", "true"]);
+            assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+            let archive = pod.shared.join(pod.output("artifacts", "o.tgz"));
+            assert!(pod.entries(&pod.output("artifacts", "o.tgz")) == [("o".to_string(), contents.clone())], "{length} at level {level}");
+            if has_program("gzip") && has_program("python3") {
+                let [by_gzip, by_python] = unpacked(&archive);
+                assert!(by_gzip == by_python && by_gzip[512..][..length] == contents, "{length} at level {level}");
+                assert_eq!(by_gzip.len(), length.div_ceil(512) * 512 + AROUND);
+            }
+        }
+    }
+}
+
+/// The number of threads that strace saw start.
 fn threads(via: &[&str], inject: &[&str], pod: Pod) -> (usize, Pod) {
     let trace = pod.work.with_file_name("trace");
     let mut words = via.to_vec();
@@ -84,11 +123,11 @@ fn a_thread_for_each_cpu_and_none_for_one() {
     assert_eq!(threads(&["taskset", "-c", "0"], &[], filled().0).0, 0);
     if cpus > 1 {
         assert_eq!(threads(&[], &[], filled().0).0, cpus.min(16));
-        // An artifact of one chunk is no reason for a thread.
+        // An artifact of one chunk starts no thread.
         let small = Pod::new().template(ARTIFACT);
         std::fs::write(small.work.join("o"), vec![b'a'; 100_000]).unwrap();
         assert_eq!(threads(&[], &[], small).0, 0);
-        // Without a thread to be had it goes on alone. The first clone is the command's; glibc makes threads by the other call.
+        // If no thread can be started, the calling thread does the work. The first clone starts the command; glibc starts threads with clone3.
         let (pod, rows) = filled();
         let (started, pod) = threads(&[], &["inject=clone:error=EAGAIN:when=2+", "inject=clone3:error=EAGAIN"], pod);
         assert_eq!(started, 0);
@@ -97,7 +136,7 @@ fn a_thread_for_each_cpu_and_none_for_one() {
 }
 
 #[test]
-fn holes_are_zeros_and_what_lies_between_them_is_kept() {
+fn holes_are_zeros_and_the_data_between_them_is_kept() {
     let pod = Pod::new().template(ARTIFACT);
     const SIZE: u64 = 40_000_000;
     let mut want = vec![0; SIZE as usize];
@@ -128,10 +167,10 @@ fn a_sparse_terabyte_takes_no_time() {
     let pod = Pod::new().template(ARTIFACT);
     let file = std::fs::File::create(pod.work.join("o")).unwrap();
     if file.set_len(1 << 40).is_err() {
-        eprintln!("the file system has no file of a terabyte: not tested");
+        eprintln!("the file system refuses a file of a terabyte: not tested");
         return;
     }
-    // Were it read, this would go on for minutes; the harness gives up before.
+    // Reading all of it would take minutes, and this test would pass its deadline.
     assert_eq!(pod.run(&["--", "true"]).status, 0);
     let archive = std::fs::File::open(pod.shared.join(pod.output("artifacts", "o.tgz"))).unwrap();
     let mut head = vec![0; 512];
@@ -140,11 +179,11 @@ fn a_sparse_terabyte_takes_no_time() {
 }
 
 #[test]
-fn what_failed_leaves_nothing_to_the_next() {
+fn a_failed_artifact_leaves_nothing_to_the_next() {
     if !may_unshare("--mount") {
         return;
     }
-    // The first is far too large for the disk, and fails with chunks under way.
+    // The first artifact is far too large for the disk. It fails while threads compress its chunks.
     let template = r#"{"outputs":{"artifacts":[{"name":"a","path":"$W/large"},{"name":"b","path":"$W/o"}]}}"#;
     let pod = Pod::new().template(template);
     let rows = fill(&pod);
@@ -161,7 +200,7 @@ fn what_failed_leaves_nothing_to_the_next() {
 
 #[test]
 #[ignore = "slow, 4 s: compresses at the highest level"]
-fn a_long_save_says_how_far_it_is() {
+fn a_long_save_prints_its_progress() {
     if !has_program("taskset") {
         return;
     }

@@ -1,8 +1,8 @@
-//! Bad input: one line that names path and cause, status 64, never a panic, and nothing run.
+//! Bad input gives one line that names path and cause, and status 64. The command does not run.
 
 use crate::pod::{Outcome, Pod, is_root};
 
-/// One line on stderr with this text, status 64.
+/// Asserts that stderr is one line with this text and that the status is 64.
 fn refused(outcome: &Outcome, want: &str) {
     assert_eq!(outcome.status, 64, "{outcome:?}");
     assert_eq!(outcome.stderr.lines().count(), 1, "{outcome:?}");
@@ -88,10 +88,10 @@ fn the_shared_folder_is_missing() {
 #[test]
 fn the_shared_folder_is_not_writable() {
     use std::os::unix::fs::PermissionsExt as _;
-    // Nobody can make a folder there, root neither.
+    // No user can make a folder there, not even root.
     let pod = Pod::new().env("EMISSARY_DIR", "/proc");
     refused(&pod.sh("echo ran"), "cannot make the folder /proc/ctr/main: no such file or directory");
-    if !is_root("a folder of somebody else's") {
+    if !is_root("a folder of another user") {
         return;
     }
     for (pod, folder) in [(Pod::flat(), ""), (Pod::new(), ""), (Pod::new(), "ctr/main")] {
@@ -106,10 +106,10 @@ fn the_shared_folder_is_not_writable() {
 }
 
 #[test]
-fn a_name_or_layout_that_is_none() {
+fn an_invalid_name_or_layout() {
     refused(&Pod::new().env("ARGO_CONTAINER_NAME", "../x").sh("echo ran"), "container name '../x': has the byte 0x2e at offset 0");
     refused(&Pod::new().env("EMISSARY_LAYOUT", "round").sh("echo ran"), "EMISSARY_LAYOUT: 'round' is not `flat` or `pod`");
-    // A sidecar that `podSpecPatch` adds has the volume and no name.
+    // `podSpecPatch` may add a sidecar that has the volume and no name.
     let pod = Pod::flat().env("EMISSARY_LAYOUT", "pod");
     assert_eq!((pod.sh("exit 5").status, pod.text("ctr/exitcode").as_deref()), (5, Some("5")));
     refused(&pod.run(&["signal", "TERM"]), "the pod layout needs a container name");

@@ -1,4 +1,4 @@
-//! Exit codes, finding the command, what reaches it.
+//! Exit codes; finding the command; its arguments, descriptors and umask.
 
 use std::io::Write as _;
 use std::process::Stdio;
@@ -42,14 +42,14 @@ fn command_not_executable() {
         let path = path.replace("$W", pod.work.to_str().unwrap());
         assert_eq!(outcome.stderr, format!("emissary: error: exec: \"{path}\": {want}\n"));
     }
-    // On the path, and not executable.
+    // A file in a folder of PATH that is not executable.
     let outcome = pod.process(&["--", "plain"]).env("PATH", &pod.work).output().unwrap();
     assert_eq!(outcome.status.code(), Some(64));
     assert!(String::from_utf8_lossy(&outcome.stderr).contains("exec: \"plain\": permission denied"), "{outcome:?}");
 }
 
 #[test]
-fn a_script_that_the_kernel_does_not_take() {
+fn a_script_that_the_kernel_refuses() {
     let pod = Pod::new();
     pod.script("bad", "#!/no/such/interpreter\n", 0o755);
     pod.script("none", "echo x\n", 0o755);
@@ -90,7 +90,7 @@ fn stdin_reaches_the_command() {
 #[test]
 fn the_command_has_no_descriptor_of_ours() {
     let pod = Pod::new().capturing();
-    // What the tests' own surroundings leave open stays open, with us and without.
+    // The test itself may have inherited descriptors. They stay open, with emissary and without.
     let bare = std::process::Command::new("sh").args(["-c", "ls /proc/self/fd"]).stdin(Stdio::null()).output().unwrap();
     assert_eq!(pod.sh("ls /proc/self/fd").stdout, String::from_utf8(bare.stdout).unwrap());
 }
@@ -123,7 +123,7 @@ fn closed_standard_descriptors_stay_closed_for_the_command() {
     for (redirection, want) in [(">&-", "0 2"), ("<&-", "1 2"), ("2>&-", "0 1"), ("<&- 2>&-", "1")] {
         let pod = Pod::new();
         let program = crate::pod::at(pod.shared.parent().unwrap(), "emissary");
-        // What is open is written to a file, since stdout may not be.
+        // The script writes the list to a file, since stdout may be closed.
         let inner = "open=; for n in 0 1 2; do [ -e /proc/$$/fd/$n ] && open=\"$open$n \"; done; echo $open >\"$W/open\"";
         let mut shell = std::process::Command::new("sh");
         shell
@@ -145,7 +145,7 @@ fn a_command_that_is_the_first_of_a_pid_namespace() {
     if !may_unshare("--pid") {
         return;
     }
-    // Not forked: the namespace is for what we start, which sees no parent there.
+    // `unshare` does not fork here, so emissary stays outside. The command is the first process of the new namespace and sees no parent.
     let pod = Pod::new().via(&["unshare", "--pid"]);
     let outcome = pod.sh("echo ran as $$; exit 3");
     assert_eq!((outcome.status, outcome.stdout.as_str()), (3, "ran as 1\n"), "{outcome:?}");

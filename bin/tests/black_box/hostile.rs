@@ -1,5 +1,5 @@
-//! A volume on which another container has planted what it should not: links, pipes, folders, sparse giants in the place of protocol files. Nothing outside
-//! is written, no mode is changed there, nothing is removed; a run ends all the same.
+//! A hostile volume: another container has put links, pipes, folders or giant sparse files in the place of protocol files. Emissary writes nothing, removes
+//! nothing and changes no mode outside the volume, and a run still ends.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::pod::{Pod, has_program, is_root, until};
 
 const OUTPUTS: &str = r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"$W/p"}}],"artifacts":[{"name":"a","path":"$W/p"}]}}"#;
 
-/// What somebody plants at a path.
+/// What another container puts at a path.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Planted {
     LinkToFile,
@@ -38,7 +38,7 @@ const ALL: [Planted; 9] = [
     Planted::ReadOnly,
 ];
 
-/// Something outside the volume that must stay as it is.
+/// A file and a folder outside the volume that must stay as they are.
 struct Outside {
     folder: PathBuf,
     file: PathBuf,
@@ -59,7 +59,7 @@ impl Outside {
         assert_eq!(std::fs::read_to_string(&self.file).unwrap(), "precious", "{what}");
         let modes = [&self.file, &self.folder].map(|path| std::fs::metadata(path).unwrap().mode() & 0o7777);
         assert_eq!(modes, [0o640, 0o750], "{what}");
-        assert_eq!(std::fs::read_dir(&self.folder).unwrap().count(), 1, "{what}: something was made outside");
+        assert_eq!(std::fs::read_dir(&self.folder).unwrap().count(), 1, "{what}: a run made a file outside");
     }
 
     fn plant(&self, planted: Planted, at: &Path) {
@@ -88,7 +88,7 @@ impl Outside {
     }
 }
 
-/// Plants at a protocol file, runs, and looks that the run has ended with a status that is told.
+/// Puts each kind of trap in the place of a protocol file, and runs the command. The run must end with status 0, or with 64 and a reason.
 fn run_over(place: &str) {
     for planted in ALL {
         let pod = Pod::new().capturing().template(OUTPUTS);
@@ -96,15 +96,15 @@ fn run_over(place: &str) {
         let at = pod.shared.join(place.replace("$W", pod.work.to_str().unwrap().trim_start_matches('/')));
         outside.plant(planted, &at);
         let what = format!("{planted:?} at {place}");
-        // A signal file that was just written is looked at a little later.
+        // Emissary waits a moment before it reads a signal file that was just written.
         let is_signal = place == "ctr/main/signal";
         let outcome = pod.sh(if is_signal { "echo v >$W/p; sleep 0.4; exit 0" } else { "echo v >$W/p; echo said; exit 0" });
         outside.is_as_it_was(&what);
         if is_signal {
             assert!(outcome.status == 0 && outcome.stderr.contains("signal"), "{what}: {outcome:?}");
-            assert!(std::fs::symlink_metadata(&at).is_err(), "{what}: it is still there");
+            assert!(std::fs::symlink_metadata(&at).is_err(), "{what}: the signal file is still there");
         }
-        // The command's own code, or 64 with a reason.
+        // The status is the command's own, or 64 with a reason.
         assert!(outcome.status == 0 || outcome.status == 64 && !outcome.stderr.is_empty(), "{what}: {outcome:?}");
         if let Ok(code) = std::fs::symlink_metadata(pod.shared.join("ctr/main/exitcode"))
             && code.is_file()
@@ -112,7 +112,7 @@ fn run_over(place: &str) {
         {
             assert_eq!(pod.exit_code(), Some(outcome.status.to_string()), "{what}: {outcome:?}");
         }
-        // Where all is said to be well, all is there.
+        // If the status is 0, every output is there.
         if outcome.status == 0 {
             assert_eq!(pod.text(&pod.output("parameters", "p")).as_deref(), Some("v\n"), "{what}");
             assert_eq!(pod.names(&pod.output("artifacts", "p.tgz")), ["p"], "{what}");
@@ -121,22 +121,22 @@ fn run_over(place: &str) {
 }
 
 #[test]
-fn at_the_signal_file() {
+fn planted_at_the_signal_file() {
     run_over("ctr/main/signal");
 }
 
 #[test]
-fn at_the_exit_code() {
+fn planted_at_the_exit_code() {
     run_over("ctr/main/exitcode");
 }
 
 #[test]
-fn at_the_template() {
+fn planted_at_the_template() {
     run_over("template");
 }
 
 #[test]
-fn at_the_outputs() {
+fn planted_at_the_outputs() {
     run_over("outputs");
     run_over("outputs/parameters");
     run_over("outputs/artifacts/$W/p.tgz");
@@ -144,7 +144,7 @@ fn at_the_outputs() {
 }
 
 #[test]
-fn at_the_logs_and_the_folders() {
+fn planted_at_the_logs_and_the_folders() {
     run_over("ctr/main/stdout");
     run_over("ctr/main/combined");
     run_over("ctr/main");
@@ -153,9 +153,9 @@ fn at_the_logs_and_the_folders() {
 
 #[test]
 #[ignore = "slow, 10 s: wait copies logs for so long"]
-fn the_wait_side_reads_none_of_it() {
+fn the_wait_side_reads_nothing_planted() {
     let places = ["ctr/main/exitcode", "ctr/main/stdout", "ctr/main/combined", "outputs/parameters", "outputs/parameters/$W/p", "ctr/main"];
-    // Some wait for an end that does not come: all at once.
+    // Some of these runs wait until their deadline, so all run at once.
     std::thread::scope(|scope| {
         for (place, planted) in places.into_iter().flat_map(|place| ALL.map(|planted| (place, planted))) {
             scope.spawn(move || {
@@ -168,17 +168,17 @@ fn the_wait_side_reads_none_of_it() {
                     std::fs::write(&outside.file, "precious").unwrap();
                 }
                 outside.plant(planted, &pod.shared.join(place.replace("$W", pod.work.to_str().unwrap().trim_start_matches('/'))));
-                // (A log that is a plain file is one, however large.)
+                // (A giant plain file is a valid log, so this case does not follow it.)
                 let follow = if planted == Planted::Giant { "--json" } else { "--follow" };
                 let outcome = pod.run(&["wait", "--json", follow, "--timeout", "300ms", "--grace", "300ms"]);
                 std::fs::write(&outside.file, "precious").unwrap();
                 let what = format!("{planted:?} at {place}");
                 outside.is_as_it_was(&what);
-                // The 0 that stands outside is nobody's exit code, and what else stands there nobody's log or output.
+                // A file outside is never an exit code, a log or an output.
                 assert!(outcome.status != 0 || !gives_code, "{what}: {outcome:?}");
                 assert!(!outcome.stdout.contains("precious"), "{what}: {outcome:?}");
                 if place.ends_with("/p") && planted != Planted::ReadOnly {
-                    // What cannot be read is an error; what is too large has a warning.
+                    // A file that cannot be read is an error. A file that is too large gives a warning.
                     let want = if planted == Planted::Giant { 0 } else { 64 };
                     assert!(outcome.status == want && outcome.stderr.contains("parameter 'p': cannot read"), "{what}: {outcome:?}");
                 }
@@ -187,7 +187,7 @@ fn the_wait_side_reads_none_of_it() {
     });
 }
 
-/// As another user, over files that are not its own, in folders where it may replace them and in such where it may not (sticky, as /tmp is).
+/// Emissary runs as another user, and the protocol's files belong to root. In some folders it may replace them; in others (sticky, as /tmp is) it may not.
 #[test]
 fn files_of_another_user() {
     if !is_root("another user") || !has_program("setpriv") {
@@ -204,13 +204,13 @@ fn files_of_another_user() {
             std::fs::set_permissions(&at, std::fs::Permissions::from_mode(0o600)).unwrap();
             std::fs::set_permissions(at.parent().unwrap(), std::fs::Permissions::from_mode(folder_mode)).unwrap();
             let what = format!("{place} in {folder_mode:o}");
-            // Long enough for a signal file that was just written to be looked at.
+            // Emissary waits a moment before it reads a signal file that was just written.
             let outcome = pod.sh(&format!("echo v >$W/p; echo said; case {place} in *signal) sleep 0.4;; esac; exit 0"));
             if outcome.stderr.contains("Permission denied") && !outcome.stderr.contains("emissary: ") {
                 eprintln!("user 54321 cannot run the binary: not tested");
                 return;
             }
-            // In a folder that is not writable nothing can be left, and that is said before the command runs or when its outputs are saved.
+            // In a folder that it cannot write to, emissary prints an error before the command runs, or when it saves the outputs.
             let may_write = folder_mode != 0o755;
             match place {
                 "template" => {
@@ -225,15 +225,77 @@ fn files_of_another_user() {
                 _ => assert!(outcome.status == 64 && outcome.stderr.contains("emissary: error: "), "{what}: {outcome:?}"),
             }
             if place == "ctr/main/exitcode" && folder_mode == 0o1777 {
-                assert_eq!(pod.exit_code().as_deref(), Some("0"), "{what}: it is another's");
+                assert_eq!(pod.exit_code().as_deref(), Some("0"), "{what}: the file of another user was replaced");
             }
         }
     }
 }
 
-/// What is swapped for a link, again and again, while it runs: nothing outside is written, wherever the link is met.
+/// A signal file that cannot be taken away is obeyed once for each time that it is written, and said once.
 #[test]
-fn swapped_while_it_runs() {
+fn a_signal_file_that_cannot_be_taken_away() {
+    if !is_root("another user") || !has_program("setpriv") {
+        return;
+    }
+    let pod = Pod::new().via(&["setpriv", "--reuid=54321", "--clear-groups"]);
+    pod.put("ctr/main/signal", "10");
+    let (signal, folder) = (pod.shared.join("ctr/main/signal"), pod.shared.join("ctr/main"));
+    std::fs::set_permissions(&signal, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::set_permissions(&folder, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let script = "trap 'echo 10 >>$W/got' USR1; trap 'echo 12 >>$W/got' USR2; trap 'exit 3' TERM; : >$W/got; : >$W/ready; while :; do sleep 0.02; done";
+    let running = pod.start(&["--", "sh", "-c", script]);
+    until("the command to be ready, or to be refused", || pod.work.join("ready").exists() || running.children().is_empty());
+    let got = |want: &str| {
+        until(want, || std::fs::read_to_string(pod.work.join("got")).is_ok_and(|got| got == want));
+        // What changes beside it makes it looked at again.
+        for _ in 0..20 {
+            std::fs::write(folder.join("other"), "").unwrap();
+            std::thread::sleep(core::time::Duration::from_millis(10));
+        }
+        assert_eq!(std::fs::read_to_string(pod.work.join("got")).unwrap(), want);
+    };
+    got("10\n");
+    // Another in its place, then the same one written again, then rubbish.
+    pod.put("ctr/main/signal", "12");
+    got("10\n12\n");
+    std::fs::write(&signal, "10").unwrap();
+    got("10\n12\n10\n");
+    std::fs::write(&signal, "rubbish").unwrap();
+    got("10\n12\n10\n");
+    std::fs::write(&signal, "15").unwrap();
+    let outcome = running.finish();
+    if outcome.stderr.contains("Permission denied") && !outcome.stderr.contains("emissary: ") {
+        eprintln!("user 54321 cannot run the binary: not tested");
+        return;
+    }
+    assert_eq!((outcome.status, outcome.stderr.matches("cannot take away").count()), (3, 1), "{outcome:?}");
+    assert_eq!(outcome.stderr.matches("signal file ignored: 'rubbish'").count(), 1, "{outcome:?}");
+    assert_eq!(outcome.stderr.matches("emissary: ").count(), 2, "{outcome:?}");
+}
+
+/// The same where nothing tells of changes, and it is looked at ten times a second.
+#[test]
+fn a_signal_file_that_cannot_be_taken_away_and_no_inotify() {
+    if !is_root("another user") || !has_program("setpriv") || !crate::pod::may_unshare("--user") {
+        return;
+    }
+    let limit = "echo 0 >/proc/sys/user/max_inotify_instances && exec setpriv --bounding-set=-all --inh-caps=-all \"$@\"";
+    let pod =
+        Pod::new().via(&["setpriv", "--reuid=54321", "--clear-groups", "unshare", "--user", "--map-root-user", "sh", "-c", limit, "sh"]);
+    pod.put("ctr/main/signal", "10");
+    std::fs::set_permissions(pod.shared.join("ctr/main"), std::fs::Permissions::from_mode(0o1777)).unwrap();
+    let outcome = pod.sh("trap 'echo got' USR1; : >$W/ready; for i in $(seq 60); do sleep 0.02; done; exit 4");
+    if !pod.work.join("ready").exists() {
+        eprintln!("user 54321 cannot run the binary in a namespace: not tested, {outcome:?}");
+        return;
+    }
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (4, "got\n"), "{outcome:?}");
+    assert_eq!(outcome.stderr.matches("cannot take away").count(), 1, "{outcome:?}");
+}
+
+/// Another process swaps a file or folder for a link, again and again, while emissary runs. Emissary writes nothing outside, wherever it meets the link.
+#[test]
+fn files_swapped_while_emissary_runs() {
     const MANY: &str = r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"$W/p"}},{"name":"q","valueFrom":{"path":"$W/q"}},
         {"name":"r","valueFrom":{"path":"$W/r"}}],"artifacts":[{"name":"a","path":"$W/p"},{"name":"b","path":"$W/q"}]}}"#;
     std::thread::scope(|scope| {
@@ -280,9 +342,9 @@ fn swapped_while_it_runs() {
     });
 }
 
-/// A template and a parameter that are written in place, again and again, while they are read: each end is told.
+/// Another process writes a template and a parameter in place, again and again, while emissary reads them. A run that does not end with 0 prints why.
 #[test]
-fn rewritten_while_it_runs() {
+fn files_rewritten_while_emissary_runs() {
     for round in 0..20 {
         let pod = Pod::new().template(OUTPUTS);
         let (template, parameter) = (pod.shared.join("template"), pod.work.join("p"));
@@ -292,7 +354,7 @@ fn rewritten_while_it_runs() {
         let outcome = std::thread::scope(|scope| {
             scope.spawn(|| {
                 while !is_over.load(Ordering::Relaxed) {
-                    // Cut, then grown: `write` does both in place.
+                    // `write` first cuts the file and then fills it, in place.
                     std::fs::write(&template, &text).unwrap();
                     std::fs::write(&parameter, vec![b'v'; 100_000]).unwrap();
                 }
@@ -307,7 +369,7 @@ fn rewritten_while_it_runs() {
         if outcome.status == 0 {
             let saved = pod.text(&pod.output("parameters", "p")).unwrap();
             assert!(saved.len() <= 100_000 && saved.bytes().all(|byte| byte == b'v'), "round {round}");
-            // Cut or filled up to the size in its header.
+            // The entry is cut or filled up to the size in its header.
             assert_eq!(pod.names(&pod.output("artifacts", "p.tgz")), ["p"], "round {round}");
         }
     }

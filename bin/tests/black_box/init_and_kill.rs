@@ -14,7 +14,7 @@ fn init_leaves_binary_and_template() {
         assert_eq!((pod.mode("emissary"), pod.mode("template")), (0o555, 0o444));
         assert_eq!(pod.text("template").as_deref(), Some("{\"name\":\"t\"}"));
         assert_eq!(std::fs::read(pod.shared.join("emissary")).unwrap(), std::fs::read(binary()).unwrap());
-        // Again, over what is there.
+        // A second init over the same files.
         assert_eq!(pod.run(&["init"]).status, 0);
         assert_eq!(std::fs::read_dir(&pod.shared).unwrap().count(), 2);
     }
@@ -46,7 +46,7 @@ fn the_template_from_a_file_and_from_stdin() {
 }
 
 #[test]
-fn what_main_would_refuse_is_refused_and_leaves_nothing() {
+fn init_refuses_what_main_would_refuse_and_leaves_nothing() {
     for (template, want) in [("{\"outputs\":{\"parameters\":{}}}", "outputs.parameters is not an array"), ("{", "ends too early")] {
         let pod = Pod::flat().no_template().env("ARGO_TEMPLATE", template);
         let outcome = pod.run(&["init"]);
@@ -88,7 +88,7 @@ fn signal_leaves_a_file() {
     let pod = Pod::new();
     assert_eq!(pod.run(&["signal", "SIGTERM"]).status, 0);
     assert_eq!((pod.text("ctr/main/signal").as_deref(), pod.mode("ctr/main/signal")), (Some("15"), 0o666));
-    // A name that is misspelt is no container that is still to come.
+    // A misspelt name must not make a folder for a container that never comes.
     let outcome = pod.run(&["signal", "9", "other"]);
     assert!(
         outcome.status == 64 && outcome.stderr.contains("no container 'other' in ") && outcome.stderr.contains("--create"),

@@ -1,4 +1,4 @@
-//! Captured copies: whole, in order, whatever our reader does.
+//! Captured copies: whole and in order, whatever the reader of emissary's stdout does.
 
 use core::time::Duration;
 use std::io::Read as _;
@@ -28,7 +28,7 @@ fn no_copies_when_not_asked() {
 #[test]
 fn combined_is_in_order_of_arrival() {
     let pod = Pod::new().capturing();
-    // Each word waits until the one before is in the copy.
+    // The script writes each word only when the word before it is in the copy.
     let script = r#"for i in 1 2 3; do
         echo o$i; until grep -q o$i "$C" 2>/dev/null; do sleep 0.01; done
         echo e$i >&2; until grep -q e$i "$C" 2>/dev/null; do sleep 0.01; done
@@ -46,7 +46,7 @@ fn a_background_process_does_not_hold_the_step() {
     let pod = Pod::new().capturing();
     let outcome = {
         let mut running = pod.start(&["--", "sh", "-c", "(sleep 30; echo late)& printf hello"]);
-        // Our end alone is waited for, not the end of its pipes, which the background process holds.
+        // The test waits for emissary's end only. The background process holds the pipes open longer.
         let status = running.child.wait().unwrap();
         status.code()
     };
@@ -87,11 +87,11 @@ fn a_slow_reader_loses_nothing_and_delays_no_signal() {
     let script = "trap 'exit 3' TERM; head -c 300000 /dev/zero | tr '\\0' x; touch $W/ready; while :; do sleep 0.05; done";
     let mut running = pod.start(&["--", "sh", "-c", script]);
     let mut stdout = running.child.stdout.take().unwrap();
-    // Nobody reads: the pipes fill up, and the copy is as long as what was taken from the command.
+    // The test does not read yet. The pipes fill up, and the copy has all that emissary took from the command.
     let copy = pod.shared.join("ctr/main/stdout");
     until("the pipes to be full", || std::fs::metadata(&copy).is_ok_and(|copy| copy.len() >= 65_536));
     assert!(!pod.work.join("ready").exists());
-    // Now a slow one does.
+    // Now the test reads slowly.
     let mut all = Vec::new();
     let mut piece = [0; 20_000];
     while all.len() < 300_000 && !pod.work.join("ready").exists() {
@@ -108,11 +108,11 @@ fn a_slow_reader_loses_nothing_and_delays_no_signal() {
 }
 
 #[test]
-fn a_reader_that_takes_nothing_does_not_outlast_a_request_to_end() {
+fn a_request_to_end_drops_a_reader_that_takes_nothing() {
     let pod = Pod::new().capturing();
     let mut running = pod.start(&["--", "sh", "-c", "head -c 131072 /dev/zero | tr '\\0' x; touch $W/written"]);
     let _held = running.child.stdout.take();
-    // Our own pipe takes 64 KiB and the command's another: the command can end while we cannot pass everything on.
+    // Emissary's pipe holds 64 KiB, and the command's pipe another 64 KiB. So the command can end before emissary has passed everything on.
     until("the command to end", || pod.work.join("written").exists() && running.children().is_empty());
     until("SIGTERM to be heard", || {
         running.kill(15);
@@ -125,7 +125,7 @@ fn a_reader_that_takes_nothing_does_not_outlast_a_request_to_end() {
 }
 
 #[test]
-fn a_closed_stdout_is_said_once_and_the_copy_is_whole() {
+fn a_closed_stdout_gives_one_warning_and_a_whole_copy() {
     let pod = Pod::new().capturing();
     let mut running =
         pod.start(&["--", "sh", "-c", "until [ -e $W/go ]; do sleep 0.01; done; for i in 1 2 3; do echo $i; sleep 0.05; done"]);
@@ -138,14 +138,14 @@ fn a_closed_stdout_is_said_once_and_the_copy_is_whole() {
 }
 
 #[test]
-fn a_copy_that_cannot_be_written_is_said_once_and_is_not_0() {
+fn a_copy_that_cannot_be_written_gives_one_error_and_not_0() {
     let pod = Pod::new().capturing();
     std::fs::create_dir_all(pod.shared.join("ctr/main/stdout")).unwrap();
     let outcome = pod.sh("echo out");
     assert_eq!((outcome.status, pod.exit_code().as_deref(), outcome.stdout.as_str()), (64, Some("64"), "out\n"));
     assert_eq!(outcome.stderr.matches("/ctr/main/stdout: is a directory").count(), 1, "{outcome:?}");
     assert_eq!(pod.text("ctr/main/combined").as_deref(), Some("out\n"));
-    // The command's own failure stands.
+    // The command's own code stays if it is not 0.
     assert_eq!(pod.sh("exit 7").status, 7);
 }
 
@@ -164,7 +164,7 @@ fn a_full_disk_stops_a_copy_and_not_the_command() {
     let outcome = pod.run(&["--", "sh", &script.to_string_lossy()]);
     assert_eq!((outcome.status, outcome.stdout.len()), (64, 1_000_000));
     assert_eq!(outcome.stderr.matches("no space left on device").count(), 2, "both copies: {}", outcome.stderr);
-    // Its room was reserved before the logs took all of it.
+    // Emissary reserved the exit code's room before the logs filled the disk.
     assert_eq!(std::fs::read_to_string(pod.work.join("exitcode")).unwrap(), "64");
 }
 
@@ -179,7 +179,7 @@ fn stdout_may_be_a_file() {
 
 #[test]
 #[ignore = "slow, 5 s: the last output waits for a reader so long"]
-fn one_request_to_end_is_enough_although_nobody_reads_us() {
+fn one_request_to_end_is_enough_without_a_reader() {
     let pod = Pod::new().capturing();
     let mut running = pod.start(&["--", "cat", "/dev/zero"]);
     let _held = running.child.stdout.take();
@@ -190,7 +190,7 @@ fn one_request_to_end_is_enough_although_nobody_reads_us() {
 }
 
 #[test]
-fn a_stderr_that_nobody_reads_keeps_nothing_from_ending() {
+fn a_run_ends_without_a_reader_of_stderr() {
     let pod = Pod::new().capturing();
     let mut running = pod.start(&["--", "sh", "-c", "head -c 200000 /dev/zero >&2; exit 3"]);
     let _held = running.child.stderr.take();
@@ -202,4 +202,179 @@ fn a_stderr_that_nobody_reads_keeps_nothing_from_ending() {
     });
     let outcome = running.finish();
     assert_eq!(pod.exit_code(), Some(outcome.status.to_string()));
+}
+
+/// Reads to the end, so much at a time.
+fn read_slowly(mut from: impl std::io::Read, piece_bytes: usize, every_ms: u64) -> Vec<u8> {
+    let (mut all, mut piece) = (Vec::new(), vec![0; piece_bytes]);
+    loop {
+        match from.read(&mut piece).unwrap() {
+            0 => return all,
+            read => all.extend_from_slice(&piece[..read]),
+        }
+        std::thread::sleep(Duration::from_millis(every_ms));
+    }
+}
+
+/// A command that says something long when it is asked to end, and ends.
+fn says_at_its_end(bytes: usize) -> String {
+    format!("trap 'trap \"\" TERM; head -c {bytes} /dev/zero | tr \"\\0\" x; exit 3' TERM; touch $W/ready; while :; do sleep 0.02; done")
+}
+
+#[test]
+fn a_reader_that_is_slow_is_not_given_up_at_a_second_request() {
+    let pod = Pod::new().capturing();
+    let mut running = pod.start_ready(&says_at_its_end(100_000));
+    let stdout = running.child.stdout.take().unwrap();
+    // 400 kB a second.
+    let reader = std::thread::spawn(move || read_slowly(stdout, 4_000, 10));
+    running.kill(15);
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(30));
+        running.kill_if_there(15);
+    }
+    let outcome = running.finish();
+    assert_eq!((reader.join().unwrap().len(), outcome.status), (100_000, 3), "{outcome:?}");
+    assert!(!outcome.stderr.contains("emissary: "), "{outcome:?}");
+}
+
+#[test]
+fn a_reader_that_is_slow_has_more_than_a_few_seconds() {
+    let pod = Pod::new().capturing();
+    let mut running = pod.start_ready(&says_at_its_end(240_000));
+    let stdout = running.child.stdout.take().unwrap();
+    // 20 kB a second; the last 64 kB stay in the pipe.
+    let reader = std::thread::spawn(move || read_slowly(stdout, 20_000, 1_000));
+    running.kill(15);
+    let outcome = running.finish();
+    assert!(outcome.status == 3 && !outcome.stderr.contains("emissary: "), "{outcome:?}");
+    assert!(outcome.took > Duration::from_secs(6), "{outcome:?}");
+    assert_eq!(reader.join().unwrap().len(), 240_000);
+}
+
+/// Bytes that a reader did not get, as they are told.
+fn not_got(stderr: &str) -> usize {
+    let (_, rest) = stderr.split_once("did not get ").unwrap_or_else(|| panic!("{stderr}"));
+    rest.split(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_reader_that_is_too_slow_costs_no_exit_code() {
+    let pod = Pod::new().capturing().env("ARGO_TERMINATION_GRACE_PERIOD_SECONDS", "4");
+    let mut running = pod.start_ready(&says_at_its_end(190_000));
+    let stdout = running.child.stdout.take().unwrap();
+    // What the pipe does not hold would take five seconds.
+    let reader = std::thread::spawn(move || read_slowly(stdout, 500, 20));
+    let asked = std::time::Instant::now();
+    running.kill(15);
+    until("the exit code", || pod.exit_code().is_some());
+    let took = asked.elapsed();
+    let outcome = running.finish();
+    assert!(took > Duration::from_secs(2) && took < Duration::from_secs(4), "{took:?} {outcome:?}");
+    assert_eq!((outcome.status, pod.text("ctr/main/stdout").map(|text| text.len())), (3, Some(190_000)));
+    assert_eq!(outcome.stderr.matches("gave up on the reader").count(), 1, "{outcome:?}");
+    // What is in the pipe it still gets.
+    assert_eq!(reader.join().unwrap().len() + not_got(&outcome.stderr), 190_000, "{outcome:?}");
+}
+
+#[test]
+fn what_a_reader_did_not_get_is_counted() {
+    let pod = Pod::new().capturing().env("ARGO_TERMINATION_GRACE_PERIOD_SECONDS", "1");
+    let mut running = pod.start(&["--", "sh", "-c", "head -c 131072 /dev/zero | tr '\\0' x; touch $W/written"]);
+    let mut held = running.child.stdout.take().unwrap();
+    until("the command to end", || pod.work.join("written").exists() && running.children().is_empty());
+    running.kill(15);
+    until("the exit code", || pod.exit_code().is_some());
+    let mut rest = Vec::new();
+    held.read_to_end(&mut rest).unwrap();
+    let outcome = running.finish();
+    assert_eq!((outcome.status, rest.len() + not_got(&outcome.stderr)), (0, 131_072), "{outcome:?}");
+}
+
+/// Two writers of lines, one on stdout, one on stderr, both in the one file that a slow reader reads; lines of many lengths.
+const TWO_WRITERS: &str = r#"w() { awk -v c=$1 -v n=3000 'BEGIN { s = c; while (length(s) < 4000) s = s s;
+    for (i = 0; i < n; i++) { printf "%s\n", substr(s, 1, 1 + (i * 37) % 1500); fflush() } }'; }
+    w a & w b >&2; wait; wait"#;
+
+/// Asserts that every line has one letter, and that all are there.
+fn no_line_is_torn(what: &str, text: &[u8]) {
+    let lines: Vec<&[u8]> = text.strip_suffix(b"\n").unwrap().split(|&byte| byte == b'\n').collect();
+    let torn = lines.iter().filter(|line| line.iter().any(|byte| *byte != line[0])).count();
+    assert_eq!((torn, lines.len()), (0, 6_000), "{what}");
+}
+
+#[test]
+fn lines_of_stdout_and_stderr_in_one_pipe_are_whole() {
+    for round in 0..3 {
+        let pod = Pod::new().capturing();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let stdio = [Stdio::null(), writer.try_clone().unwrap().into(), writer.into()];
+        let running = pod.start_on(&["--", "sh", "-c", TWO_WRITERS], stdio);
+        let text = read_slowly(reader, 3_000, 0);
+        assert_eq!(running.finish().status, 0);
+        no_line_is_torn(&format!("the pipe, round {round}"), &text);
+        no_line_is_torn("combined", &std::fs::read(pod.shared.join("ctr/main/combined")).unwrap());
+    }
+}
+
+#[test]
+fn lines_of_stdout_and_stderr_in_one_socket_are_whole() {
+    let pod = Pod::new().capturing();
+    let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+    let writer = std::os::fd::OwnedFd::from(writer);
+    let stdio = [Stdio::null(), writer.try_clone().unwrap().into(), writer.into()];
+    let running = pod.start_on(&["--", "sh", "-c", TWO_WRITERS], stdio);
+    let text = read_slowly(reader, 1_000, 0);
+    assert_eq!(running.finish().status, 0);
+    no_line_is_torn("the socket", &text);
+}
+
+#[test]
+fn lines_through_pipes_that_hold_more_than_is_read_at_once() {
+    let pod = Pod::new().capturing();
+    let (reader, writer) = std::io::pipe().unwrap();
+    let stdio = [Stdio::null(), writer.try_clone().unwrap().into(), writer.into()];
+    let script = format!("touch $W/ready; until [ -e $W/go ]; do sleep 0.01; done; {TWO_WRITERS}");
+    let running = pod.start_on(&["--", "sh", "-c", &script], stdio);
+    until("the command to be ready", || pod.work.join("ready").exists());
+    let command = running.children()[0].clone();
+    for at in 1..=2 {
+        let pipe = std::fs::File::options().write(true).open(format!("/proc/{command}/fd/{at}")).unwrap();
+        rustix::pipe::fcntl_setpipe_size(&pipe, 1 << 20).unwrap();
+    }
+    std::fs::write(pod.work.join("go"), "").unwrap();
+    let text = read_slowly(reader, 10_000, 0);
+    assert_eq!(running.finish().status, 0);
+    no_line_is_torn("the pipe", &text);
+    no_line_is_torn("combined", &std::fs::read(pod.shared.join("ctr/main/combined")).unwrap());
+}
+
+#[test]
+fn lines_on_one_terminal_are_whole() {
+    let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC;
+    let master = rustix::pty::openpt(flags).unwrap();
+    rustix::pty::unlockpt(&master).unwrap();
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).unwrap();
+    let pod = Pod::new().capturing();
+    let stdio = [Stdio::null(), slave.try_clone().unwrap().into(), slave.into()];
+    let running = pod.start_on(&["--", "sh", "-c", TWO_WRITERS], stdio);
+    // The end of a terminal is an error.
+    let (mut master, mut text, mut piece) = (std::fs::File::from(master), Vec::new(), [0; 512]);
+    while let Ok(read @ 1..) = master.read(&mut piece) {
+        text.extend(piece[..read].iter().filter(|&&byte| byte != b'\r'));
+    }
+    assert_eq!(running.finish().status, 0);
+    no_line_is_torn("the terminal", &text);
+}
+
+#[test]
+fn half_a_line_is_passed_on_at_once() {
+    let pod = Pod::new().capturing();
+    let mut running = pod.start(&["--", "sh", "-c", "yes | head -c 70000; printf 'name? '; until [ -e $W/go ]; do sleep 0.01; done"]);
+    let mut stdout = running.child.stdout.take().unwrap();
+    let mut all = vec![0; 70_006];
+    stdout.read_exact(&mut all).unwrap();
+    assert!(all.ends_with(b"name? "));
+    std::fs::write(pod.work.join("go"), "").unwrap();
+    assert_eq!(running.finish().status, 0);
 }

@@ -1,6 +1,6 @@
-//! Runs the binary from outside and looks at what it leaves behind: the same ground as the protocol, one file a chapter.
+//! Black-box tests: they run the binary and look at the files that it leaves. Each file here is a chapter of the protocol.
 //!
-//! `cargo xtask test` names the static binary in `EMISSARY_BIN`; plain `cargo test` takes the one that cargo has built. Tests with `#[ignore]` are slow:
+//! `cargo xtask test` names the static binary in `EMISSARY_BIN`. Plain `cargo test` uses the binary that cargo has built. Tests with `#[ignore]` are slow;
 //! `cargo xtask test --all` runs them too.
 
 mod pod;

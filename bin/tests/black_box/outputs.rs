@@ -12,7 +12,7 @@ fn artifact(name: &str) -> String {
     format!("{{\"outputs\":{{\"artifacts\":[{{\"name\":\"a\",\"path\":\"$W/{name}\"}}]}}}}")
 }
 
-/// Names of the archive of `$W/o`, with its folder `o` first.
+/// Runs a script and returns the entries of the archive of `$W/o`.
 fn archived(script: &str) -> Vec<(String, Vec<u8>)> {
     let pod = Pod::new().template(&artifact("o"));
     let outcome = pod.sh(script);
@@ -140,9 +140,9 @@ fn two_thousand_parameters() {
 #[test]
 fn sixteen_thousand_outputs_a_hundred_mounts_and_a_long_script() {
     const COUNT: usize = 16_000;
-    // A second or two where each object is walked once. Where each output looked through the template again, two minutes and more.
+    // This takes a second or two if emissary walks each object once. It took more than two minutes when each output searched the whole template.
     const DEADLINE: Duration = Duration::from_secs(30);
-    // Every other one lies on a mount, and the last is there; the rest are missing.
+    // Every second output lies on a mount. Of the others, only the last one exists.
     let path = |at: usize| if at.is_multiple_of(2) { format!("$W/mount-{}/p{at}", at / 2 % 100) } else { format!("$W/p{at}") };
     let rows: Vec<String> =
         (0..COUNT).map(|at| format!("{{\"name\":\"p{at}\",\"valueFrom\":{{\"path\":\"{}\",\"default\":\"d{at}\"}}}}", path(at))).collect();
@@ -179,7 +179,7 @@ fn only_from_main() {
 }
 
 #[test]
-fn what_cannot_be_saved_is_said_and_is_64_unless_the_command_failed() {
+fn an_output_that_cannot_be_saved_is_64_unless_the_command_failed() {
     for (template, script, want) in [
         (parameter("o"), "mkdir $W/o", "o: is a directory"),
         (parameter("o"), "mkfifo $W/o", "it is no regular file"),
@@ -217,23 +217,22 @@ fn an_unreadable_file_is_named_and_the_other_outputs_are_saved() {
     assert_eq!(left, ["fine.tgz"]);
 }
 
-/// Makes `$W/o` in the shell: random letters of two, at which a search of level 9 takes long.
+/// A shell command that fills `$W/o` with two letters at random. The search of level 9 takes long on this.
 pub(crate) fn two_letters(bytes: usize) -> String {
     format!("head -c {bytes} /dev/urandom | LC_ALL=C tr '\\000-\\177' a | LC_ALL=C tr '\\200-\\377' b >$W/o")
 }
 
-/// An artifact `$W/o` that is archived at level 9.
+/// A template with the artifact `$W/o` at level 9.
 pub(crate) fn slow_artifact() -> &'static str {
     r#"{"outputs":{"artifacts":[{"name":"a","path":"$W/o","archive":{"tar":{"compressionLevel":9}}}]}}"#
 }
 
-/// Runs until the archive of `$W/o`, a file of 6 MB that takes a while, has begun; then changes the file, and gives the contents in the archive and
-/// stderr.
+/// Archives `$W/o`, a file of 6 MB that takes a while. Changes the file when the archive has begun. Returns the contents in the archive, and stderr.
 fn changed_meanwhile(change: impl Fn(&std::fs::File)) -> (Vec<u8>, String) {
     let pod = Pod::new().template(slow_artifact());
     let running = pod.start(&["--", "sh", "-c", &two_letters(6_000_000)]);
     let folder = pod.shared.join(pod.output("artifacts", ""));
-    // Its first bytes are there, so its header is written.
+    // The draft has its first bytes, so emissary has written the entry's header.
     let begun = || {
         std::fs::read_dir(&folder).is_ok_and(|entries| entries.flatten().any(|entry| entry.metadata().is_ok_and(|draft| draft.len() > 0)))
     };
@@ -326,7 +325,7 @@ fn a_thousand_levels_with_few_descriptors() {
     let names = pod.names(&pod.output("artifacts", "o.tgz"));
     assert_eq!(names.len(), 3_001);
     assert_eq!(names.iter().map(|name| name.matches('/').count()).max(), Some(1_000));
-    // Sorted, a folder's own entries before those behind it.
+    // The entries are sorted: those in a folder come before the next name beside the folder.
     assert_eq!(&names[..3], ["o", "o/d", "o/d/d"]);
     assert_eq!(&names[2_999..], ["o/f", "o/z"]);
 }

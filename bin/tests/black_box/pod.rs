@@ -1,4 +1,4 @@
-//! A pod on this machine: a shared folder, a scratch folder, and the emissary to run in it.
+//! A pod on this machine: a shared folder, a scratch folder, and the emissary that runs in it.
 
 use core::time::Duration;
 use std::fs::Permissions;
@@ -9,18 +9,18 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Instant;
 
-/// The longest that anything here may take, on a machine under load.
+/// The longest time that a test waits for a condition or an end, on a machine under load.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// The binary under test, where every user can reach it.
+/// The binary under test, in a folder that every user can enter.
 ///
-/// It is copied once, before any test forks: a fork that still held the file open for writing would make it busy (`ETXTBSY`).
+/// The first call copies it, before any test forks. A fork that still held the file open for writing would make it busy (`ETXTBSY`).
 pub(crate) fn binary() -> &'static Path {
     static COPY: OnceLock<PathBuf> = OnceLock::new();
     COPY.get_or_init(|| {
         let built = std::env::var_os("EMISSARY_BIN").map_or_else(|| env!("CARGO_BIN_EXE_emissary").into(), PathBuf::from);
-        // Beside the temporary folders, into which it is linked, and under our process id: runs may overlap. A test process has no end at which
-        // to remove it; the next run does.
+        // The copy lies beside the temporary folders, since each pod links it. Its name has our process id, since runs may overlap. Rust calls nothing at
+        // the end of a test process, so the next run removes the copy.
         let prefix = "emissary-under-test-";
         for entry in std::fs::read_dir(std::env::temp_dir()).unwrap().flatten() {
             let stale = entry
@@ -38,7 +38,7 @@ pub(crate) fn binary() -> &'static Path {
     })
 }
 
-/// Waits for a condition, and fails when it does not come true.
+/// Waits until a condition is true. Fails after the deadline.
 pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     let start = Instant::now();
     while !condition() {
@@ -47,7 +47,7 @@ pub(crate) fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// A pod with one container of interest.
+/// A pod, and the one of its containers that a test runs.
 pub(crate) struct Pod {
     root: tempfile::TempDir,
     /// The volume.
@@ -57,14 +57,14 @@ pub(crate) struct Pod {
     name: Option<&'static str>,
     env: Vec<(String, String)>,
     program: PathBuf,
-    /// Words before the emissary, such as `setpriv …`.
+    /// Words before the emissary on the command line, such as `setpriv …`.
     via: Vec<String>,
 }
 
-/// How a process ended and what it said.
+/// How a process ended, and its output.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// Exit status, or 1000 + the signal.
+    /// The exit status, or 1000 + the number of the signal that ended the process.
     pub(crate) status: i32,
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -72,17 +72,17 @@ pub(crate) struct Outcome {
 }
 
 impl Pod {
-    /// A pod's container `main`, with an empty template.
+    /// The container `main` of a pod, with an empty template.
     pub(crate) fn new() -> Self {
         Self::of(Some("main"))
     }
 
-    /// The flat layout.
+    /// A pod in the flat layout.
     pub(crate) fn flat() -> Self {
         Self::of(None)
     }
 
-    /// The container of that name.
+    /// The container with this name.
     pub(crate) fn named(name: &'static str) -> Self {
         Self::of(Some(name))
     }
@@ -104,30 +104,30 @@ impl Pod {
         pod
     }
 
-    /// With this template; `$W` in it stands for the scratch folder.
+    /// Sets the template. `$W` in it stands for the scratch folder.
     pub(crate) fn template(self, template: &str) -> Self {
         self.put("template", &template.replace("$W", self.work.to_str().unwrap()));
         self
     }
 
-    /// Without a template.
+    /// Removes the template.
     pub(crate) fn no_template(self) -> Self {
         std::fs::remove_file(self.shared.join("template")).unwrap();
         self
     }
 
-    /// With this environment variable.
+    /// Sets an environment variable.
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.env.push((name.into(), value.replace("$W", self.work.to_str().unwrap())));
         self
     }
 
-    /// With stdout captured.
+    /// Captures stdout.
     pub(crate) fn capturing(self) -> Self {
         self.env("ARGO_INCLUDE_SCRIPT_OUTPUT", "true")
     }
 
-    /// Called by this name.
+    /// Calls the binary by this name.
     pub(crate) fn called(mut self, name: &str) -> Self {
         let program = self.root.path().join(name);
         std::fs::hard_link(binary(), &program).unwrap();
@@ -135,13 +135,13 @@ impl Pod {
         self
     }
 
-    /// Started by these words.
+    /// Starts the binary through these words, such as `setpriv …`.
     pub(crate) fn via(mut self, words: &[&str]) -> Self {
         self.via = words.iter().map(ToString::to_string).collect();
         self
     }
 
-    /// Writes a file on the volume, complete at once, writable for all.
+    /// Writes a file on the volume. It appears complete, and all users can write to it.
     pub(crate) fn put(&self, path: &str, text: &str) {
         let target = self.shared.join(path);
         let folder = target.parent().unwrap();
@@ -157,12 +157,12 @@ impl Pod {
         std::fs::rename(draft, target).unwrap();
     }
 
-    /// The text of a file on the volume; `None` where there is none.
+    /// The text of a file on the volume. `None` if there is no such file.
     pub(crate) fn text(&self, path: &str) -> Option<String> {
         std::fs::read(self.shared.join(path)).ok().map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
     }
 
-    /// Lets the emissary take in what has happened by now: it looks at its files in one go, and takes rubbish from its signal file while it does.
+    /// Waits until the emissary has seen everything that has happened so far. It looks at all its files together, and takes rubbish from its signal file then.
     pub(crate) fn until_it_has_looked(&self) {
         for _ in 0..2 {
             self.put(&self.own("signal"), "rubbish");
@@ -175,32 +175,32 @@ impl Pod {
         std::fs::symlink_metadata(self.shared.join(path)).unwrap_or_else(|error| panic!("{path}: {error}")).permissions().mode() & 0o7777
     }
 
-    /// The container's file of that name.
+    /// The path of a file in the container's folder.
     pub(crate) fn own(&self, file: &str) -> String {
         self.name.map_or_else(|| file.to_string(), |name| format!("ctr/{name}/{file}"))
     }
 
-    /// The exit code that was left.
+    /// The contents of the exit-code file.
     pub(crate) fn exit_code(&self) -> Option<String> {
         self.text(&self.own("exitcode"))
     }
 
-    /// Where the output of `$W/name` goes.
+    /// The path to which emissary saves the output `$W/name`.
     pub(crate) fn output(&self, kind: &str, name: &str) -> String {
         format!("outputs/{kind}{}/{name}", self.work.display())
     }
 
-    /// Last words.
+    /// The contents of the termination log.
     pub(crate) fn termination_log(&self) -> String {
         std::fs::read_to_string(self.root.path().join("termination-log")).unwrap()
     }
 
-    /// Names in an artifact's archive, in order, as GNU tar's cousin, the tar crate, reads them.
+    /// The names in an artifact's archive, in order, as the tar crate reads them.
     pub(crate) fn names(&self, path: &str) -> Vec<String> {
         self.entries(path).into_iter().map(|(name, _)| name).collect()
     }
 
-    /// Names and contents.
+    /// The names and contents in an artifact's archive.
     pub(crate) fn entries(&self, path: &str) -> Vec<(String, Vec<u8>)> {
         let file = std::fs::File::open(self.shared.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
         let mut archive = tar::Archive::new(flate2::read::MultiGzDecoder::new(file));
@@ -215,7 +215,7 @@ impl Pod {
         rows
     }
 
-    /// The emissary with these arguments.
+    /// The command that runs the emissary with these arguments.
     pub(crate) fn process(&self, args: &[&str]) -> Command {
         let mut words: Vec<String> = self.via.clone();
         words.push(self.program.to_str().unwrap().into());
@@ -237,7 +237,7 @@ impl Pod {
         Running { child: self.process(args).process_group(0).spawn().unwrap(), began: Instant::now() }
     }
 
-    /// Starts it with these for stdin, stdout and stderr.
+    /// Starts it with the given stdin, stdout and stderr.
     pub(crate) fn start_on(&self, args: &[&str], [stdin, stdout, stderr]: [Stdio; 3]) -> Running {
         let mut process = self.process(args);
         process.stdin(stdin).stdout(stdout).stderr(stderr).process_group(0);
@@ -251,23 +251,23 @@ impl Pod {
         running
     }
 
-    /// `emissary ARGS…` to its end.
+    /// Runs `emissary ARGS…` to its end.
     pub(crate) fn run(&self, args: &[&str]) -> Outcome {
         self.start(args).finish()
     }
 
-    /// `emissary -- sh -c SCRIPT` to its end.
+    /// Runs `emissary -- sh -c SCRIPT` to its end.
     pub(crate) fn sh(&self, script: &str) -> Outcome {
         self.run(&["--", "sh", "-c", script])
     }
 
-    /// Writes a file in the scratch folder, by a process of its own: ours may be forked at any time, and what it has open for writing cannot
-    /// be executed meanwhile.
+    /// Writes a file in the scratch folder, in a process of its own. Another test may fork this process at any time, and a file that the fork has open for
+    /// writing cannot be executed.
     pub(crate) fn script(&self, name: &str, text: &str, mode: u32) {
         let write = r#"printf %s "$1" >"$2" && chmod "$3" "$2""#;
         let mut shell = Command::new("sh");
         shell.args(["-c", write, "sh", text]).arg(self.work.join(name)).arg(format!("{mode:o}"));
-        // An argument may be too long for that; such a file is not executed.
+        // A text may be too long for an argument. No test executes such a file.
         if text.len() > 100_000 {
             std::fs::write(self.work.join(name), text).unwrap();
         } else {
@@ -276,26 +276,26 @@ impl Pod {
     }
 }
 
-/// A process under way.
+/// A process that runs.
 pub(crate) struct Running {
     pub(crate) child: Child,
     began: Instant,
 }
 
 impl Running {
-    /// Sends it a signal.
+    /// Sends the process a signal.
     pub(crate) fn kill(&self, signal: i32) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::from_named_raw(signal).unwrap()).unwrap();
     }
 
-    /// Sends it a signal if it is still there.
+    /// Sends the process a signal if it still exists.
     pub(crate) fn kill_if_there(&self, signal: i32) {
         let pid = rustix::process::Pid::from_child(&self.child);
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::from_named_raw(signal).unwrap());
     }
 
-    /// Waits until it blocks its signals: from here on none ends it by the kernel's default.
+    /// Waits until the process has blocked its signals. From here on, no signal ends it by the kernel's default.
     pub(crate) fn until_it_listens(&self) {
         let status = format!("/proc/{}/status", self.child.id());
         until("it to block signals", || {
@@ -304,14 +304,14 @@ impl Running {
         });
     }
 
-    /// Process ids of its children.
+    /// The process ids of its children.
     pub(crate) fn children(&self) -> Vec<String> {
         let pid = self.child.id();
         let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
         text.split_whitespace().map(str::to_string).collect()
     }
 
-    /// Its end.
+    /// Waits for the end of the process, and returns its output.
     pub(crate) fn finish(mut self) -> Outcome {
         let (mut out, mut err) = (self.child.stdout.take(), self.child.stderr.take());
         let read = |stream: Option<&mut dyn std::io::Read>| {
@@ -346,7 +346,7 @@ impl Running {
 }
 
 impl Drop for Running {
-    /// A test that fails leaves nothing behind.
+    /// Ends the process, so that a failed test leaves none behind.
     fn drop(&mut self) {
         if let Ok(None) = self.child.try_wait() {
             let _ = self.child.kill();
@@ -355,13 +355,13 @@ impl Drop for Running {
     }
 }
 
-/// Whether a process is gone, or dead and only not reaped by whoever has to.
+/// Whether a process has ended, reaped by its parent or not.
 pub(crate) fn is_gone(pid: &str) -> bool {
     std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()))
         .map_or(true, |stat| stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z')))
 }
 
-/// Whether this test runs as root; says so where it does not, so that a skipped part is seen.
+/// Whether this test runs as root. Otherwise prints which part is not tested.
 pub(crate) fn is_root(what: &str) -> bool {
     let root = rustix::process::getuid().is_root();
     if !root {
@@ -370,17 +370,17 @@ pub(crate) fn is_root(what: &str) -> bool {
     root
 }
 
-/// Whether we may make a namespace of this kind (`--mount`, `--pid`, `--user`); says so where we may not, as in an unprivileged container.
+/// Whether this test may make a namespace of this kind (`--mount`, `--pid`, `--user`). Otherwise, as in an unprivileged container, prints that.
 pub(crate) fn may_unshare(kind: &str) -> bool {
     let may = is_root("a namespace")
         && Command::new("unshare").args([kind, "--fork", "true"]).output().is_ok_and(|output| output.status.success());
     if !may {
-        eprintln!("`unshare {kind}` is refused: a part is not tested");
+        eprintln!("the kernel refuses `unshare {kind}`: a part is not tested");
     }
     may
 }
 
-/// Whether a program is on the path; says so where it is not.
+/// Whether a program is in a folder of PATH. Otherwise prints that.
 pub(crate) fn has_program(name: &str) -> bool {
     let found = std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()));
     if !found {

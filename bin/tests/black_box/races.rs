@@ -1,13 +1,16 @@
-//! Races, each provoked on purpose.
+//! Races. Each test provokes one on purpose.
 
 use core::time::Duration;
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
 
-use crate::pod::{Pod, may_unshare, until};
+use crate::pod::{Pod, has_program, is_root, may_unshare, until};
 
 #[test]
 #[ignore = "slow, 5 s: sweeps over 40 moments"]
 fn a_signal_file_at_any_moment_of_the_start() {
-    // From before we look for it to after the command runs: it is delivered, whenever it comes.
+    // The moments reach from before emissary looks for the file to after the command's start. Emissary delivers the signal at every moment.
     for delay_us in (0..8_000).step_by(200) {
         let pod = Pod::new();
         std::fs::create_dir_all(pod.shared.join("ctr/main")).unwrap();
@@ -27,12 +30,12 @@ fn sigterm_at_any_moment_of_the_start() {
         std::thread::sleep(Duration::from_micros(delay_us));
         running.kill(15);
         let outcome = running.finish();
-        // Before our first instruction the kernel's default ends us, and nothing is left: 1015 is a death by SIGTERM.
+        // Before emissary's first instruction the kernel's default action ends it, and it leaves nothing. 1015 is a death by SIGTERM.
         let early = outcome.status == 1015 && pod.exit_code().is_none();
         assert!(early || (outcome.status, pod.exit_code().as_deref()) == (143, Some("143")), "after {delay_us} us: {outcome:?}");
         taken += usize::from(!early);
     }
-    assert!(taken > 0, "none came late enough");
+    assert!(taken > 0, "no signal came late enough");
 }
 
 #[test]
@@ -43,7 +46,7 @@ fn a_signal_at_the_exit() {
         pod.put("ctr/main/signal", "15");
         running.kill(10);
         let outcome = running.finish();
-        // It came in time, or the command had ended: the file and the status agree.
+        // Whether the signal came before the command's end or after it, the file and the status agree.
         assert!([5, 138, 143].contains(&outcome.status), "round {round}: {outcome:?}");
         assert_eq!(pod.exit_code(), Some(outcome.status.to_string()));
     }
@@ -55,7 +58,7 @@ fn sigterm_while_outputs_are_saved() {
     for code in [0, 7] {
         let pod = Pod::new().template(template);
         let running = pod.start(&["--", "sh", "-c", &format!("head -c 40000000 /dev/urandom >$W/o; echo v >$W/p; exit {code}")]);
-        // The archive is written under a name of its own: it has begun.
+        // A draft of the archive is there, so emissary has begun to save.
         let folder = pod.shared.join(pod.output("artifacts", ""));
         let begun = || std::fs::read_dir(&folder).is_ok_and(|entries| entries.count() > 0);
         until("the archive to begin", begun);
@@ -87,7 +90,7 @@ fn a_thousand_signal_files_in_a_row() {
     for _ in 0..1_000 {
         pod.put("ctr/main/signal", "10");
     }
-    // The last of them is never lost, however many it replaced.
+    // The last signal is never lost, however many files it replaced.
     until("the last to be taken", || !pod.shared.join("ctr/main/signal").exists());
     until("one at least", || std::fs::read_to_string(pod.work.join("got")).unwrap().contains('x'));
     pod.put("ctr/main/signal", "15");
@@ -108,7 +111,7 @@ fn each_of_a_hundred_signals_is_taken_and_delivered() {
     assert_eq!(running.finish().status, 3);
 }
 
-/// Runs in a user namespace of its own, in which a limit of inotify is 0.
+/// Runs the pod in a user namespace in which one of inotify's limits is 0.
 fn without_inotify(pod: Pod, limit: &str) -> Pod {
     pod.via(&["unshare", "--user", "--map-root-user", "sh", "-c", &format!("echo 0 >/proc/sys/user/{limit} && exec \"$@\""), "sh"])
 }
@@ -125,7 +128,7 @@ fn inotify_exhausted() {
         let outcome = running.finish();
         assert_eq!((outcome.status, pod.exit_code().as_deref()), (3, Some("3")), "{outcome:?}");
         assert_eq!(outcome.stderr.matches("looking every 100 ms instead").count(), 1, "{outcome:?}");
-        // Dependencies and the wait side, too.
+        // The same for dependencies and for the wait side.
         let set = r#"{"containerSet":{"containers":[{"name":"a"},{"name":"b","dependencies":["a"]}]}}"#;
         let pod = without_inotify(Pod::named("b").template(set), limit);
         let running = pod.start(&["--", "echo", "ran"]);
@@ -142,7 +145,7 @@ fn inotify_exhausted() {
 fn more_changes_than_the_kernel_keeps() {
     let kept: usize = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
     if kept > 100_000 {
-        eprintln!("{kept} events are kept: not tested");
+        eprintln!("the kernel keeps {kept} events: not tested");
         return;
     }
     let pod = Pod::new().env("ARGO_TERMINATION_GRACE_PERIOD_SECONDS", "1");
@@ -151,7 +154,7 @@ fn more_changes_than_the_kernel_keeps() {
     running.until_it_listens();
     until("the folder", || folder.is_dir());
     running.kill(19);
-    // Two names in turn, since the same event is kept once; the exit code's own is lost.
+    // The files have two names in turn, since the kernel merges equal events. The event of the exit code is lost.
     for at in 0..=kept {
         std::fs::write(folder.join(["x", "y"][at % 2]), "").unwrap();
     }
@@ -170,7 +173,7 @@ fn an_error_in_the_arguments_leaves_its_code() {
         assert_eq!((outcome.status, pod.exit_code().as_deref()), (64, Some("64")), "{args:?} {outcome:?}");
         assert!(!pod.termination_log().is_empty());
     }
-    // Of the other roles nobody waits for a code.
+    // The other roles leave no exit code, since no container waits for it.
     for args in
         [&["wait", "--frob"][..], &["init", "--frob"], &["signal", "--", "x"], &["kill"], &["help", "frob"], &["--dir", "x", "wait", "y"]]
     {
@@ -184,7 +187,7 @@ fn a_burst_of_queued_signals_loses_none_behind_it() {
     let pod = Pod::new();
     let running = pod.start_ready("trap '' 34; touch $W/ready; while :; do sleep 0.02; done");
     let pid = running.child.id();
-    // Real-time signals queue: two hundred at one wake-up, and a signal file behind them.
+    // Real-time signals queue up. Two hundred of them arrive at one wake-up, and a signal file after them.
     let burst = format!("kill -STOP {pid}; for i in $(seq 200); do kill -34 {pid}; done; printf 9 >$S.x; mv $S.x $S; kill -CONT {pid}");
     let signal = pod.shared.join("ctr/main/signal");
     assert!(std::process::Command::new("bash").args(["-c", &burst]).env("S", &signal).status().unwrap().success());
@@ -193,7 +196,7 @@ fn a_burst_of_queued_signals_loses_none_behind_it() {
 
 #[test]
 fn a_signal_file_whose_writer_takes_its_time() {
-    // Created, left empty for a while, written, left open for a while; with and without other files that come and go beside it.
+    // The writer creates the file, leaves it empty for a while, writes, and leaves it open for a while. Other files come and go beside it, or do not.
     for pause_ms in [5, 50, 150] {
         for when in ["before the start", "early", "later"] {
             let pod = Pod::new();
@@ -205,7 +208,7 @@ fn a_signal_file_whose_writer_takes_its_time() {
             }
             let running = pod.start_ready("trap 'exit 5' TERM; touch $W/ready; while :; do sleep 0.02; done");
             if when == "later" {
-                // By then it is watched.
+                // After this time emissary watches the folder.
                 running.until_it_listens();
                 std::thread::sleep(Duration::from_millis(40));
             }
@@ -219,4 +222,107 @@ fn a_signal_file_whose_writer_takes_its_time() {
             assert!(outcome.status == 5 && !outcome.stderr.contains("emissary:"), "{pause_ms} ms, {when}: {outcome:?}");
         }
     }
+}
+
+/// A process that writes on and on, and does not outlive a test that fails.
+struct Process(rustix::process::Pid);
+
+impl Process {
+    fn kill(&self, signal: i32) {
+        let _ = rustix::process::kill_process(self.0, rustix::process::Signal::from_named_raw(signal).unwrap());
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.kill(9);
+        }
+    }
+}
+
+/// Two that write to one file whose reader takes a little and stops, again and again: both see room, and there is room for one. Neither hangs in its write.
+fn two_on_one(via: &[&str], rounds: usize, make: impl Fn() -> (OwnedFd, OwnedFd)) {
+    let (reader, writer) = make();
+    let script = r#"trap "" USR1; yes & yes >&2 & trap 'echo x >>$W/n' USR1; : >$W/ready; while :; do wait; done"#;
+    let pair = [(); 2].map(|()| {
+        let pod = Pod::new().capturing().env("ARGO_TERMINATION_GRACE_PERIOD_SECONDS", "1").via(via);
+        let stdio = [Stdio::null(), writer.try_clone().unwrap().into(), writer.try_clone().unwrap().into()];
+        let running = pod.start_on(&["--", "sh", "-c", script], stdio);
+        until("the command", || pod.work.join("ready").exists());
+        // Under strace the emissary is the child.
+        let pid = if via.is_empty() { running.child.id().to_string() } else { running.children()[0].clone() };
+        (pod, Process(rustix::process::Pid::from_raw(pid.parse().unwrap()).unwrap()), running)
+    });
+    let (mut reader, mut piece) = (std::fs::File::from(reader), [0; 4_096]);
+    for round in 0..rounds {
+        reader.read_exact(&mut piece).unwrap();
+        for (_, emissary, _) in &pair {
+            emissary.kill(10);
+        }
+        for (pod, ..) in &pair {
+            let heard = || std::fs::read(pod.work.join("n")).is_ok_and(|heard| heard.len() > 2 * round);
+            until("the signal to be heard", heard);
+        }
+    }
+    for (pod, emissary, running) in pair {
+        emissary.kill(15);
+        until("the end", || pod.exit_code().as_deref() == Some("143"));
+        running.finish();
+    }
+}
+
+#[test]
+fn two_on_one_pipe_whose_reader_stops() {
+    two_on_one(&[], 400, || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        (reader.into(), writer.into())
+    });
+}
+
+#[test]
+fn two_on_one_socket_whose_reader_stops() {
+    two_on_one(&[], 400, || {
+        let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        // One write takes all the room there is.
+        rustix::net::sockopt::set_socket_send_buffer_size(&writer, 1).unwrap();
+        (reader.into(), writer.into())
+    });
+}
+
+/// The words by which every pwritev2 of the emissary fails like this.
+fn without_pwritev2(error: &str) -> Vec<String> {
+    let inject = format!("inject=pwritev2:error={error}");
+    ["strace", "-qq", "-o", "/dev/null", "-e", "trace=pwritev2", "-e", &inject, "--"].map(str::to_string).into()
+}
+
+#[test]
+fn two_on_one_pipe_of_an_old_kernel() {
+    if !has_program("strace") {
+        return;
+    }
+    for error in ["EOPNOTSUPP", "ENOSYS", "EPERM"] {
+        let words = without_pwritev2(error);
+        two_on_one(&words.iter().map(String::as_str).collect::<Vec<_>>(), 50, || {
+            let (reader, writer) = std::io::pipe().unwrap();
+            (reader.into(), writer.into())
+        });
+    }
+}
+
+#[test]
+fn a_pipe_that_cannot_be_opened_again() {
+    if !has_program("strace") || !is_root("another user") || !has_program("setpriv") {
+        return;
+    }
+    // It belongs to us, and is nobody else's to open.
+    let words = without_pwritev2("EPERM");
+    let words: Vec<&str> = ["setpriv", "--reuid=54321", "--clear-groups"].into_iter().chain(words.iter().map(String::as_str)).collect();
+    let pod = Pod::new().capturing().via(&words);
+    let outcome = pod.run(&["--", "sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x; echo end >&2"]);
+    if outcome.stderr.contains("Permission denied") && !outcome.stderr.contains("emissary: ") {
+        eprintln!("user 54321 cannot run the binary: not tested");
+        return;
+    }
+    assert_eq!((outcome.status, outcome.stdout.len(), outcome.stderr.as_str()), (0, 300_000, "end\n"));
 }

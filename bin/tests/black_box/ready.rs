@@ -9,7 +9,7 @@ fn waiting() -> Pod {
     Pod::new().env("ARGO_WAIT_FOR_READY", "true")
 }
 
-/// Starts `echo ran` and waits until its container's folder is there.
+/// Starts `echo ran` and waits until the container's folder exists.
 fn started(pod: &Pod) -> crate::pod::Running {
     let running = pod.start(&["--", "echo", "ran"]);
     until("the folder", || pod.shared.join("ctr/main").is_dir());
@@ -42,6 +42,19 @@ fn failed_is_65_and_the_reason() {
 }
 
 #[test]
+fn a_marker_that_cannot_be_read_is_said_once() {
+    let pod = waiting();
+    std::os::unix::fs::symlink("template", pod.shared.join("status")).unwrap();
+    let running = started(&pod);
+    for _ in 0..3 {
+        pod.until_it_has_looked();
+    }
+    pod.put("status", "READY\n");
+    let outcome = running.finish();
+    assert_eq!((outcome.status, outcome.stderr.matches("argo/status: ").count()), (0, 1), "{outcome:?}");
+}
+
+#[test]
 fn a_stale_heartbeat_is_65() {
     let pod = waiting();
     pod.put("status", "RUNNING\n");
@@ -49,7 +62,7 @@ fn a_stale_heartbeat_is_65() {
     file.set_modified(SystemTime::now() - Duration::from_secs(31)).unwrap();
     let outcome = pod.run(&["--", "echo", "ran"]);
     assert_eq!((outcome.status, pod.exit_code().as_deref(), outcome.stdout.as_str()), (65, Some("65"), ""));
-    // One that has almost stopped is waited for, and no longer than it has left.
+    // A heartbeat that is almost too old: emissary waits until it is too old, and not longer.
     let pod = waiting();
     pod.put("status", "RUNNING\n");
     let file = std::fs::File::options().write(true).open(pod.shared.join("status")).unwrap();
@@ -66,12 +79,12 @@ fn sigterm_while_waiting() {
     assert_eq!((running.finish().status, pod.exit_code().as_deref()), (143, Some("143")));
 }
 
-/// Runs with `/argo/inputs/artifacts/in` holding `payload`, in a mount namespace of its own.
+/// Runs the pod in a mount namespace of its own, in which `/argo/inputs/artifacts/in` holds `payload`.
 fn with_input(pod: Pod) -> Pod {
     with_input_and(pod, "true")
 }
 
-/// The same after a command of the shell's.
+/// The same, after a shell command.
 fn with_input_and(pod: Pod, command: &str) -> Pod {
     let mount = "mkdir -p /argo/inputs/artifacts && mount -t tmpfs tmpfs /argo/inputs/artifacts && echo payload >/argo/inputs/artifacts/in";
     pod.put("status", "READY\n");
@@ -87,9 +100,9 @@ fn an_input_artifact_is_linked() {
     let pod = with_input(waiting().template(template));
     assert_eq!(pod.sh("cat $W/deep/in; readlink $W/deep/in").stdout, "payload\n/argo/inputs/artifacts/in\n");
     assert!(!pod.work.join("absent").exists());
-    // Again: it is there already.
+    // A second run finds the link of the first.
     assert_eq!(pod.sh("cat $W/deep/in").stdout, "payload\n");
-    // What stands there is replaced, the working directory too.
+    // The link replaces a folder, and even the working directory.
     let pod = with_input(waiting().template(r#"{"inputs":{"artifacts":[{"name":"in","path":"$W/old"}]}}"#));
     std::fs::create_dir_all(pod.work.join("old/a/b")).unwrap();
     std::fs::write(pod.work.join("old/a/f"), "x").unwrap();
@@ -97,7 +110,7 @@ fn an_input_artifact_is_linked() {
 }
 
 #[test]
-fn what_stands_at_an_input_artifacts_path_may_be_deeper_than_any_stack() {
+fn an_input_artifact_replaces_a_tree_deeper_than_any_stack() {
     if !may_unshare("--mount") {
         return;
     }
@@ -121,7 +134,7 @@ fn an_input_artifact_never_reaches_into_a_mount() {
         return;
     }
     for (path, mount, want) in [
-        // Through a link.
+        // The path leads through a link.
         ("data/sub", "vol", "that lies on the volume mount"),
         ("vol/sub", "vol", "that lies on the volume mount"),
         ("vol", "vol", "that lies on the volume mount"),
@@ -153,7 +166,7 @@ fn arguments_from_a_file() {
 #[test]
 fn a_long_argument_becomes_a_file() {
     let pod = Pod::new().env("ARGO_CONTAINER_ARGS_FILE", "$W/args");
-    // The longest that execve takes has 131,071 bytes.
+    // The longest argument that execve accepts has 131,071 bytes.
     for (length, spilled) in [(131_071, false), (131_072, true), (200_000, true)] {
         pod.script("args", &format!("[\"{}\", \"z\"]", "y".repeat(length)), 0o644);
         let outcome = pod

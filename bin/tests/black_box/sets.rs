@@ -23,7 +23,7 @@ fn sidecar_of_two() -> Pod {
     Pod::named("side").template(r#"{"sidecars":[{"name":"side"}],"containerSet":{"containers":[{"name":"a"},{"name":"b"}]}}"#)
 }
 
-/// Starts `echo ran` and waits until it waits: its container's folder and its dependency's are there.
+/// Starts `echo ran` and waits until emissary waits: the folder of the dependency exists.
 fn waiting(pod: &Pod) -> crate::pod::Running {
     let running = pod.start(&["--", "echo", "ran"]);
     until("it to wait", || pod.shared.join("ctr/a").is_dir());
@@ -43,24 +43,24 @@ fn dependencies_are_waited_for() {
 }
 
 #[test]
-fn a_failed_dependency_ends_it_with_64_and_its_code_is_said() {
+fn a_failed_dependency_gives_64_and_a_message_with_its_code() {
     for code in ["3", "137"] {
         let pod = Pod::named("c").template(SET);
         pod.put("ctr/a/exitcode", code);
         let outcome = pod.run(&["--", "echo", "ran"]);
-        // A code that the command did not earn is never its own.
+        // The code of another container is never this container's code.
         assert_eq!((outcome.status, outcome.stdout.as_str(), pod.exit_code().as_deref()), (64, "", Some("64")));
         assert!(outcome.stderr.contains(&format!("dependency 'a' failed, exit code {code}")), "{outcome:?}");
     }
 }
 
 #[test]
-fn an_exit_code_in_two_writes_is_read_once_it_is_whole() {
+fn an_exit_code_in_two_writes_counts_when_it_is_whole() {
     let pod = Pod::named("b").template(SET);
     let running = waiting(&pod);
     let mut file = std::fs::File::create(pod.shared.join("ctr/a/exitcode")).unwrap();
     file.write_all(b"1").unwrap();
-    // Another change in the folder, while the file holds `1`.
+    // The folder changes while the file holds `1`.
     pod.put("ctr/a/stdout", "x");
     pod.put("ctr/a/stdout", "y");
     file.write_all(b"37").unwrap();
@@ -93,7 +93,7 @@ fn signals_while_waiting_for_a_dependency() {
 }
 
 #[test]
-fn dependency_fine_and_own_command_missing() {
+fn dependency_succeeds_and_own_command_is_missing() {
     let pod = Pod::named("b").template(SET);
     pod.put("ctr/a/exitcode", "0");
     assert_eq!((pod.run(&["--", "no-such-command"]).status, pod.exit_code().as_deref()), (64, Some("64")));
@@ -136,7 +136,7 @@ fn a_sidecar_ends_with_main() {
     let running = pod.start_ready("touch $W/ready; exec sleep 600");
     pod.put("ctr/main/exitcode", "0");
     assert_eq!((running.finish().status, pod.exit_code().as_deref()), (143, Some("143")));
-    // Main had ended before.
+    // Main has ended before the sidecar starts.
     let pod = sidecar();
     pod.put("ctr/main/exitcode", "5");
     assert_eq!(pod.sh("exec sleep 600").status, 143);
@@ -210,13 +210,13 @@ fn a_sidecar_ends_although_main_left_rubbish() {
 
 #[test]
 #[ignore = "slow, 10 s: a sidecar tries to read each of two codes for 5 s"]
-fn a_sidecar_ends_although_no_mains_code_can_be_read_and_says_so_once_each() {
+fn a_sidecar_ends_although_no_code_of_main_can_be_read() {
     if !has_program("prlimit") {
         return;
     }
     let pod = sidecar_of_two().env("ARGO_TERMINATION_GRACE_PERIOD_SECONDS", "1");
     let running = pod.start_ready("touch $W/ready; exec sleep 600");
-    // From here on it has no descriptor to read with, which might pass.
+    // From here on emissary has no free descriptor to read with. This error may pass.
     let pid = running.child.id().to_string();
     assert!(Command::new("prlimit").args(["--nofile=3:64", "--pid", &pid]).status().unwrap().success());
     pod.put("ctr/a/exitcode", "0");
@@ -229,7 +229,7 @@ fn a_sidecar_ends_although_no_mains_code_can_be_read_and_says_so_once_each() {
 }
 
 #[test]
-fn a_code_that_is_none_is_said_once_however_often_it_is_looked_at() {
+fn an_invalid_code_gives_one_error_however_often_it_is_read() {
     let pod = sidecar_of_two();
     let running = pod.start_ready("trap 'exit 3' TERM; touch $W/ready; while :; do sleep 0.02; done");
     pod.put("ctr/a/exitcode", "rubbish");

@@ -1,4 +1,4 @@
-//! Signals: received, or found in the signal file; and what the command starts with.
+//! Signals that emissary receives or finds in the signal file; the signal mask, descriptors and variables that the command gets.
 
 use crate::pod::{Pod, has_program, is_gone, is_root, may_unshare, until};
 
@@ -56,7 +56,7 @@ fn the_whole_process_group() {
 }
 
 #[test]
-fn rubbish_is_ignored_and_said() {
+fn rubbish_is_ignored_with_a_warning() {
     let pod = Pod::new();
     let running = pod.start_ready(TRAP);
     for text in ["term!\n", "0", "-9", "99999999999999999999", "\n", "\u{0}9"] {
@@ -116,7 +116,7 @@ fn after_an_ignored_sigterm_9_still_kills() {
 #[test]
 fn stopping_and_continuing_does_not_end_the_step() {
     let pod = Pod::new();
-    // It does not fork: a shell that waits for a child which is stopped before execve never stops itself.
+    // The shell becomes `sleep` and does not fork. A shell never stops if its child was stopped before execve.
     let running = pod.start_ready("echo $$ >$W/pid; touch $W/ready; exec sleep 600");
     let pid = std::fs::read_to_string(pod.work.join("pid")).unwrap();
     let is_stopped = || {
@@ -154,8 +154,8 @@ fn a_burst_of_different_signals_all_arrive() {
     assert_eq!(running.finish().status, 0);
 }
 
-/// Mask and ignored signals in `/proc/self/status`, without 32 and 33: those are the C library's, which ignores them or not by its way of
-/// starting a process.
+/// The mask and the ignored signals in `/proc/self/status`, without 32 and 33. Those two belong to the C library. Whether it ignores them depends on how it
+/// starts a process.
 fn masks(status: &str) -> Vec<u64> {
     let bits = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
     status.lines().filter_map(bits).map(|mask| mask & !(3 << 31)).collect()
@@ -164,7 +164,7 @@ fn masks(status: &str) -> Vec<u64> {
 #[test]
 fn mask_and_ignored_signals_are_kept() {
     let via = ["env", "--ignore-signal=HUP,CHLD,PIPE", "--block-signal=USR2"];
-    // Not through a shell: some clear their mask.
+    // No shell in between, since some shells clear the mask.
     let seen = |pod: &Pod| masks(&pod.run(&["--", "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]).stdout);
     let want = [0x800, 0x1_1001];
     assert_eq!(seen(&Pod::new().via(&via)), want);
@@ -173,14 +173,14 @@ fn mask_and_ignored_signals_are_kept() {
 }
 
 #[test]
-fn the_command_dies_with_us() {
+fn the_command_dies_with_emissary() {
     let pod = Pod::new();
     let running = pod.start_ready("echo $$ >$W/pid; touch $W/ready; exec sleep 600");
     let pid = std::fs::read_to_string(pod.work.join("pid")).unwrap();
     running.kill(9);
     assert_eq!(running.finish().status, 1009);
     until("the command to be gone", || is_gone(&pid));
-    // Nothing half-written is left, and a second run works.
+    // The killed run left no exit code, and a second run works.
     assert_eq!(pod.exit_code(), None);
     assert_eq!((pod.sh("exit 5").status, pod.exit_code().as_deref()), (5, Some("5")));
 }
@@ -190,7 +190,7 @@ fn orphans_are_reaped() {
     let pod = Pod::new();
     let script = "for i in $(seq 200); do (true &) ; done; touch $W/ready; until [ -e $W/go ]; do sleep 0.02; done";
     let running = pod.start_ready(script);
-    // The subreaper has them all, and then only the command.
+    // All orphans become emissary's children. When it has reaped them, only the command is left.
     until("every orphan to be reaped", || running.children().len() == 1);
     std::fs::write(pod.work.join("go"), "").unwrap();
     assert_eq!(running.finish().status, 0);
@@ -202,7 +202,7 @@ fn orphans_are_reaped_by_pid_1_too() {
         return;
     }
     let pod = Pod::new().via(&["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-    // The last look counts: every orphan has been reaped before it is empty.
+    // The loop ends when no zombie of PID 1 is left.
     let script = "echo $$; for i in $(seq 100); do (true &) ; done; until ! grep -q ') Z 1 ' /proc/[0-9]*/stat 2>/dev/null; do sleep 0.02; done; echo reaped";
     let outcome = pod.sh(script);
     assert_eq!((outcome.status, outcome.stdout.as_str()), (0, "2\nreaped\n"));
@@ -218,12 +218,12 @@ fn signals_before_the_start_come_in_order_of_arrival() {
         until("it to be taken", || pod.text("ctr/main/signal").is_none());
     }
     pod.put("ctr/main/before", "");
-    // The first that came is the first delivered: SIGUSR2 ends it before SIGUSR1 could.
+    // Emissary delivers the first signal first: SIGUSR2 ends the command before SIGUSR1 can.
     assert_eq!(running.finish().status, 140);
 }
 
 #[test]
-fn nothing_wakes_us_while_nothing_happens() {
+fn an_idle_run_never_wakes_up() {
     std::thread::scope(|scope| {
         for pod in [Pod::new(), Pod::new().capturing(), Pod::flat()] {
             scope.spawn(move || {
@@ -233,7 +233,7 @@ fn nothing_wakes_us_while_nothing_happens() {
                     let status = std::fs::read_to_string(format!("/proc/{}/status", running.child.id())).unwrap();
                     status.lines().filter(|line| line.contains("ctxt_switches")).map(str::to_string).collect::<Vec<_>>()
                 };
-                // It has gone back to sleep once the numbers stay.
+                // The process sleeps when the numbers no longer change.
                 until("it to sleep", || {
                     let before = switches();
                     std::thread::sleep(core::time::Duration::from_millis(20));
@@ -250,9 +250,9 @@ fn nothing_wakes_us_while_nothing_happens() {
 }
 
 #[test]
-fn what_was_ignored_at_the_start_asks_for_nothing() {
+fn a_signal_ignored_at_the_start_ends_no_waiting() {
     let ignoring = ["env", "--ignore-signal=HUP,INT,QUIT"];
-    // While it waits: for a person, and for another container.
+    // Emissary waits for a person, or for another container.
     let set = r#"{"containerSet":{"containers":[{"name":"a"},{"name":"main","dependencies":["a"]}]}}"#;
     for pod in
         [Pod::new().env("ARGO_DEBUG_PAUSE_BEFORE", "true"), Pod::flat().env("ARGO_DEBUG_PAUSE_BEFORE", "true"), Pod::new().template(set)]
@@ -263,11 +263,11 @@ fn what_was_ignored_at_the_start_asks_for_nothing() {
         [1, 2, 3].iter().for_each(|&signal| running.kill(signal));
         pod.until_it_has_looked();
         assert_eq!(pod.exit_code(), None);
-        // What was not ignored still does.
+        // A signal that was not ignored still ends the run.
         running.kill(15);
         assert_eq!((running.finish().status, pod.exit_code().as_deref()), (143, Some("143")));
     }
-    // A file that somebody wrote is meant for us.
+    // A signal in the signal file counts although it was ignored at the start.
     let pod = Pod::new().env("ARGO_DEBUG_PAUSE_BEFORE", "true").via(&ignoring);
     let running = pod.start(&["--", "true"]);
     running.until_it_listens();
@@ -276,7 +276,7 @@ fn what_was_ignored_at_the_start_asks_for_nothing() {
 }
 
 #[test]
-fn what_was_ignored_at_the_start_ends_no_retries() {
+fn a_signal_ignored_at_the_start_ends_no_retries() {
     let template = |pause: &str| {
         format!(r#"{{"containerSet":{{"containers":[{{"name":"main"}}],"retryStrategy":{{"retries":2,"duration":"{pause}"}}}}}}"#)
     };
@@ -284,7 +284,7 @@ fn what_was_ignored_at_the_start_ends_no_retries() {
         let pod = Pod::new().template(&template(pause)).via(&["env", "--ignore-signal=HUP"]);
         let running = pod.start_ready("echo x >>$W/attempts; touch $W/ready; until [ -e $W/go ]; do sleep 0.02; done; exit 5");
         if asleep {
-            // To the command, which ignores it too.
+            // This signal goes to the command, which ignores it, too.
             running.kill(1);
             pod.until_it_has_looked();
         }
@@ -299,7 +299,7 @@ fn what_was_ignored_at_the_start_ends_no_retries() {
 }
 
 #[test]
-fn what_was_ignored_at_the_start_does_not_end_the_wait_side() {
+fn a_signal_ignored_at_the_start_does_not_end_the_wait_side() {
     for pod in [Pod::new(), Pod::flat()] {
         let pod = pod.via(&["env", "--ignore-signal=HUP,INT,QUIT"]);
         let running = pod.start(&["wait"]);
@@ -318,7 +318,7 @@ fn a_command_that_leaves_its_group() {
     if !has_program("perl") {
         return;
     }
-    // It joins ours; with and without a process that stays in the one it had.
+    // The command joins emissary's group. In the second round, another process stays in the command's old group.
     for stays in ["", "if (!fork) { exec 'sleep', '600' } "] {
         let script = format!(
             "$SIG{{USR1}} = sub {{ exit 9 }}; {stays}setpgrp(0, getppid) or die; open my $f, '>', \"$ENV{{W}}/ready\"; close $f; sleep 600"
@@ -334,7 +334,7 @@ fn a_command_that_leaves_its_group() {
     }
 }
 
-/// A set-uid program in the scratch folder that becomes root, whoever calls it, and then runs the words behind it; `None` where there can be none.
+/// Makes a set-uid program in the scratch folder. It becomes root for every caller and runs its arguments. `None` if set-uid has no effect here.
 fn set_uid(pod: &Pod) -> Option<String> {
     if !is_root("a set-uid command") || !has_program("setpriv") {
         return None;
@@ -355,7 +355,7 @@ fn set_uid(pod: &Pod) -> Option<String> {
 }
 
 #[test]
-fn a_command_that_may_not_be_signalled_is_said_once() {
+fn a_command_that_may_not_be_signalled_gives_one_error() {
     let pod = Pod::new();
     let Some(root) = set_uid(&pod) else { return };
     let pod = pod.via(&["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]);
@@ -373,7 +373,7 @@ fn a_command_that_may_not_be_signalled_is_said_once() {
         until("it to be taken", || pod.text("ctr/main/signal").is_none());
     }
     pod.until_it_has_looked();
-    // Not PID 1: its end would leave the command behind.
+    // Emissary is not PID 1 here. Its end would leave the command behind, so it does not end.
     assert_eq!(pod.exit_code(), None);
     std::fs::write(pod.work.join("go"), "").unwrap();
     let outcome = running.finish();
@@ -382,7 +382,7 @@ fn a_command_that_may_not_be_signalled_is_said_once() {
 }
 
 #[test]
-fn pid_1_ends_where_it_may_not_kill() {
+fn pid_1_ends_if_it_may_not_kill() {
     if !may_unshare("--pid") {
         return;
     }
@@ -401,7 +401,7 @@ fn pid_1_ends_where_it_may_not_kill() {
     }
 }
 
-/// Words that make the caller's parent its tracer, and then run a script in perl.
+/// A perl script that makes its parent its tracer, and then runs `script`.
 fn traced(script: &str) -> String {
     format!("syscall({}, 0, 0, 0, 0) == 0 or die; {script}", libc::SYS_ptrace)
 }
@@ -425,12 +425,12 @@ fn a_command_that_asks_to_be_traced() {
         let outcome = running.finish();
         assert_eq!((outcome.status, pod.exit_code().as_deref(), outcome.stdout.as_str()), (143, Some("143"), "usr1\n"));
     }
-    // The kernel stops it at execve; that is no signal of its own.
+    // The kernel stops the command at execve with a SIGTRAP. Emissary does not deliver it.
     let pod = Pod::new();
     assert_eq!(pod.run(&["--", "perl", "-e", &traced("exec 'sh', '-c', 'exit 7'")]).status, 7);
-    // One that it has earned is.
+    // Emissary delivers a signal that the command sends to itself.
     assert_eq!(pod.run(&["--", "perl", "-e", &traced("kill 'ABRT', $$; sleep 600")]).status, 134);
-    // It is stopped and goes on.
+    // The command is stopped and continued.
     let running =
         pod.start(&["--", "perl", "-e", &traced("open my $f, '>', \"$ENV{W}/ready\"; close $f; sleep 1 until -e \"$ENV{W}/go\"; exit 3")]);
     until("the command", || pod.work.join("ready").exists());
@@ -447,7 +447,7 @@ fn an_orphan_that_asks_to_be_traced() {
         return;
     }
     let pod = Pod::new();
-    // Its parent is gone before it asks, so that it asks us.
+    // The orphan waits until its parent has ended. So emissary is the parent that becomes its tracer.
     let asks = traced("$SIG{USR1} = sub { exit 0 }; open my $f, '>', \"$ENV{W}/ready\"; print $f $$; close $f; sleep 1 while 1");
     pod.script(
         "orphan",
@@ -472,7 +472,7 @@ fn an_orphan_that_asks_to_be_traced() {
     assert_eq!(running.finish().status, 0);
 }
 
-/// A pipe by name, open for reading; a reader that does not wait.
+/// Makes a named pipe and opens it for reading, without blocking.
 fn fifo(pod: &Pod) -> std::fs::File {
     use std::os::unix::fs::OpenOptionsExt as _;
     let path = pod.work.join("fifo");
@@ -481,13 +481,13 @@ fn fifo(pod: &Pod) -> std::fs::File {
     std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap()
 }
 
-/// Reads what is there, until the last writer has closed it.
+/// Reads a pipe until the last writer has closed it.
 fn until_end(mut reader: &std::fs::File) -> String {
     let mut all = Vec::new();
     until("the end of the pipe", || {
         let mut piece = [0; 64];
         match std::io::Read::read(&mut reader, &mut piece) {
-            // Before the first writer has come a pipe says the same as after the last.
+            // A pipe without a writer gives 0 bytes, before the first writer as after the last.
             Ok(0) => !all.is_empty(),
             Ok(read) => {
                 all.extend_from_slice(&piece[..read]);
@@ -526,7 +526,7 @@ fn a_stdin_that_the_command_closes_is_closed() {
             [std::process::Stdio::piped(), std::process::Stdio::piped(), std::process::Stdio::piped()],
         );
         let mut stdin = running.child.stdin.take().unwrap();
-        // It may be closed by now.
+        // The command may have closed it already.
         let _ = std::io::Write::write_all(&mut stdin, b"line\n");
         until("the command", || pod.work.join("ready").exists());
         until("nobody to read it", || std::io::Write::write_all(&mut stdin, b"x").is_err());
@@ -536,7 +536,7 @@ fn a_stdin_that_the_command_closes_is_closed() {
 }
 
 #[test]
-fn each_attempt_has_what_was_passed_in() {
+fn each_attempt_gets_the_descriptors() {
     let template = r#"{"containerSet":{"containers":[{"name":"main"}],"retryStrategy":{"retries":3,"duration":"10ms"}}}"#;
     let pod = Pod::new().template(template);
     let reader = fifo(&pod);
@@ -552,7 +552,7 @@ fn each_attempt_has_what_was_passed_in() {
     until("nobody to read it", || std::io::Write::write_all(&mut stdin, b"x").is_err());
     running.kill(15);
     assert_eq!(running.finish().status, 143);
-    // Nor is it kept for attempts that do not come, while a person looks at what the first has left.
+    // Emissary keeps no descriptor for attempts that never come, while it waits for a person after a first success.
     let pod = Pod::new().template(template).env("ARGO_DEBUG_PAUSE_AFTER", "true");
     let reader = fifo(&pod);
     let pod = pod.via(&["sh", "-c", "exec 7>$W/fifo; exec \"$@\"", "sh"]);
@@ -563,7 +563,7 @@ fn each_attempt_has_what_was_passed_in() {
 }
 
 #[test]
-fn variables_that_name_us_name_the_command() {
+fn variables_that_name_emissary_name_the_command() {
     let names = "echo $$ $LISTEN_PID ${WATCHDOG_PID} $OTHER";
     for pod in [Pod::new(), Pod::new().capturing(), Pod::flat()] {
         let pod = pod.via(&["sh", "-c", "export LISTEN_PID=$$ WATCHDOG_PID=$$ OTHER=$$; exec \"$@\"", "sh"]);
@@ -573,7 +573,7 @@ fn variables_that_name_us_name_the_command() {
         let words: Vec<&str> = outcome.stdout.split_whitespace().collect();
         assert!(words[0] != own && words == [words[0], words[0], words[0], &own], "{outcome:?}");
     }
-    // At each attempt.
+    // The variable is right at each attempt.
     let template = r#"{"containerSet":{"containers":[{"name":"main"}],"retryStrategy":{"retries":2}}}"#;
     let pod = Pod::new().template(template).via(&["sh", "-c", "export LISTEN_PID=$$; exec \"$@\"", "sh"]);
     let outcome = pod.sh("echo $$ $LISTEN_PID; exit 1");
@@ -582,10 +582,10 @@ fn variables_that_name_us_name_the_command() {
         assert_eq!(own, named, "{outcome:?}");
     }
     assert_eq!(outcome.stdout.lines().count(), 2);
-    // Those of another process stay.
+    // A variable that names another process stays.
     let pod = Pod::new().env("LISTEN_PID", "1").env("WATCHDOG_PID", "999999999999");
     assert!(pod.sh(names).stdout.ends_with(" 1 999999999999\n"));
-    // A number that begins like ours is not ours.
+    // A number that begins like emissary's process id is another number.
     let pod = Pod::new().via(&["sh", "-c", "export LISTEN_PID=${$}0 WATCHDOG_PID=x$$; exec \"$@\"", "sh"]);
     let running = pod.start(&["--", "sh", "-c", names]);
     let own = running.child.id();
@@ -606,7 +606,7 @@ fn the_id_of_a_process_descriptor_names_the_command() {
         let (own, named) = outcome.stdout.split_once(' ').unwrap_or_else(|| panic!("{outcome:?}"));
         (own.to_string(), named.to_string())
     };
-    // Before Linux 6.9 all of them have one number.
+    // Before Linux 6.9 all process descriptors have the same number.
     let two = pod.run(&["--", "perl", "-e", &format!("{id} print id, ' '; my $pid = fork; if (!$pid) {{ print id; exit }} wait")]).stdout;
     if two.split_whitespace().collect::<std::collections::BTreeSet<_>>().len() < 2 {
         eprintln!("process descriptors have no numbers of their own here: not tested");
@@ -625,7 +625,7 @@ fn dev_stdout_after_privileges_are_dropped() {
     }
     for pod in [Pod::new().capturing(), Pod::flat()] {
         let mut ends = Vec::new();
-        // conmon's are everybody's; a container's runtime gives them to its user.
+        // conmon's pipes are open to everyone; other runtimes give their pipes to the container's user.
         let mut sink = |mode: u32, owner: u32| {
             let (source, sink) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
             rustix::fs::fchmod(&sink, mode.into()).unwrap();

@@ -1,4 +1,4 @@
-//! A terminal on stdin: the command gets one of its own, of the same size, and ours is as it was at every end.
+//! Runs with a terminal. If it is on stdin, the command gets a pseudo-terminal of the same size. At every end our own terminal has its settings back.
 
 use core::time::Duration;
 use std::io::{Read as _, Write as _};
@@ -12,7 +12,7 @@ use rustix::termios::{LocalModes, OutputModes, Winsize};
 use crate::outputs::{slow_artifact, two_letters};
 use crate::pod::{Pod, Running, has_program, is_root, may_unshare, until};
 
-/// A terminal as a person has it: the end to type into, and all that was shown.
+/// A terminal as a person sees it: the end to type into, and everything that was shown.
 struct Screen {
     master: std::fs::File,
     slave: OwnedFd,
@@ -20,7 +20,7 @@ struct Screen {
 }
 
 impl Screen {
-    /// One that nobody looks at.
+    /// A terminal whose output no thread reads.
     fn unread() -> Self {
         Self::made(24, 80, false)
     }
@@ -68,12 +68,12 @@ impl Screen {
         until(&format!("{text:?} on the screen"), || self.text().contains(text));
     }
 
-    /// Takes the terminal away, as a closed window does. Nobody reads such a one (see `unread`): a reader has it open, too.
+    /// Takes the terminal away, as a closed window does. Use it on an `unread` terminal only: a reader would keep this end open.
     fn hang_up(self) {
         drop(self.master);
     }
 
-    /// Starts a shell with job control on it, as a login does. It knows the emissary's path as `$E`, and says little.
+    /// Starts a shell with job control on the terminal, as a login does. `$E` is the emissary's path. The shell prints no prompt.
     fn shell(&mut self, pod: Pod, shell: &str) -> (Pod, Running) {
         let pod = pod.via(&["setsid", "--wait", "--ctty", "sh", "-c", &format!("export E=\"$1\"; exec {shell}"), "sh"]);
         let running = self.start(&pod, &[]);
@@ -142,7 +142,7 @@ fn it_is_resized() {
     screen.until_shown("on\r\n");
     let size = Winsize { ws_row: 50, ws_col: 132, ws_xpixel: 0, ws_ypixel: 0 };
     rustix::termios::tcsetwinsize(&screen.master, size).unwrap();
-    // The kernel tells a foreground group; this terminal controls nobody.
+    // The kernel sends SIGWINCH to a foreground group only. This terminal controls no process, so the test sends it.
     running.kill(28);
     screen.until_shown("50 132\r\n");
     assert_eq!(running.finish().status, 0);
@@ -177,7 +177,7 @@ fn stdout_that_is_no_terminal_stays_none() {
 }
 
 #[test]
-fn signals_end_it_and_the_settings_are_back() {
+fn signals_end_the_run_and_the_settings_are_back() {
     let pod = Pod::new();
     let screen = Screen::new(24, 80);
     let running = screen.start(&pod, &["--", "sh", "-c", "echo on; exec sleep 600"]);
@@ -186,14 +186,14 @@ fn signals_end_it_and_the_settings_are_back() {
     running.kill(15);
     assert_eq!(running.finish().status, 143);
     assert!(!screen.is_raw());
-    // A command that cannot be started, too.
+    // The same for a command that cannot be started.
     assert_eq!(screen.start(&pod, &["--", "no-such-command"]).finish().status, 64);
     assert_eq!(screen.start(&pod, &["--", "$W"]).finish().status, 64);
     assert!(!screen.is_raw());
 }
 
 #[test]
-fn a_background_process_does_not_hold_it() {
+fn a_background_process_does_not_hold_the_terminal() {
     let pod = Pod::new();
     let screen = Screen::new(24, 80);
     let running = screen.start(&pod, &["--", "sh", "-c", "trap '' HUP; sleep 600 & echo last; exit 6"]);
@@ -205,17 +205,17 @@ fn a_background_process_does_not_hold_it() {
 fn job_control_works_in_a_shell() {
     let pod = Pod::new();
     let mut screen = Screen::new(24, 80);
-    // As a login would start it: the terminal controls the emissary.
+    // The terminal controls the emissary, as after a login.
     let pod = pod.via(&["setsid", "--ctty", "--wait"]);
     let running = screen.start(&pod, &["--", "sh", "-i"]);
     screen.type_in("PS1=; set -m; echo rea''dy\n");
     screen.until_shown("ready\r\n");
-    // It says that it runs: a shell that has only forked stands still with a child that is stopped before execve.
+    // The command prints when it runs. If ^Z stopped the child before execve, the shell would hang.
     screen.type_in("sh -c 'echo run\"\"ning; exec sleep 600'\n");
     screen.until_shown("running\r\n");
     screen.type_in("\u{1a}");
     screen.until_shown("Stopped");
-    // A shell warns of stopped jobs once, when it is left while it still counts one.
+    // The shell may warn of stopped jobs at the first `exit`. The second `exit` ends it.
     screen.type_in("kill -9 %1; wait; echo go''ne; exit 3\n");
     screen.until_shown("gone\r\n");
     screen.type_in("exit 3\n");
@@ -224,15 +224,15 @@ fn job_control_works_in_a_shell() {
 
 #[test]
 #[ignore = "slow, 5 s: the last output waits for a reader so long"]
-fn a_terminal_that_nobody_reads_holds_up_no_signal() {
-    // Each waits five seconds for a reader: both at once.
+fn a_terminal_without_a_reader_delays_no_signal() {
+    // Each pod waits five seconds for a reader, so both run at once.
     std::thread::scope(|scope| {
         for pod in [Pod::new().capturing(), Pod::new()] {
             scope.spawn(move || {
                 let screen = Screen::unread();
                 let running = screen.start(&pod, &["--", "sh", "-c", "touch $W/ready; exec cat /dev/zero"]);
                 until("the command", || pod.work.join("ready").exists());
-                // The terminal is full soon.
+                // The terminal fills up in this time.
                 std::thread::sleep(Duration::from_millis(200));
                 running.kill(15);
                 assert_eq!((running.finish().status, pod.exit_code().as_deref()), (143, Some("143")));
@@ -267,13 +267,13 @@ fn a_long_save_shows_a_bar() {
     let running = screen.start(&pod, &["--", "sh", "-c", &two_letters(12_000_000)]);
     screen.until_shown("\r\u{1b}[Ko.tgz [#");
     assert_eq!(running.finish().status, 0);
-    // It is taken away again.
+    // Emissary removes the bar at the end.
     until("the bar to go", || screen.text().ends_with("\r\u{1b}[K"));
 }
 
 #[test]
 fn a_terminal_that_is_closed_and_opened_again() {
-    // While nobody has it open the kernel calls it over; `/dev/tty` leads there all the same.
+    // While no process has the terminal open, the kernel reports its end. `/dev/tty` still leads there.
     let screen = Screen::new(24, 80);
     let pod = Pod::new();
     let script = "exec </dev/null >/dev/null 2>&1; sleep 0.3; seq 5000 >/dev/tty; exit 3";
@@ -289,11 +289,11 @@ fn without_a_pseudo_terminal_ours_is_the_commands_before_it_begins() {
     }
     for round in 0..8 {
         let mut screen = Screen::new(24, 80);
-        // A session of its own, whose terminal this is; no other can be made.
+        // Emissary leads a session on this terminal. /dev/ptmx is covered, so emissary can make no pseudo-terminal.
         let enter = "mount --bind /dev/null /dev/ptmx && exec \"$@\"";
         let pod = Pod::new().via(&["setsid", "--wait", "--ctty", "unshare", "--mount", "sh", "-c", enter, "sh"]);
         screen.type_in("hello\n");
-        // It reads at once: from the background it would be stopped for that.
+        // The command reads at once. In the background the kernel would stop it for that.
         let outcome = screen.start(&pod, &["--", "sh", "-c", "read word; echo got $word; exit 3"]).finish();
         assert_eq!((outcome.status, pod.exit_code().as_deref()), (3, Some("3")), "round {round}: {}", screen.text());
         screen.until_shown("got hello");
@@ -301,7 +301,7 @@ fn without_a_pseudo_terminal_ours_is_the_commands_before_it_begins() {
     }
 }
 
-/// Shells with job control: one tells a job that runs already to go on when it comes to the foreground, the other does not.
+/// Shells with job control. dash sends SIGCONT to a job that already runs when the job comes to the foreground; bash does not.
 const SHELLS: [&str; 2] = ["dash -i", "bash --norc --noprofile -i"];
 
 #[test]
@@ -317,7 +317,7 @@ fn sigwinch_from_a_person_is_forwarded() {
 }
 
 #[test]
-fn the_kernels_own_sigwinch_is_told_once() {
+fn the_kernels_own_sigwinch_reaches_the_command_once() {
     let screen = Screen::new(24, 80);
     let pod = Pod::new().via(&["setsid", "--ctty", "--wait"]);
     let running =
@@ -341,7 +341,7 @@ fn a_hang_up_reaches_the_command() {
             let screen = Screen::unread();
             let running = screen.start(&pod, &["--", "sh", "-c", script]);
             until("the command", || pod.work.join("ready").exists());
-            // It has the terminal open, and reads.
+            // After this time the command has the terminal open and reads.
             std::thread::sleep(Duration::from_millis(50));
             screen.hang_up();
             running.finish();
@@ -352,7 +352,7 @@ fn a_hang_up_reaches_the_command() {
 }
 
 #[test]
-fn a_hang_up_ends_what_does_not_ignore_it_and_its_last_words_are_kept() {
+fn a_hang_up_ends_the_command_and_keeps_its_last_words() {
     for pod in [Pod::new().capturing(), Pod::flat()] {
         let screen = Screen::unread();
         let running = screen.start(&pod, &["--", "sh", "-c", "trap 'exit 6' HUP; echo last; touch $W/ready; while :; do sleep 0.02; done"]);
@@ -361,7 +361,7 @@ fn a_hang_up_ends_what_does_not_ignore_it_and_its_last_words_are_kept() {
         assert_eq!((running.finish().status, pod.exit_code().as_deref()), (6, Some("6")));
         assert_eq!(pod.text(&pod.own("stdout")).as_deref(), Some("last\r\n"));
     }
-    // A command that takes no input holds it up as little.
+    // A command that takes no input does not delay the end either.
     let pod = Pod::new();
     let mut screen = Screen::unread();
     let running =
@@ -374,7 +374,7 @@ fn a_hang_up_ends_what_does_not_ignore_it_and_its_last_words_are_kept() {
 }
 
 #[test]
-fn what_was_typed_before_the_start_arrives() {
+fn input_typed_before_the_start_arrives() {
     for (typed, echo, want) in [
         ("hello\n\u{4}", "hello\r\n", "<hello\n>"),
         ("\u{4}", "", "<>"),
@@ -391,7 +391,7 @@ fn what_was_typed_before_the_start_arrives() {
         assert_eq!(running.finish().status, 0);
         assert_eq!(std::fs::read_to_string(pod.work.join("got")).unwrap(), want, "{typed:?}");
     }
-    // A line that is not at its end is ended by what comes later.
+    // What is typed later ends a line that was typed halfway.
     let pod = Pod::new();
     let mut screen = Screen::new(24, 80);
     screen.type_in("be");
@@ -410,7 +410,7 @@ fn a_background_job_reads_when_it_comes_to_the_foreground() {
         let (pod, running) = screen.shell(Pod::new(), shell);
         screen.type_in("$E -- sh -c 'touch $W/ready; exec cat' & until [ -e $W/ready ]; do sleep 0.02; done; echo be''gun\n");
         screen.until_shown("begun\r\n");
-        // It does not take the shell's input.
+        // In the background, emissary does not take the shell's input.
         screen.type_in("echo still-the-''shell\n");
         screen.until_shown("still-the-shell\r\n");
         screen.type_in("fg\n");
@@ -431,7 +431,7 @@ fn a_background_job_reads_when_it_comes_to_the_foreground() {
     }
 }
 
-/// The process that leads the session below a `setsid` that waits.
+/// The leader of the session: the child of `setsid --wait`.
 fn leader(running: &Running) -> i32 {
     running.children().first().and_then(|pid| pid.parse().ok()).unwrap_or(0)
 }
@@ -494,7 +494,7 @@ fn a_command_reads_dev_tty_with_stdin_redirected() {
             screen.until_shown("on\r\n");
             screen.type_in("word\n");
             screen.until_shown("got-word\r\n");
-            // A script, whose commands share one group, has its terminal back.
+            // A script's commands share one process group. The script gets its terminal back.
             screen.type_in("sh -c '$E -- true </dev/null; read y </dev/tty; echo again-$y'\n");
             screen.type_in("more\n");
             screen.until_shown("again-more\r\n");
@@ -535,7 +535,7 @@ fn without_memory_the_settings_are_back() {
     pod.until_it_has_looked();
     let pid = format!("--pid={}", running.child.id());
     assert!(std::process::Command::new("prlimit").args([&pid, "--as=4096"]).status().unwrap().success());
-    // Each is said, and what is said takes memory.
+    // Each bad signal file gives a warning, and each warning takes memory.
     let mut running = running;
     until("its end", || {
         pod.put("ctr/main/signal", &"?".repeat(31));

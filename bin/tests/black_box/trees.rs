@@ -1,6 +1,6 @@
-//! Random trees, archived by us and unpacked by GNU tar, bsdtar and Python: the same names, types, modes, owners, times and contents.
+//! Emissary archives random trees. GNU tar, bsdtar and Python unpack them: names, types, modes, owners, times and contents must be the same.
 //!
-//! A reader that is not installed is said and left out.
+//! If a reader is not installed, the test prints that and leaves the reader out.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -57,7 +57,7 @@ fn node() -> impl Strategy<Value = Node> {
     leaf.prop_recursive(5, 40, 6, |inner| proptest::collection::vec((name(), facts(), inner), 0..6).prop_map(Node::Folder))
 }
 
-/// Makes a node; owners only as root, and times last: what is made in a folder changes its own.
+/// Makes a node. Sets owners only as root. Sets a folder's time last, since a new entry in the folder changes it.
 fn make(path: &Path, facts: Facts, node: &Node, is_root: bool) {
     match node {
         Node::File { size, seed, hole } => {
@@ -75,7 +75,7 @@ fn make(path: &Path, facts: Facts, node: &Node, is_root: bool) {
             std::fs::create_dir(path).unwrap();
             for (name, facts, node) in entries {
                 let path = path.join(OsStr::from_bytes(name));
-                // A name may come twice; the first is it.
+                // A name may come twice. The first one counts.
                 if path.symlink_metadata().is_err() {
                     make(&path, *facts, node, is_root);
                 }
@@ -93,7 +93,7 @@ fn make(path: &Path, facts: Facts, node: &Node, is_root: bool) {
     rustix::fs::utimensat(CWD, path, &Timestamps { last_access: time, last_modification: time }, AtFlags::SYMLINK_NOFOLLOW).unwrap();
 }
 
-/// What a reader has to give back of an entry.
+/// The facts of an entry that a reader must give back.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Row {
     name: OsString,
@@ -116,7 +116,7 @@ fn rows(top: &Path, is_root: bool) -> Vec<Row> {
         rows.push(Row {
             name: path.strip_prefix(top).unwrap().as_os_str().to_owned(),
             kind,
-            // Nobody sets a link's mode.
+            // No reader sets a link's mode.
             mode: if kind == 0o120_000 { 0 } else { stat.mode() & 0o7777 },
             owner: if is_root { (stat.uid(), stat.gid()) } else { (0, 0) },
             mtime_s: stat.mtime(),
@@ -134,7 +134,7 @@ fn rows(top: &Path, is_root: bool) -> Vec<Row> {
     all
 }
 
-/// Python's own unpacking sets no owner by number and no time of a link: a few lines do.
+/// Python's tarfile sets no owner by number and no time of a link. This script sets both.
 const PYTHON: &str = r#"
 import os, sys, tarfile
 archive, root = tarfile.open(sys.argv[1], 'r:gz', errors='surrogateescape'), int(sys.argv[2])
@@ -155,7 +155,7 @@ for name, entry in reversed(later):
 
 #[test]
 #[ignore = "slow, 7 s: 24 random trees and three readers"]
-fn three_readers_give_back_what_was_there() {
+fn three_readers_give_back_the_tree() {
     let is_root = is_root("the owners of a tree");
     let mut runner = TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
     let entries = proptest::collection::vec((name(), facts(), node()), 0..8);
@@ -177,7 +177,7 @@ fn three_readers_give_back_what_was_there() {
             std::fs::create_dir(&folder).unwrap();
             let mut command = Command::new(words[0]);
             command.args(&words[1..]).arg(&archive).current_dir(&folder);
-            // Without root's rights a reader sets no owners.
+            // Without the rights of root, a reader sets no owners.
             if words[0] == "python3" {
                 command.arg(if is_root { "1" } else { "0" });
             }
@@ -224,7 +224,7 @@ fn a_hundred_thousand_files_in_a_folder() {
 #[test]
 fn a_device_and_a_path_past_every_limit() {
     let pod = Pod::new().template(r#"{"outputs":{"artifacts":[{"name":"a","path":"$W/o"}]}}"#);
-    // Deeper than PATH_MAX: made step by step. No process that another test starts may inherit a descriptor.
+    // The path is longer than PATH_MAX, so the test makes it folder by folder. A process that another test starts must not inherit a descriptor.
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::CLOEXEC;
     let mut folder = rustix::fs::open(&pod.work, flags, Mode::empty()).unwrap();
     let part = CString::new(vec![b'd'; 255]).unwrap();

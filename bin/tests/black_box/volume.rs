@@ -1,4 +1,4 @@
-//! The volume before, during and after a run: what an earlier run left, a lock without a holder, files that appear in whatever way, folders that are removed.
+//! The volume before, during and after a run: files of an earlier run, a lock without a holder, the ways in which a file appears, folders that are removed.
 
 use core::time::Duration;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,6 +13,9 @@ fn the_code_of_an_earlier_run_answers_for_no_other() {
     for pod in [Pod::new(), Pod::flat()] {
         assert_eq!(pod.sh("exit 5").status, 5);
         assert_eq!(pod.exit_code().as_deref(), Some("5"));
+        let names = std::fs::read_dir(pod.shared.join(pod.own("x")).parent().unwrap()).unwrap();
+        let left: Vec<_> = names.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(".emissary")).collect();
+        assert!(left.is_empty(), "{left:?}");
         let running = pod.start_ready("touch $W/ready; until [ -e $W/end ]; do sleep 0.01; done");
         assert_eq!(pod.exit_code(), None);
         let wait = pod.start(&["wait"]);
@@ -26,18 +29,18 @@ fn the_code_of_an_earlier_run_answers_for_no_other() {
 fn a_signal_for_an_earlier_run_is_not_for_the_next_one() {
     let pod = Pod::new();
     assert_eq!(pod.sh("true").status, 0);
-    // It came too late: the run had ended, and the code is no older.
+    // This signal came after the end of the earlier run, but it is no newer than that run's exit code.
     pod.put("ctr/main/signal", "15");
     let code = std::fs::File::options().write(true).open(pod.shared.join("ctr/main/exitcode")).unwrap();
     code.set_modified(std::time::SystemTime::now() + Duration::from_secs(1)).unwrap();
     assert_eq!(pod.sh("sleep 0.3; exit 4").status, 4);
-    // One that is left before the first start is for the first run.
+    // A signal that was left before the first start is for the first run.
     let pod = Pod::new();
     pod.put("ctr/main/signal", "15");
     assert_eq!(pod.sh("sleep 60").status, 143);
 }
 
-/// Starts a command that does not end, and kills its emissary.
+/// Starts a command that does not end. Kills the emissary of this command.
 fn killed(pod: &Pod) {
     let running = pod.start_ready("touch $W/ready; exec sleep 60");
     running.kill(9);
@@ -45,13 +48,13 @@ fn killed(pod: &Pod) {
 }
 
 #[test]
-fn an_emissary_that_was_killed_is_waited_for_no_longer() {
+fn wait_does_not_wait_for_a_killed_emissary() {
     for pod in [Pod::new(), Pod::flat()] {
         killed(&pod);
         let outcome = pod.run(&["wait"]);
         assert_eq!(outcome.status, 137, "{outcome:?}");
         assert!(outcome.stderr.contains("container 'main' was killed and left no exit code"), "{outcome:?}");
-        // Neither is one that is killed meanwhile.
+        // The same for an emissary that is killed while `wait` runs.
         std::fs::remove_file(pod.work.join("ready")).unwrap();
         let running = pod.start_ready("touch $W/ready; exec sleep 60");
         let wait = pod.start(&["wait"]);
@@ -60,13 +63,13 @@ fn an_emissary_that_was_killed_is_waited_for_no_longer() {
         let outcome = wait.finish();
         assert!(outcome.status == 137 && outcome.took < Duration::from_secs(10), "{outcome:?}");
         running.finish();
-        // The next run counts again.
+        // The next run's exit code counts.
         assert_eq!((pod.sh("exit 3").status, pod.run(&["wait"]).status), (3, 3));
     }
 }
 
 #[test]
-fn a_dependency_that_was_killed_ends_those_that_wait_for_it() {
+fn a_killed_dependency_ends_the_containers_that_wait_for_it() {
     let mut names = [Pod::named("a").template(SET), Pod::named("b").template(SET)];
     names[1].shared = names[0].shared.clone();
     let [a, b] = names;
@@ -88,17 +91,17 @@ fn a_sidecar_ends_although_main_was_killed() {
 }
 
 #[test]
-fn where_nobody_is_there_wait_is_soon_over() {
+fn wait_ends_soon_if_no_emissary_runs() {
     let outcome = Pod::new().run(&["wait", "--timeout", "300ms", "--grace", "300ms"]);
     assert!(outcome.status == 64 && outcome.took < Duration::from_secs(5), "{outcome:?}");
-    // Whoever runs has its time.
+    // A container that still runs gets the full time.
     let pod = Pod::new();
     let running = pod.start_ready("trap '' TERM; touch $W/ready; while [ ! -e $W/end ]; do sleep 0.01; done");
     let wait = pod.start(&["wait", "--timeout", "1ms", "--grace", "100ms"]);
     assert_eq!((running.finish().status, wait.finish().status), (137, 137));
 }
 
-/// Starts `wait`, and waits until it watches: it makes the container's folder before.
+/// Starts `wait`, and waits until it watches. `wait` makes the container's folder before that.
 fn waiting(pod: &Pod) -> crate::pod::Running {
     let wait = pod.start(&["wait"]);
     wait.until_it_listens();
@@ -109,14 +112,14 @@ fn waiting(pod: &Pod) -> crate::pod::Running {
     wait
 }
 
-/// Runs a shell command outside.
+/// Runs a shell command on the volume, outside of emissary.
 fn outside(pod: &Pod, script: &str) {
     let status = Command::new("sh").args(["-ec", script]).current_dir(&pod.shared).env("W", &pod.work).status().unwrap();
     assert!(status.success(), "{script}");
 }
 
 #[test]
-fn whatever_makes_a_file_appear_counts() {
+fn a_file_counts_however_it_appears() {
     for appear in
         ["mkdir ctr/main/before", "mkfifo ctr/main/before", "echo >$W/b; ln $W/b ctr/main/before", "ln -s nowhere ctr/main/before"]
     {
@@ -150,7 +153,7 @@ fn an_exit_code_counts_however_it_appears() {
 }
 
 #[test]
-fn an_exit_code_that_is_made_empty_first_is_read_when_it_is_whole() {
+fn an_exit_code_that_is_empty_first_counts_when_it_is_whole() {
     let pod = Pod::new();
     let wait = waiting(&pod);
     outside(&pod, ": >ctr/main/exitcode; sleep 0.2; { printf 1; sleep 0.4; printf 37; } >>ctr/main/exitcode");
@@ -164,7 +167,7 @@ fn a_folder_that_is_removed_and_made_again_is_watched_again() {
     pod.until_it_has_looked();
     outside(&pod, "rm -r ctr/main; sleep 0.1; mkdir ctr/main; printf 15 >ctr/main/signal");
     assert_eq!((running.finish().status, pod.exit_code().as_deref()), (143, Some("143")));
-    // For who waits, too.
+    // The same for the wait side.
     let pod = Pod::new();
     let wait = waiting(&pod);
     outside(&pod, "rm -r ctr/main; sleep 0.1; mkdir ctr/main; printf 6 >ctr/main/exitcode");
@@ -172,12 +175,12 @@ fn a_folder_that_is_removed_and_made_again_is_watched_again() {
 }
 
 #[test]
-fn one_that_waits_uses_no_cpu() {
+fn a_waiting_emissary_uses_no_cpu() {
     let pod = Pod::new();
     let running = pod.start_ready("touch $W/ready; exec sleep 60");
     let wait = pod.start(&["wait"]);
     wait.until_it_listens();
-    // A look opens files; that it does so is no reason for another look.
+    // `wait` opens files when it looks. These openings must not make it look again.
     let switches = || {
         let text = std::fs::read_to_string(format!("/proc/{}/status", wait.child.id())).unwrap();
         let line = text.lines().find(|line| line.starts_with("voluntary_ctxt_switches")).unwrap();
@@ -192,11 +195,12 @@ fn one_that_waits_uses_no_cpu() {
 }
 
 #[test]
-fn what_only_shows_when_a_file_is_closed_is_a_failed_write() {
+fn an_error_at_close_is_a_failed_write() {
     if !has_program("strace") {
         return;
     }
-    // strace does not carry out a call that it lets fail, so only what a run can leave open is closed in vain. `cargo xtask faults` does it for every close.
+    // strace does not execute a call that it makes fail, so this test lets only those closes fail whose file a run can leave open. `cargo xtask faults` does it
+    // for every close.
     for (file, is_log) in [("stdout", true), ("combined", true), (".emissary-exitcode", false)] {
         let pod = Pod::new().capturing();
         let path = pod.shared.join("ctr/main").join(file);
@@ -206,13 +210,13 @@ fn what_only_shows_when_a_file_is_closed_is_a_failed_write() {
         let outcome = pod.sh("echo out");
         assert_eq!((outcome.status, outcome.stdout.as_str()), (if is_log { 64 } else { 0 }, "out\n"), "{file}: {outcome:?}");
         assert_eq!(outcome.stderr.contains("quota exceeded") && outcome.stderr.contains(&path), is_log, "{file}: {outcome:?}");
-        // The code is written once more where its reserved room was lost.
+        // If the reserved file fails, emissary writes the code to a new file.
         assert_eq!(pod.exit_code(), Some(outcome.status.to_string()), "{file}: {outcome:?}");
     }
 }
 
 #[test]
-fn init_as_first_process_ends_when_it_is_asked_to() {
+fn init_as_first_process_ends_at_a_request_to_end() {
     if !may_unshare("--pid") {
         return;
     }
@@ -244,7 +248,7 @@ fn wait_as_first_process_reaps() {
         wait = running.children().first().cloned().unwrap_or_default();
         std::fs::read_link(format!("/proc/{wait}/exe")).is_ok_and(|exe| exe.ends_with("emissary"))
     });
-    // A process that was exec'd into the container leaves an orphan there.
+    // A process from outside enters the container and leaves an orphan there.
     let script = "(sleep 0.1; exit 3) & exit 0";
     let status = Command::new("nsenter").args(["--pid", "--target", &wait, "sh", "-c", script]).status().unwrap();
     assert!(status.success());
@@ -255,8 +259,8 @@ fn wait_as_first_process_reaps() {
 }
 
 #[test]
-fn a_container_without_a_name_is_one_of_the_pod() {
-    // What `podSpecPatch` adds as a sidecar has the volume and no name.
+fn a_container_without_a_name_belongs_to_the_pod() {
+    // `podSpecPatch` may add a sidecar that has the volume and no name.
     let pod = Pod::flat().called("argoexec");
     let outcome = pod.run(&["emissary", "--", "sh", "-c", "echo ran; exit 3"]);
     assert_eq!((outcome.status, outcome.stdout.as_str(), pod.text("ctr/exitcode").as_deref()), (3, "ran\n", Some("3")), "{outcome:?}");

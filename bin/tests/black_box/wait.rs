@@ -38,9 +38,9 @@ fn the_report() {
 }
 
 #[test]
-fn a_report_much_longer_than_what_it_reports_is_whole() {
+fn a_report_much_longer_than_its_values_is_whole() {
     let pod = Pod::flat().template(OUTPUTS);
-    // Six bytes of JSON for each.
+    // Each byte takes six bytes of JSON.
     let value = "\u{1}".repeat(1_000_000);
     pod.put("outputs/parameters/tmp/p", &value);
     pod.put("outputs/parameters/tmp/m", "after it");
@@ -49,7 +49,7 @@ fn a_report_much_longer_than_what_it_reports_is_whole() {
     assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
     assert!(outcome.stdout.len() > 6_000_000 && outcome.stdout.ends_with("]}\n"));
     let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
-    assert!(report["parameters"][0]["value"].as_str() == Some(&value), "another value");
+    assert!(report["parameters"][0]["value"].as_str() == Some(&value), "the report has another value");
     assert_eq!(report["parameters"][2]["value"], "after it");
 }
 
@@ -64,7 +64,7 @@ fn outputs_on_a_mount_are_read_there() {
 }
 
 #[test]
-fn a_folder_on_a_mount_is_reported_as_one() {
+fn a_folder_on_a_mount_is_reported_as_a_folder() {
     let template = r#"{"container":{"volumeMounts":[{"mountPath":"$W"}]},"outputs":{"artifacts":[{"name":"a","path":"$W/f"},{"name":"w","path":"$W"}]}}"#;
     let pod = Pod::new().template(template);
     assert_eq!(pod.sh("mkdir $W/f").status, 0);
@@ -81,7 +81,7 @@ fn a_folder_on_a_mount_is_reported_as_one() {
 }
 
 #[test]
-fn an_output_that_is_there_and_cannot_be_read_is_an_error() {
+fn an_output_that_cannot_be_read_is_an_error() {
     for (kind, at) in [("parameter 'p'", "outputs/parameters/tmp/p"), ("artifact 'a'", "outputs/artifacts/tmp/a.tgz")] {
         for plant in ["ln -s exitcode $0", "mkdir $0", "mkfifo $0"] {
             for code in ["0", "3"] {
@@ -102,7 +102,7 @@ fn an_output_that_is_there_and_cannot_be_read_is_an_error() {
 }
 
 #[test]
-fn a_log_that_cannot_be_followed_is_said_once() {
+fn a_log_that_cannot_be_followed_gives_one_warning() {
     let pod = Pod::flat();
     std::os::unix::fs::symlink("template", pod.shared.join("stdout")).unwrap();
     let running = pod.start(&["wait", "--follow"]);
@@ -115,7 +115,7 @@ fn a_log_that_cannot_be_followed_is_said_once() {
 }
 
 #[test]
-fn what_lies_behind_a_link_is_not_taken_for_missing() {
+fn an_output_behind_a_link_is_not_missing() {
     let template = r#"{"container":{"volumeMounts":[{"mountPath":"$W"}]},"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"$W/cur/p","default":"d"}}],
         "artifacts":[{"name":"a","path":"$W/cur/p"}]}}"#;
     let pod = Pod::new().template(template);
@@ -131,7 +131,7 @@ fn a_relative_path_is_saved_wherever_it_leads() {
     let template = r#"{"container":{"volumeMounts":[{"mountPath":"$W"}]},"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"p","default":"d"}}],
         "artifacts":[{"name":"a","path":"./p"}]}}"#;
     let pod = Pod::new().template(template);
-    // The working directory is on a mount, which the wait side does not know.
+    // The working directory lies on a mount. The wait side does not know the working directory.
     assert_eq!(pod.sh("echo v >p").status, 0);
     let outcome = pod.run(&["wait", "--json"]);
     let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
@@ -140,20 +140,20 @@ fn a_relative_path_is_saved_wherever_it_leads() {
 
 #[test]
 #[ignore = "slow, 10 s: wait copies logs for so long"]
-fn a_log_without_an_end_is_copied_up_to_where_it_was() {
+fn a_log_without_an_end_is_copied_up_to_its_size_at_the_end() {
     let pod = Pod::flat();
     let log = std::fs::File::create(pod.shared.join("stdout")).unwrap();
     log.set_len(8 << 40).unwrap();
     pod.put("exitcode", "0");
-    // Nobody keeps what is copied.
+    // The copies go to /dev/null.
     let stdio = [Stdio::null(), Stdio::null(), Stdio::piped()];
     let outcome = pod.start_on(&["wait", "--follow", "--timeout", "100ms", "--grace", "100ms"], stdio).finish();
-    // The last copying has ten seconds.
+    // `wait` copies logs for ten more seconds after the end.
     assert!(outcome.stderr.contains("the logs are cut") && outcome.took > Duration::from_secs(9), "{outcome:?}");
 }
 
 #[test]
-fn who_reads_stdout_gets_all_of_it_without_a_reader_of_stderr() {
+fn a_reader_of_stdout_gets_everything_without_a_reader_of_stderr() {
     let pod = Pod::flat();
     let text = "out\n".repeat(20_000);
     pod.put("stdout", &text);
@@ -176,7 +176,7 @@ fn the_first_code_that_is_not_0() {
 }
 
 #[test]
-fn past_the_deadline_term_then_kill() {
+fn sigterm_at_the_deadline_then_sigkill() {
     let pod = Pod::new();
     let running = pod.start(&["wait", "--timeout", "100ms", "--grace", "2s"]);
     until("the first signal", || pod.text("ctr/main/signal").as_deref() == Some("15"));
@@ -193,7 +193,7 @@ fn the_deadline_from_the_environment() {
     until("the signal", || pod.text("ctr/main/signal").as_deref() == Some("15"));
     pod.put("ctr/main/exitcode", "0");
     assert_eq!(running.finish().status, 0);
-    // Go's zero time is none.
+    // Go's zero time means that there is no deadline.
     let pod = Pod::new().env("ARGO_DEADLINE", "0001-01-01T00:00:00Z");
     pod.put("ctr/main/exitcode", "0");
     assert_eq!(pod.run(&["wait"]).status, 0);
@@ -202,7 +202,7 @@ fn the_deadline_from_the_environment() {
 }
 
 #[test]
-fn sigterm_is_a_deadline() {
+fn sigterm_acts_like_the_deadline() {
     let pod = Pod::new();
     let running = pod.start(&["wait"]);
     until("it to wait", || pod.shared.join("ctr/main").is_dir());
@@ -220,7 +220,7 @@ fn follow_copies_to_the_last_byte() {
     let big = "x".repeat(300_000);
     let mut file = std::fs::File::create(pod.shared.join("stdout")).unwrap();
     file.write_all(b"first\n").unwrap();
-    // As it grows, not when it has ended.
+    // `wait` copies the log while it grows, not only at the end.
     let mut first = [0; 6];
     stdout.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"first\n");
@@ -271,7 +271,7 @@ fn two_that_never_end() -> Pod {
 
 #[test]
 #[ignore = "slow, 10 s: wait tries to write for so long"]
-fn it_gives_up_although_nobody_reads_it() {
+fn wait_gives_up_without_a_reader() {
     let pod = two_that_never_end();
     pod.put("ctr/a/exitcode", "7");
     let mut running = pod.start(&["wait", "--follow", "--timeout", "1ms", "--grace", "0s"]);
@@ -285,7 +285,7 @@ fn it_gives_up_although_nobody_reads_it() {
 }
 
 #[test]
-fn with_all_ended_a_request_to_end_leaves_the_reader() {
+fn after_the_last_end_a_request_to_end_drops_the_reader() {
     let pod = Pod::new().template(OUTPUTS);
     pod.put("outputs/parameters/tmp/p", &"v".repeat(300_000));
     pod.put("ctr/main/combined", &"a line\n".repeat(50_000));
@@ -303,11 +303,11 @@ fn with_all_ended_a_request_to_end_leaves_the_reader() {
 }
 
 #[test]
-fn a_fast_writer_does_not_keep_it_from_the_deadline() {
+fn a_fast_writer_does_not_delay_the_deadline() {
     let pod = two_that_never_end();
     let log = pod.shared.join("ctr/a/combined");
     let flood = format!("while [ -e {}/go ]; do head -c 1000000 /dev/zero | tr '\\0' '\\n'; done >>{}", pod.work.display(), log.display());
-    // It ends with its folder, too.
+    // The writer also ends when the test removes this folder.
     std::fs::write(pod.work.join("go"), "").unwrap();
     let mut writer = std::process::Command::new("sh").args(["-c", &flood]).spawn().unwrap();
     let stdio = [Stdio::null(), Stdio::null(), Stdio::piped()];
@@ -366,7 +366,7 @@ fn a_time_in_the_future_and_a_half_written_code() {
     file.set_modified(std::time::SystemTime::now() + Duration::from_secs(3600)).unwrap();
     let running = pod.start(&["wait"]);
     until("it to wait", || pod.shared.join("ctr/b").is_dir());
-    // b writes in place; a's folder changes meanwhile.
+    // Container b writes its code in place. Meanwhile the folder of a changes.
     let mut code = std::fs::File::create(pod.shared.join("ctr/b/exitcode")).unwrap();
     code.write_all(b"1").unwrap();
     pod.put("ctr/a/exitcode", "0");
@@ -376,7 +376,7 @@ fn a_time_in_the_future_and_a_half_written_code() {
 }
 
 #[test]
-fn a_long_half_line_holds_up_nobody() {
+fn a_long_half_line_delays_no_other_container() {
     let pod = Pod::named("wait").template(r#"{"containerSet":{"containers":[{"name":"a"},{"name":"b"}]}}"#);
     pod.put("ctr/a/combined", &"x".repeat(5_000));
     pod.put("ctr/b/combined", "hello from b\n");
@@ -387,4 +387,129 @@ fn a_long_half_line_holds_up_nobody() {
     let outcome = running.finish();
     assert!(outcome.stdout.contains("\nb: hello from b\n") || outcome.stdout.starts_with("b: hello from b\n"), "{outcome:?}");
     assert_eq!(outcome.stdout.matches('x').count(), 5_000 + "exit code".matches('x').count() * 3);
+}
+
+/// Reads to the end, so much at a time.
+fn read_slowly(mut from: impl std::io::Read, piece_bytes: usize, every_ms: u64) -> Vec<u8> {
+    let (mut all, mut piece) = (Vec::new(), vec![0; piece_bytes]);
+    while let read @ 1.. = from.read(&mut piece).unwrap() {
+        all.extend_from_slice(&piece[..read]);
+        std::thread::sleep(Duration::from_millis(every_ms));
+    }
+    all
+}
+
+#[test]
+fn a_reader_that_is_slow_gets_logs_and_report_whatever_is_asked_for() {
+    let pod = Pod::new().template(OUTPUTS);
+    pod.put("outputs/parameters/tmp/p", &"v".repeat(200_000));
+    pod.put("ctr/main/combined", &"a line\n".repeat(40_000));
+    pod.put("ctr/main/exitcode", "3");
+    let mut running = pod.start(&["wait", "--follow", "--json"]);
+    running.until_it_listens();
+    let stdout = running.child.stdout.take().unwrap();
+    // 400 kB a second.
+    let reader = std::thread::spawn(move || read_slowly(stdout, 4_000, 10));
+    // While logs are copied, and while the report is written.
+    for _ in 0..20 {
+        std::thread::sleep(Duration::from_millis(50));
+        running.kill_if_there(15);
+    }
+    let outcome = running.finish();
+    let text = String::from_utf8(reader.join().unwrap()).unwrap();
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (3, ""));
+    let report = text.strip_prefix(&"a line\n".repeat(40_000)).unwrap_or_else(|| panic!("{} bytes", text.len()));
+    let report: serde_json::Value = serde_json::from_str(report).unwrap();
+    assert_eq!(report["parameters"][0]["value"].as_str().unwrap().len(), 200_000);
+}
+
+#[test]
+fn what_a_reader_did_not_get_is_counted() {
+    let pod = Pod::new().template(OUTPUTS);
+    pod.put("outputs/parameters/tmp/p", &"v".repeat(200_000));
+    pod.put("ctr/main/exitcode", "3");
+    let ends = |args: &[&str]| {
+        let mut running = pod.start(args);
+        let mut held = running.child.stdout.take().unwrap();
+        running.until_it_listens();
+        until("it to end", || {
+            running.kill_if_there(15);
+            running.child.try_wait().unwrap().is_some()
+        });
+        let mut got = Vec::new();
+        held.read_to_end(&mut got).unwrap();
+        (got.len(), running.finish())
+    };
+    let (got, outcome) = ends(&["wait", "--json"]);
+    let whole = pod.run(&["wait", "--json"]).stdout.len();
+    assert_eq!(outcome.status, 3);
+    assert!(outcome.stderr.contains(&format!("did not get {} bytes of the report\n", whole - got)), "{got} {outcome:?}");
+    pod.put("ctr/main/combined", &"a line\n".repeat(50_000));
+    let (got, outcome) = ends(&["wait", "--follow"]);
+    assert!(outcome.stderr.contains(&format!("the logs are cut: {} bytes were not copied", 350_000 - got)), "{got} {outcome:?}");
+}
+
+#[test]
+fn the_json_report_has_a_line_of_its_own() {
+    for (stdout, stderr) in [("half a line", ""), ("a line\n", "half a line"), ("a line\n", "a line\n"), ("", "")] {
+        let pod = Pod::flat();
+        pod.put("stdout", stdout);
+        pod.put("stderr", stderr);
+        pod.put("exitcode", "0");
+        let last = |text: String| {
+            let line = text.trim_end_matches('\n').rsplit('\n').next().unwrap().to_string();
+            assert!(!text.contains("\n\n"), "{text:?}");
+            serde_json::from_str::<serde_json::Value>(&line).unwrap_or_else(|error| panic!("{error}: {text:?}"))
+        };
+        assert_eq!(last(pod.run(&["wait", "--follow", "--json"]).stdout)["exitCode"], 0);
+        // Both in one pipe.
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let stdio = [Stdio::null(), writer.try_clone().unwrap().into(), writer.into()];
+        let running = pod.start_on(&["wait", "--follow", "--json"], stdio);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(running.finish().status, 0);
+        assert_eq!(last(text)["exitCode"], 0);
+    }
+}
+
+#[test]
+fn lines_of_both_logs_in_one_pipe_are_whole() {
+    let lines =
+        |letter: char, times: usize| (0..times).fold(String::new(), |all, at| all + &letter.to_string().repeat(1 + at * 37 % 1_500) + "\n");
+    let pod = Pod::flat();
+    // There before it looks, and more while it does.
+    pod.put("stdout", &lines('a', 1_000));
+    pod.put("stderr", &lines('b', 1_000));
+    let (reader, writer) = std::io::pipe().unwrap();
+    let stdio = [Stdio::null(), writer.try_clone().unwrap().into(), writer.into()];
+    let running = pod.start_on(&["wait", "--follow"], stdio);
+    let text = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| read_slowly(reader, 10_000, 0));
+        for (name, letter) in [("stdout", 'a'), ("stderr", 'b')] {
+            let path = pod.shared.join(name);
+            scope.spawn(move || {
+                let mut log = std::fs::File::options().append(true).open(path).unwrap();
+                for _ in 0..40 {
+                    // As the run side writes it: whole lines, many at once.
+                    log.write_all(lines(letter, 80).as_bytes()).unwrap();
+                }
+            });
+        }
+        let text = scope.spawn(|| {
+            let is_whole = |name, lines: usize| {
+                let text = std::fs::read(pod.shared.join(name)).unwrap();
+                text.iter().filter(|&&byte| byte == b'\n').count() == lines
+            };
+            until("the writers to end", || is_whole("stdout", 4_200) && is_whole("stderr", 4_200));
+            pod.put("exitcode", "0");
+            reader.join().unwrap()
+        });
+        text.join().unwrap()
+    });
+    assert_eq!(running.finish().status, 0);
+    let text = String::from_utf8(text).unwrap();
+    let log: Vec<&str> = text.lines().filter(|line| line.starts_with(['a', 'b'])).collect();
+    let torn = log.iter().filter(|line| line.chars().any(|letter| !line.starts_with(letter))).count();
+    assert_eq!((torn, log.len()), (0, 8_400));
 }

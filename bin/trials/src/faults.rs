@@ -28,6 +28,7 @@ fn errors(call: &str) -> Option<&'static [&'static str]> {
     let errors: &[&str] = match call {
         "read" | "pread64" => &["EINTR", "EIO", "EAGAIN"],
         "write" => &["EINTR", "EIO", "ENOSPC", "EAGAIN"],
+        "pwritev2" | "sendto" => &["EINTR", "EIO", "EAGAIN", "EOPNOTSUPP", "ENOSYS", "EPERM"],
         "openat" | "open" => &["EINTR", "EIO", "EMFILE", "ENFILE", "ENOMEM", "EACCES", "EPERM"],
         "mkdirat" => &["EIO", "ENOSPC", "EACCES", "EPERM"],
         "renameat" | "renameat2" | "unlinkat" => &["EIO", "EACCES", "EPERM", "ENOSPC"],
@@ -112,6 +113,7 @@ fn is_dispensable(call: &str) -> bool {
             | "unlinkat"
             | "getpid"
             | "getpgid"
+            | "pwritev2"
     )
 }
 

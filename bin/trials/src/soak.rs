@@ -10,6 +10,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -270,7 +271,8 @@ fn play(binary: &Path, random: &mut Rng) -> Result<()> {
     let init = emissary("init").arg("init").output()?;
     ensure!(init.status.success(), "init: {}", String::from_utf8_lossy(&init.stderr));
     // The containers of a pod start in any order, so the wait side starts first or last.
-    let wait_first = chance(random, 50);
+    // A wait side that is there when main is killed reports that, so then it starts last.
+    let wait_first = chance(random, 50) && fault != Fault::Killed;
     let start_wait =
         || -> Result<Child> { Ok(emissary("wait").args(["wait", "--json", "--timeout", "50s"]).stdout(Stdio::piped()).spawn()?) };
     let mut wait = Running(if wait_first { vec![start_wait()?] } else { Vec::new() });
@@ -320,6 +322,8 @@ fn play(binary: &Path, random: &mut Rng) -> Result<()> {
         killed.kill()?;
         killed.wait()?;
         *killed = start(main, "ready")?;
+        // The lock and the code of the first start are gone once the second has its lock.
+        until_it_has_begun(&shared.join("ctr/main"), killed)?;
     }
     if !wait_first {
         wait.0.push(start_wait()?);
@@ -329,7 +333,8 @@ fn play(binary: &Path, random: &mut Rng) -> Result<()> {
     let main_ran = main.depends.is_none() || codes[0] == 0;
     for (container, &code) in containers.iter().zip(&codes) {
         let want = match container.outcome(attempts) {
-            _ if container.depends.is_some() && codes[0] != 0 => codes[0],
+            // A container whose dependency failed never ran: that code is not its own.
+            _ if container.depends.is_some() && codes[0] != 0 => 64,
             (0, _) if container.name == "main" && fault == Fault::Unsavable => 64,
             (code, _) => code,
         };
@@ -488,4 +493,19 @@ fn follow(
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(codes.into_iter().flatten().collect())
+}
+
+/// Waits until an emissary holds the lock of its container, or has ended.
+fn until_it_has_begun(container: &Path, emissary: &mut Child) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        // /proc/locks has `MAJOR:MINOR:INODE` of each locked file (proc(5)).
+        let inode = fs::metadata(container.join(".emissary-lock")).map_or(0, |lock| lock.ino());
+        let is_locked = fs::read_to_string("/proc/locks")?.contains(&format!(":{inode} "));
+        if is_locked || emissary.try_wait()?.is_some() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "no lock in {}", container.display());
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
