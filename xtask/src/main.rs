@@ -62,7 +62,7 @@ enum Task {
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Make every system call of a run fail once, shorten it once, kill the run at it once (bin/trials)
+    /// Make every system call of a run fail, once and every time, shorten it once, kill the run at it once (bin/trials)
     Faults {
         /// Play only these scenarios; a wrong name prints the list
         #[arg(value_name = "SCENARIO")]

@@ -5,16 +5,17 @@
 #![allow(unsafe_code, reason = "the edge to the kernel")]
 
 use core::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 
 use emissary_core::buf::Writer;
 use emissary_core::signal_file::Version;
-use rustix::fs::{CWD, FlockOperation, Mode, OFlags, RawMode, RenameFlags};
+use rustix::fs::{Access, AtFlags, CWD, FlockOperation, Mode, OFlags, RawMode, RenameFlags, SeekFrom, Stat};
 use rustix::io::Errno;
 use rustix::process::{Flock, FlockOffsetType, FlockType};
 
 use super::clock;
-use super::errno::last_errno;
+use super::errno::{is_refusal, last_errno, noted, refused};
 
 /// Name of the file that holds the room of the exit code until that is known. Nobody else writes it.
 pub(crate) const RESERVED_EXIT_CODE: &CStr = c".emissary-exitcode";
@@ -48,8 +49,141 @@ pub(crate) fn open_at(folder: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: 
     loop {
         match rustix::fs::openat(folder, path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(mode)) {
             Err(Errno::INTR) => {}
-            other => return other,
+            other => return other.map_err(|errno| noted(c"openat", errno)),
         }
+    }
+}
+
+/// What is known of an open file (fstat(2), fstatat(2)).
+///
+/// # Errors
+/// What the system says.
+#[inline(never)]
+pub(crate) fn fstat(file: impl AsFd) -> Result<Stat, Errno> {
+    match rustix::fs::fstat(file.as_fd()) {
+        Err(errno) if is_refusal(errno) => {
+            rustix::fs::statat(file.as_fd(), c"", AtFlags::EMPTY_PATH).map_err(|errno| noted(c"fstat", errno))
+        }
+        other => other,
+    }
+}
+
+/// What is known of a file in a folder; of a link, with `SYMLINK_NOFOLLOW` (fstatat(2), else openat(2) and fstat(2)).
+///
+/// # Errors
+/// What the system says.
+#[inline(never)]
+pub(crate) fn stat_at(folder: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<Stat, Errno> {
+    match rustix::fs::statat(folder, name, flags) {
+        Err(errno) if is_refusal(errno) => {
+            let flags = if flags.contains(AtFlags::SYMLINK_NOFOLLOW) { OFlags::NOFOLLOW } else { OFlags::empty() };
+            fstat(open_at(folder, name, OFlags::PATH | flags, 0)?)
+        }
+        other => other,
+    }
+}
+
+/// What a path leads to.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn stat(path: &CStr) -> Result<Stat, Errno> {
+    stat_at(CWD, path, AtFlags::empty())
+}
+
+/// The working directory's path (getcwd(2), else proc_pid_cwd(5)); `None` where it has none.
+pub(crate) fn working_directory() -> Option<CString> {
+    match rustix::process::getcwd(Vec::new()) {
+        Err(errno) if is_refusal(errno) => rustix::fs::readlinkat(CWD, c"/proc/self/cwd", Vec::new()),
+        other => other,
+    }
+    .ok()
+}
+
+/// Reads from a place in a file, for which nobody else reads (pread(2), else lseek(2) and read(2)).
+///
+/// # Errors
+/// What the system says.
+#[inline(never)]
+pub(crate) fn read_at(file: BorrowedFd<'_>, room: &mut [u8], at: u64) -> Result<usize, Errno> {
+    match rustix::io::pread(file, &mut *room, at) {
+        Err(errno) if is_refusal(errno) => {
+            rustix::fs::seek(file, SeekFrom::Start(at))?;
+            rustix::io::read(file, room).map_err(|errno| noted(c"pread64", errno))
+        }
+        other => other,
+    }
+}
+
+/// Whether our effective user may use a file in these ways (faccessat2(2), faccessat(2)). Where neither call is to be had, yes: the use itself will tell.
+///
+/// # Errors
+/// What the system says otherwise.
+#[inline(never)]
+pub(crate) fn access(folder: BorrowedFd<'_>, path: &CStr, how: Access) -> Result<(), Errno> {
+    let mut allowed = rustix::fs::accessat(folder, path, how, AtFlags::EACCESS);
+    if allowed.is_err_and(is_refusal) {
+        // Without flags it is about the real user, who is the same one unless the binary is set-uid.
+        allowed = rustix::fs::accessat(folder, path, how, AtFlags::empty());
+    }
+    if allowed.is_err_and(is_refusal) { Ok(()) } else { allowed }
+}
+
+/// Replaces the file mode creation mask and gives the one from before; `None` where that is refused.
+pub(crate) fn set_umask(mask: RawMode) -> Option<RawMode> {
+    let before = rustix::process::umask(Mode::from_raw_mode(mask)).as_raw_mode();
+    // rustix takes an error for a mask.
+    (before & !0o777 == 0).then_some(before)
+}
+
+/// renameat(2), or renameat2(2) where a sandbox knows that alone.
+///
+/// # Errors
+/// What the system says.
+#[inline(never)]
+pub(crate) fn rename(folder: BorrowedFd<'_>, from: &CStr, to: &CStr) -> Result<(), Errno> {
+    match rustix::fs::renameat(folder, from, folder, to) {
+        Err(errno) if is_refusal(errno) => rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::empty()),
+        other => other,
+    }
+    .map_err(|errno| noted(c"renameat", errno))
+}
+
+/// A pipe, both ends close-on-exec: its reading end and its writing end (pipe2(2), pipe(2)).
+///
+/// # Errors
+/// What the system says.
+#[inline(never)]
+pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
+    match rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) {
+        Err(errno) if is_refusal(errno) => {}
+        other => return other,
+    }
+    let mut ends: [RawFd; 2] = [-1; 2];
+    // SAFETY: the pointer is to room for two descriptors.
+    if unsafe { libc::pipe(ends.as_mut_ptr()) } < 0 {
+        return Err(refused(c"pipe2", last_errno()));
+    }
+    let [source, sink] = ends.map(|end| {
+        // SAFETY: the kernel has just opened it for us.
+        unsafe { OwnedFd::from_raw_fd(end) }
+    });
+    let close = rustix::io::FdFlags::CLOEXEC;
+    rustix::io::fcntl_setfd(&source, close)?;
+    rustix::io::fcntl_setfd(&sink, close)?;
+    Ok((source, sink))
+}
+
+/// Lets reads and writes of an open file description of ours not block (ioctl(2) `FIONBIO`, fcntl(2) `F_SETFL`).
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn do_not_block(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    match rustix::io::ioctl_fionbio(fd, true) {
+        Err(errno) if is_refusal(errno) => {
+            rustix::fs::fcntl_setfl(fd, rustix::fs::fcntl_getfl(fd)? | OFlags::NONBLOCK).map_err(|errno| refused(c"fcntl", errno))
+        }
+        other => other,
     }
 }
 
@@ -68,7 +202,7 @@ pub(crate) fn descend(from: BorrowedFd<'_>, parts: &mut dyn Iterator<Item = &[u8
                 match rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(mode)) {
                     // Another container was first.
                     Ok(()) | Err(Errno::EXIST) => {}
-                    Err(errno) => return Err(errno),
+                    Err(errno) => return Err(noted(c"mkdirat", errno)),
                 }
                 open_at(at.as_fd(), name, flags, 0)?
             }
@@ -92,27 +226,27 @@ pub(crate) fn unique_name(next: u64) -> Name {
     name
 }
 
-pub(crate) fn is_regular(stat: &rustix::fs::Stat) -> bool {
+pub(crate) fn is_regular(stat: &Stat) -> bool {
     rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file()
 }
 
 /// Which writing of which file it is.
-pub(crate) fn version(stat: &rustix::fs::Stat) -> Version {
+pub(crate) fn version(stat: &Stat) -> Version {
     #[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
     Version { inode: stat.st_ino as u64, written: (stat.st_mtime as i64, stat.st_mtime_nsec as i64) }
 }
 
-pub(crate) fn age_ms(stat: &rustix::fs::Stat) -> i64 {
+pub(crate) fn age_ms(stat: &Stat) -> i64 {
     #[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
     let written = (stat.st_mtime as i64).saturating_mul(1_000).saturating_add(stat.st_mtime_nsec as i64 / 1_000_000);
     clock::unix_ms().saturating_sub(written)
 }
 
 /// Opens a regular file for reading; a pipe does not block, and neither it nor anything else that is no file is read.
-pub(crate) fn open_regular(folder: BorrowedFd<'_>, name: &CStr, more: OFlags) -> Result<(OwnedFd, rustix::fs::Stat), Errno> {
+pub(crate) fn open_regular(folder: BorrowedFd<'_>, name: &CStr, more: OFlags) -> Result<(OwnedFd, Stat), Errno> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | more;
     let file = open_at(folder, name, flags, 0)?;
-    let stat = rustix::fs::fstat(&file)?;
+    let stat = fstat(&file)?;
     let kind = rustix::fs::FileType::from_raw_mode(stat.st_mode);
     match kind {
         rustix::fs::FileType::RegularFile => Ok((file, stat)),
@@ -129,7 +263,7 @@ pub(crate) fn read_some<'b>(file: &OwnedFd, room: &'b mut [u8]) -> Result<&'b [u
             Ok(0) => break,
             Ok(read) => filled += read,
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
+            Err(errno) => return Err(noted(c"read", errno)),
         }
     }
     Ok(&room[..filled])
@@ -148,7 +282,7 @@ pub(crate) fn read_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>, 
 ///
 /// # Errors
 /// As [`read_below`].
-pub(crate) fn open_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>) -> Result<(OwnedFd, rustix::fs::Stat), Errno> {
+pub(crate) fn open_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>) -> Result<(OwnedFd, Stat), Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     let mut at = open_at(CWD, folder, flags, 0)?;
     let mut last = parts.next().ok_or(Errno::ISDIR)?;
@@ -183,7 +317,7 @@ pub(crate) fn read_to_end(file: BorrowedFd<'_>, limit: usize) -> Result<Vec<u8>,
             }
             Ok(read) => filled += read,
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno),
+            Err(errno) => return Err(noted(c"read", errno)),
         }
         if filled > limit {
             return Err(Errno::FBIG);
@@ -228,7 +362,7 @@ pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size_bytes: u64) ->
                 left = left.saturating_sub(read as u64);
             }
             Err(Errno::INTR) => {}
-            Err(errno) => return Err(CopyError::Read(errno)),
+            Err(errno) => return Err(CopyError::Read(noted(c"read", errno))),
         }
     }
     Ok(())
@@ -250,7 +384,7 @@ pub(crate) fn write_all(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
 
 /// Gives something that stands for another file the mode and, where we may, the owner of that.
 pub(crate) fn resemble(original: BorrowedFd<'_>, stand_in: BorrowedFd<'_>) {
-    if let Ok(stat) = rustix::fs::fstat(original) {
+    if let Ok(stat) = fstat(original) {
         let _ = rustix::fs::fchmod(stand_in, Mode::from_raw_mode(stat.st_mode & 0o777));
         let (user, group) = (rustix::fs::Uid::from_raw(stat.st_uid), rustix::fs::Gid::from_raw(stat.st_gid));
         let _ = rustix::fs::fchown(stand_in, Some(user), Some(group));
@@ -279,6 +413,15 @@ pub(crate) fn close(file: OwnedFd) -> Result<(), Errno> {
     }
 }
 
+/// Asks a file system that says only at close(2) what it could not keep, about a file that stays open: each close of a descriptor of it is told.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn check_written(file: BorrowedFd<'_>) -> Result<(), Errno> {
+    // Without another descriptor nothing can be asked.
+    rustix::io::fcntl_dupfd_cloexec(file, 3).map_or(Ok(()), close)
+}
+
 /// Locks a file for as long as this process has it open, in both of the ways that file systems know (fcntl(2), flock(2)): some know one of them.
 ///
 /// # Errors
@@ -305,19 +448,23 @@ pub(crate) fn is_locked(file: BorrowedFd<'_>) -> bool {
 pub(crate) fn rename_if_free(folder: BorrowedFd<'_>, from: &CStr, to: &CStr) -> Result<(), Errno> {
     match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
         // Some file systems know no such flag, some kernels and sandboxes no such call.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) => rustix::fs::renameat(folder, from, folder, to),
+        Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) => rename(folder, from, to),
         other => other,
     }
 }
 
-/// Lets a descriptor's number stand for another open file, whoever holds it (dup3(2)).
+/// Lets a descriptor's number stand for another open file, whoever holds it (dup3(2), dup2(2)).
 ///
 /// # Errors
 /// What the system says.
 pub(crate) fn replace(fd: BorrowedFd<'_>, by: OwnedFd) -> Result<(), Errno> {
     // SAFETY: takes numbers. The number stays open throughout, so whoever owns or borrows it still does.
-    match unsafe { libc::dup3(by.as_raw_fd(), fd.as_raw_fd(), libc::O_CLOEXEC) } {
-        -1 => Err(last_errno()),
-        _ => Ok(()),
+    if unsafe { libc::dup3(by.as_raw_fd(), fd.as_raw_fd(), libc::O_CLOEXEC) } >= 0 {
+        return Ok(());
     }
+    // SAFETY: as above.
+    if unsafe { libc::dup2(by.as_raw_fd(), fd.as_raw_fd()) } < 0 {
+        return Err(last_errno());
+    }
+    rustix::io::fcntl_setfd(fd, rustix::io::FdFlags::CLOEXEC)
 }

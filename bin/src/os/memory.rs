@@ -211,8 +211,18 @@ unsafe impl GlobalAlloc for Pages {
         if whole_pages(layout.size()) == whole_pages(new_size) {
             return at;
         }
+        let old = at;
         // SAFETY: the caller says that `at` came from `alloc` with this layout, and it is no part of the arena.
-        let at = unsafe { libc::mremap(at.cast(), whole_pages(layout.size()), whole_pages(new_size), libc::MREMAP_MAYMOVE) };
-        if at == libc::MAP_FAILED { out_of_memory() } else { at.cast() }
+        let at = unsafe { libc::mremap(old.cast(), whole_pages(layout.size()), whole_pages(new_size), libc::MREMAP_MAYMOVE) };
+        if at != libc::MAP_FAILED {
+            return at.cast();
+        }
+        // A sandbox that refuses mremap(2) still gives pages.
+        let now = map(new_size);
+        // SAFETY: both are at least that long, and `now` is fresh.
+        unsafe { ptr::copy_nonoverlapping(old, now, layout.size().min(new_size)) };
+        // SAFETY: the caller gives it up, and it is no part of the arena.
+        unsafe { libc::munmap(old.cast(), whole_pages(layout.size())) };
+        now
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod env;
 pub(crate) mod errno;
 pub(crate) mod fs;
 pub(crate) mod memory;
+pub(crate) mod poll;
 pub(crate) mod signals;
 pub(crate) mod spawn;
 pub(crate) mod terminal;

@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::errno::last_errno;
+use super::errno::{is_refusal, last_errno, noted, refused};
 use super::signals::{Mask, set_mask};
 
 /// An argument vector: borrowed strings, and the null pointer that ends it.
@@ -52,8 +52,8 @@ pub(crate) struct Spawn<'a> {
     pub(crate) mask: Mask,
     /// SIGCHLD is ignored.
     pub(crate) ignores_sigchld: bool,
-    /// The file mode creation mask it starts with.
-    pub(crate) umask: u32,
+    /// The file mode creation mask it starts with; `None` leaves ours.
+    pub(crate) umask: Option<u32>,
 }
 
 /// What the child's side needs. It lives on the parent's stack, which waits until the child has called execve or ended.
@@ -66,7 +66,7 @@ struct Child {
     names: [Option<Naming>; NAMING.len()],
     mask: Mask,
     ignores_sigchld: bool,
-    umask: libc::mode_t,
+    umask: Option<libc::mode_t>,
     parent: libc::pid_t,
     report: RawFd,
 }
@@ -82,11 +82,12 @@ struct ChildStack(#[allow(dead_code, reason = "only its address is used")] [core
 /// The child shares our memory until execve, as with vfork(2): nothing is copied, however large we are.
 ///
 /// # Errors
-/// What execve(2) or a step before it gave, or what pipe(2) or clone(2) gave.
+/// What execve(2) or a step before it gave, or what pipe(2) or clone(2) gave; `ENOSYS` where a call was refused that nothing stands in for, which
+/// [`super::errno::cause`] names.
 #[inline(never)]
 pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<Pid, Errno> {
     // Its write end closes at execve; until then it carries the error number, on systems that emulate vfork too.
-    let (failed, report) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let (failed, report) = super::fs::pipe()?;
     let mut child = Child {
         path: spawn.path.as_ptr(),
         argv: spawn.argv.pointers.as_ptr(),
@@ -96,7 +97,7 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<Pid, Errno> {
         names: NAMING.map(Naming::of_us),
         mask: spawn.mask,
         ignores_sigchld: spawn.ignores_sigchld,
-        umask: spawn.umask as libc::mode_t,
+        umask: spawn.umask.map(|umask| umask as libc::mode_t),
         parent: rustix::process::getpid().as_raw_nonzero().get(),
         report: report.as_raw_fd(),
     };
@@ -107,26 +108,52 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<Pid, Errno> {
     // SAFETY: with CLONE_VFORK this thread waits until the child has replaced its memory or ended, so `child` and `stack` outlive it; all
     // signals are blocked, so no handler runs on either side.
     let pid = unsafe { libc::clone(run_child, top.cast(), flags, ptr::from_mut(&mut child).cast()) };
+    let pid = if pid < 0 && is_refusal(last_errno()) { fork(&mut child) } else { pid };
     for naming in child.names.iter().flatten() {
         naming.put_back();
     }
     if pid < 0 {
-        return Err(last_errno());
+        return Err(refused(c"clone", last_errno()));
     }
     drop(report);
     let pid = Pid::from_raw(pid).ok_or(Errno::CHILD)?;
-    let mut errno = [0; 4];
+    // The error number, and which step gave it.
+    let mut report = [0; 5];
     loop {
-        match rustix::io::read(&failed, &mut errno) {
-            Ok(4) => {
+        match rustix::io::read(&failed, &mut report) {
+            Ok(5) => {
                 let _ = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::empty());
-                return Err(Errno::from_raw_os_error(c_int::from_ne_bytes(errno)));
+                let [errno @ .., step] = report;
+                let errno = Errno::from_raw_os_error(c_int::from_ne_bytes(errno));
+                return Err(if step == EXECVE { noted(c"execve", errno) } else { refused(c"dup2", errno) });
             }
             Err(Errno::INTR) => {}
             _ => return Ok(pid),
         }
     }
 }
+
+/// Without shared memory, which a sandbox may refuse: fork(2), which copies us. All that the child's side changes is its own then.
+#[cold]
+#[inline(never)]
+fn fork(child: &mut Child) -> libc::pid_t {
+    // The C library's would make system calls of its own.
+    #[cfg(any(target_arch = "aarch64", target_arch = "riscv64"))]
+    // SAFETY: nothing is shared; the child's side goes on with what is async-signal-safe alone, and does not return.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD as libc::c_long, 0_usize, 0_usize, 0_usize, 0_usize) };
+    #[cfg(not(any(target_arch = "aarch64", target_arch = "riscv64")))]
+    // SAFETY: the child's side goes on with what is async-signal-safe alone, and does not return.
+    let pid = unsafe { libc::syscall(libc::SYS_fork) };
+    let pid = pid as libc::pid_t;
+    if pid == 0 {
+        run_child(ptr::from_mut(child).cast());
+    }
+    pid
+}
+
+/// The steps of the child's side that can fail.
+const DUP2: u8 = 1;
+const EXECVE: u8 = 2;
 
 /// The child's side, from clone to execve. Async-signal-safe throughout: system calls only, no allocation, no lock.
 extern "C" fn run_child(child: *mut c_void) -> c_int {
@@ -136,9 +163,11 @@ extern "C" fn run_child(child: *mut c_void) -> c_int {
     for naming in child.names.iter_mut().flatten() {
         naming.name_caller();
     }
-    let errno = exec_child(child).raw_os_error().to_ne_bytes();
-    // SAFETY: four bytes to a descriptor of ours; where that fails the parent reads nothing and reaps status 127.
-    unsafe { libc::write(child.report, errno.as_ptr().cast(), errno.len()) };
+    let (errno, step) = exec_child(child);
+    let [a, b, c, d] = errno.raw_os_error().to_ne_bytes();
+    let report = [a, b, c, d, step];
+    // SAFETY: five bytes to a descriptor of ours; where that fails the parent reads nothing and reaps status 127.
+    unsafe { libc::write(child.report, report.as_ptr().cast(), report.len()) };
     // SAFETY: ends this process without running what the parent has registered.
     unsafe { libc::_exit(127) }
 }
@@ -147,13 +176,38 @@ fn check(result: c_int) -> Result<(), Errno> {
     if result < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
-fn exec_child(child: &Child) -> Errno {
+/// What the kernel or a sandbox refuses the command runs without.
+fn if_allowed(result: c_int) -> Result<(), Errno> {
+    match check(result) {
+        Err(errno) if is_refusal(errno) => Ok(()),
+        other => other,
+    }
+}
+
+/// Puts an open file in another descriptor's place (dup2(2), dup3(2), fcntl(2) `F_DUPFD`, which takes the lowest number that is free).
+fn put_in_place(source: RawFd, target: RawFd) -> Result<(), Errno> {
+    // SAFETY: takes numbers; descriptors 0 to 2 are always open (see `events`), so `source` is another one.
+    let mut result = check(unsafe { libc::dup2(source, target) });
+    if result.is_err_and(is_refusal) {
+        // SAFETY: as above.
+        result = check(unsafe { libc::dup3(source, target, 0) });
+    }
+    if result.is_err_and(is_refusal) {
+        // SAFETY: the command's stdin, stdout or stderr, which it gets anew.
+        unsafe { libc::close(target) };
+        // SAFETY: takes numbers.
+        result = check(unsafe { libc::fcntl(source, libc::F_DUPFD, target) });
+    }
+    result
+}
+
+fn exec_child(child: &Child) -> (Errno, u8) {
     prepare_child(child).map_or_else(
-        |errno| errno,
+        |errno| (errno, DUP2),
         |()| {
             // SAFETY: the parent passes a NUL-terminated path and a vector that ends with a null pointer; `environ` is the C library's.
             unsafe { libc::execve(child.path, child.argv, environ.cast_const()) };
-            last_errno()
+            (last_errno(), EXECVE)
         },
     )
 }
@@ -161,12 +215,12 @@ fn exec_child(child: &Child) -> Errno {
 fn prepare_child(child: &Child) -> Result<(), Errno> {
     if child.terminal {
         // SAFETY: touches no memory.
-        check(unsafe { libc::setsid() })?;
+        if_allowed(unsafe { libc::setsid() })?;
         // SAFETY: makes the terminal on the given descriptor the controlling one; takes a number.
-        check(unsafe { libc::ioctl(child.stdio[0], libc::TIOCSCTTY as _, 0) })?;
+        if_allowed(unsafe { libc::ioctl(child.stdio[0], libc::TIOCSCTTY as _, 0) })?;
     } else {
         // SAFETY: touches no memory.
-        check(unsafe { libc::setpgid(0, 0) })?;
+        if_allowed(unsafe { libc::setpgid(0, 0) })?;
         if child.foreground >= 0 {
             // Before it can read from it. That is allowed from the background, too, while SIGTTOU is blocked, as every signal is.
             // SAFETY: touches no memory.
@@ -176,27 +230,28 @@ fn prepare_child(child: &Child) -> Result<(), Errno> {
         }
     }
     // SAFETY: takes numbers.
-    check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
+    if_allowed(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
     // SAFETY: touches no memory.
     let parent = unsafe { libc::getppid() };
-    // A child that is the first of a PID namespace sees none.
-    if parent != child.parent && parent != 0 {
+    // A child that is the first of a PID namespace sees none. Where either call was refused, its number is negative.
+    if parent != child.parent && parent > 0 && child.parent > 0 {
         // The parent died before the line above: nobody is left to report to.
         // SAFETY: ends this process.
         unsafe { libc::_exit(127) };
     }
     for (target, &source) in (0..).zip(&child.stdio) {
         if source >= 0 {
-            // SAFETY: takes numbers; descriptors 0 to 2 are always open (see `events`), so `source` is another one.
-            check(unsafe { libc::dup2(source, target) })?;
+            put_in_place(source, target)?;
         }
     }
     if child.ignores_sigchld {
         // SAFETY: runs no code of ours.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     }
-    // SAFETY: takes a number.
-    unsafe { libc::umask(child.umask) };
+    if let Some(umask) = child.umask {
+        // SAFETY: takes a number.
+        unsafe { libc::umask(umask) };
+    }
     set_mask(child.mask);
     Ok(())
 }
@@ -280,7 +335,43 @@ fn caller(by_descriptor: bool) -> Option<u64> {
     }
     let descriptor = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok()?;
     #[allow(clippy::useless_conversion, reason = "the types differ between targets")]
-    rustix::fs::fstat(descriptor).ok().map(|stat| stat.st_ino.into())
+    super::fs::fstat(descriptor).ok().map(|stat| stat.st_ino.into())
+}
+
+/// A child that has ended or stopped, and its status in the words of wait(2) (wait4(2), waitid(2)); `None` where there is none at the moment.
+///
+/// # Errors
+/// What the system says: `ECHILD` where there is no child.
+#[inline(never)]
+pub(crate) fn reap() -> Result<Option<(Pid, c_int)>, Errno> {
+    match rustix::process::wait(rustix::process::WaitOptions::NOHANG | rustix::process::WaitOptions::UNTRACED) {
+        Err(errno) if is_refusal(errno) => reap_by_waitid(),
+        other => Ok(other?.map(|(pid, status)| (pid, status.as_raw()))),
+    }
+}
+
+/// The signal that has stopped a child, if it has stopped.
+pub(crate) fn stopped_by(status: c_int) -> Option<c_int> {
+    libc::WIFSTOPPED(status).then_some(libc::WSTOPSIG(status))
+}
+
+#[cold]
+fn reap_by_waitid() -> Result<Option<(Pid, c_int)>, Errno> {
+    let mut info = core::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: the pointer is to room for one record.
+    check(unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), libc::WEXITED | libc::WSTOPPED | libc::WNOHANG) })?;
+    // SAFETY: the kernel has filled it, or it is zeroes.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: a record about a child has both; without one they are zeroes.
+    let pid = unsafe { info.si_pid() };
+    // SAFETY: as above.
+    let value = unsafe { info.si_status() };
+    let status = match info.si_code {
+        libc::CLD_EXITED => value << 8,
+        libc::CLD_KILLED | libc::CLD_DUMPED => value,
+        _ => value << 8 | 0x7f,
+    };
+    Ok(Pid::from_raw(pid).map(|pid| (pid, status)))
 }
 
 /// Replaces this process. Returns only what went wrong.

@@ -2,10 +2,15 @@
 #![allow(unsafe_code, reason = "the edge to the kernel and the C library, and a static that is written once")]
 
 use core::cell::UnsafeCell;
+use core::ffi::CStr;
 use core::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fd::AsFd;
+use emissary_core::buf::Writer;
+use rustix::fs::{CWD, OFlags};
+use rustix::io::Errno;
 use rustix::process::Pid;
+use rustix::pty::OpenptFlags;
 use rustix::termios::{OptionalActions, Termios};
 
 struct Settings(UnsafeCell<Option<Termios>>);
@@ -32,6 +37,24 @@ pub(crate) fn keep(settings: &Termios) {
         unsafe { *SETTINGS.0.get() = Some(settings.clone()) };
         IS_KEPT.store(true, Ordering::Release);
     }
+}
+
+/// The other end of a pseudo-terminal (ioctl(2) `TIOCGPTPEER`, else by its path below /dev/pts).
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn peer(master: BorrowedFd<'_>, flags: OpenptFlags) -> Result<OwnedFd, Errno> {
+    rustix::pty::ioctl_tiocgptpeer(master, flags).or_else(|errno| {
+        let mut number: libc::c_uint = 0;
+        // SAFETY: the kernel writes a number there (ioctl_tty(2)).
+        if unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTN as _, &raw mut number) } < 0 {
+            return Err(errno);
+        }
+        let mut path = [0; 24];
+        Writer::new(&mut path).text("/dev/pts/").decimal(number.into());
+        let path = CStr::from_bytes_until_nul(&path).unwrap_or_default();
+        super::fs::open_at(CWD, path, OFlags::RDWR | OFlags::NOCTTY, 0)
+    })
 }
 
 /// Our process group; `None` where it is not of our PID namespace.

@@ -6,6 +6,8 @@ use core::ptr;
 
 use rustix::io::Errno;
 
+use super::errno::last_errno;
+
 /// Starts a thread that runs `work`, which does not end: the process's end ends it. It has our signal mask, under which every signal is blocked.
 ///
 /// # Errors
@@ -16,6 +18,11 @@ pub(crate) fn start_thread(work: fn()) -> Result<(), Errno> {
         let work = unsafe { core::mem::transmute::<*mut c_void, fn()>(work) };
         work();
         ptr::null_mut()
+    }
+    // musl takes an ENOSYS for success, and the thread would have no stack (mprotect(2)).
+    // SAFETY: no byte is protected.
+    if unsafe { libc::mprotect(ptr::null_mut(), 0, libc::PROT_READ) } < 0 {
+        return Err(last_errno());
     }
     let mut thread = core::mem::MaybeUninit::<libc::pthread_t>::uninit();
     // SAFETY: `thread` is written on success; no attributes are the default ones.

@@ -48,7 +48,7 @@ impl Folder {
 
     /// Returns whether both are the same folder.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let identity = |folder: &Self| rustix::fs::fstat(&folder.fd).map(|stat| (stat.st_dev, stat.st_ino));
+        let identity = |folder: &Self| fs::fstat(&folder.fd).map(|stat| (stat.st_dev, stat.st_ino));
         identity(self) == identity(other)
     }
 
@@ -69,7 +69,7 @@ impl Folder {
 
     /// Returns whether an entry has this name.
     pub(crate) fn has(&self, name: &CStr) -> bool {
-        rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
+        fs::stat_at(self.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
     }
 
     /// Reads the start of a small file. Returns it with the milliseconds since the last write (negative for a time in the future); `None` if there is
@@ -94,7 +94,7 @@ impl Folder {
     /// # Errors
     /// Any other error of stat(2).
     pub(crate) fn age_ms(&self, name: &CStr) -> Result<Option<(i64, bool, Version)>, Error> {
-        match rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+        match fs::stat_at(self.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.error("read", name, errno)),
             Ok(stat) => Ok(Some((fs::age_ms(&stat), fs::is_regular(&stat) && stat.st_size == 0, fs::version(&stat)))),
@@ -103,7 +103,7 @@ impl Folder {
 
     /// Returns the size of a file in bytes; `None` if there is no such file.
     pub(crate) fn size(&self, name: &CStr) -> Option<u64> {
-        rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_size.unsigned_abs())
+        fs::stat_at(self.as_fd(), name, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| stat.st_size.unsigned_abs())
     }
 
     /// Takes a small file away, and returns the start of its contents.
@@ -116,7 +116,7 @@ impl Folder {
     pub(crate) fn take<'b>(&self, name: &CStr, room: &'b mut [u8]) -> Result<Taken<'b>, Error> {
         let mut taken = fs::unique_name(0);
         let taken = loop {
-            match rustix::fs::renameat(&self.fd, name, &self.fd, taken.as_c_str()) {
+            match fs::rename(self.as_fd(), name, taken.as_c_str()) {
                 Err(Errno::NOENT) => return Ok(Taken::Absent),
                 // A folder has the name that we chose.
                 Err(Errno::ISDIR | Errno::NOTDIR | Errno::NOTEMPTY | Errno::EXIST) => taken = fs::unique_name(1),
@@ -206,7 +206,7 @@ impl Folder {
     pub(crate) fn append(&self, name: &CStr) -> Result<OwnedFd, Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
         fs::open_at(self.as_fd(), name, flags, 0o666)
-            .and_then(|file| if fs::is_regular(&rustix::fs::fstat(&file)?) { Ok(file) } else { Err(Errno::INVAL) })
+            .and_then(|file| if fs::is_regular(&fs::fstat(&file)?) { Ok(file) } else { Err(Errno::INVAL) })
             .map_err(|errno| self.error("open", name, errno))
     }
 
@@ -237,7 +237,7 @@ impl Draft<'_> {
         let Self { name: mut draft, file } = self;
         let folder = draft.folder;
         fs::close(file)
-            .and_then(|()| rustix::fs::renameat(&folder.fd, draft.name.as_c_str(), &folder.fd, name))
+            .and_then(|()| fs::rename(folder.as_fd(), draft.name.as_c_str(), name))
             .map_err(|errno| folder.error("write", name, errno))?;
         draft.is_gone = true;
         Ok(())

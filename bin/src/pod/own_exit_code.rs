@@ -92,8 +92,7 @@ fn take_lock(folder: &Folder) -> Result<OwnedFd, Errno> {
     let draft = draft.as_c_str();
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
     let file = fs::open_at(folder.as_fd(), draft, flags, 0o666)?;
-    let named =
-        fs::lock(file.as_fd()).and_then(|()| rustix::fs::renameat(folder.as_fd(), draft, folder.as_fd(), layout::base_name(File::Lock)));
+    let named = fs::lock(file.as_fd()).and_then(|()| fs::rename(folder.as_fd(), draft, layout::base_name(File::Lock)));
     if let Err(errno) = named {
         folder.remove(draft);
         // The lock file of an earlier run would say that we were killed.
@@ -105,7 +104,7 @@ fn take_lock(folder: &Folder) -> Result<OwnedFd, Errno> {
 
 /// Removes files that belong to an earlier run: its exit code, its report, and a signal that was meant for it.
 fn remove_earlier(folder: &Folder) {
-    let stat = |file| rustix::fs::statat(folder.as_fd(), layout::base_name(file), AtFlags::SYMLINK_NOFOLLOW);
+    let stat = |file| fs::stat_at(folder.as_fd(), layout::base_name(file), AtFlags::SYMLINK_NOFOLLOW);
     if let Ok(code) = stat(File::ExitCode) {
         // A signal file newer than the exit code is meant for this run.
         if stat(File::Signal).is_ok_and(|signal| (signal.st_mtime, signal.st_mtime_nsec) <= (code.st_mtime, code.st_mtime_nsec)) {
@@ -135,7 +134,7 @@ fn reserve(folder: &Folder) -> Result<(), Errno> {
 fn fill(folder: &Folder, digits: &[u8]) -> Result<(), Errno> {
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = fs::open_at(folder.as_fd(), fs::RESERVED_EXIT_CODE, flags, 0)?;
-    if !fs::is_regular(&rustix::fs::fstat(&file)?) {
+    if !fs::is_regular(&fs::fstat(&file)?) {
         return Err(Errno::INVAL);
     }
     let written = rustix::io::pwrite(&file, digits, 0)?;
@@ -146,5 +145,5 @@ fn fill(folder: &Folder, digits: &[u8]) -> Result<(), Errno> {
         rustix::fs::ftruncate(&file, digits.len() as u64)?;
     }
     fs::close(file)?;
-    rustix::fs::renameat(folder.as_fd(), fs::RESERVED_EXIT_CODE, folder.as_fd(), layout::base_name(File::ExitCode))
+    fs::rename(folder.as_fd(), fs::RESERVED_EXIT_CODE, layout::base_name(File::ExitCode))
 }

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use emissary_core::layout::{self, File, Kind, Layout};
 use emissary_core::limits::PATH_BYTES;
-use rustix::fs::{Access, AtFlags, CWD, OFlags, RawMode};
+use rustix::fs::{Access, CWD, OFlags, RawMode};
 use rustix::io::Errno;
 
 use super::folder::Folder;
@@ -118,7 +118,7 @@ impl<'a> Shared<'a> {
     pub(crate) fn own(&self) -> Result<Folder, Error> {
         let folder = self.container(self.layout.container)?;
         // Report this before the command runs, not when its exit code cannot be written.
-        match rustix::fs::accessat(&folder.fd, c".", Access::WRITE_OK | Access::EXEC_OK, AtFlags::EACCESS) {
+        match fs::access(folder.as_fd(), c".", Access::WRITE_OK | Access::EXEC_OK) {
             Err(errno @ (Errno::ACCESS | Errno::ROFS)) => Err(Error::new("write to the folder", &folder.path, errno)),
             _ => Ok(folder),
         }

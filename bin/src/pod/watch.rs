@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use emissary_core::layout::{self, File};
 use rustix::fs::inotify::{CreateFlags, ReadFlags, Reader, WatchFlags};
 
+use crate::os::errno::refused;
 use crate::report::console::Console;
 use crate::report::error::Error;
 
@@ -69,7 +70,8 @@ impl Watch {
     /// folder.
     pub(crate) fn add(&mut self, folder: &CStr, growth: bool) -> Option<i32> {
         if self.fd.is_none() && !self.must_look {
-            match rustix::fs::inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK) {
+            match rustix::fs::inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).map_err(|errno| refused(c"inotify_init1", errno))
+            {
                 Ok(fd) => self.fd = Some(fd),
                 Err(errno) => self.fall_back(&Error::new("watch", b"folders with inotify", errno)),
             }

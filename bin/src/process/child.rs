@@ -12,9 +12,9 @@ use emissary_core::buf::Writer;
 use emissary_core::exit::Outcome;
 use emissary_core::limits::PATH_BYTES;
 use emissary_core::signal::Signal;
-use rustix::fs::{Access, AtFlags, CWD, FileType};
+use rustix::fs::{Access, CWD};
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions};
+use rustix::process::Pid;
 
 use super::tee::{self, Source};
 use super::terminal::{Foreground, Terminal};
@@ -31,7 +31,8 @@ const DEFAULT_PATH: &[u8] = b"/bin:/usr/bin";
 pub(crate) struct Inherited {
     pub(crate) mask: Mask,
     pub(crate) ignores_sigchld: bool,
-    pub(crate) umask: u32,
+    /// `None` if it could not be asked for.
+    pub(crate) umask: Option<u32>,
     /// Descriptors past 2 were open when we started.
     pub(crate) has_descriptors: bool,
 }
@@ -61,9 +62,9 @@ pub(crate) fn find(name: &CStr) -> Result<CString, Error> {
         out.bytes(dir).byte(b'/').bytes(bytes).byte(0);
         // A path that does not fit the buffer is too long for the kernel too.
         let Ok(Ok(candidate)) = out.finish().map(|path| CStr::from_bytes_with_nul(path)) else { continue };
-        let is_file = rustix::fs::stat(candidate).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode).is_file());
+        let is_file = fs::stat(candidate).is_ok_and(|stat| fs::is_regular(&stat));
         if is_file && !bytes.is_empty() {
-            if rustix::fs::accessat(CWD, candidate, Access::EXEC_OK, AtFlags::EACCESS).is_ok() {
+            if fs::access(CWD, candidate, Access::EXEC_OK).is_ok() {
                 return Ok(candidate.to_owned());
             }
             denied = true;
@@ -142,8 +143,11 @@ pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: boo
 
 #[inline(never)]
 fn explain(path: &CStr, cause: Errno) -> Error {
-    let mut text = errno::error_text(cause).to_ascii_lowercase();
-    let exists = rustix::fs::stat(path).is_ok();
+    if cause == Errno::NOSYS {
+        return Error::new("start", path.to_bytes(), cause);
+    }
+    let mut text = errno::cause(cause).to_ascii_lowercase();
+    let exists = fs::stat(path).is_ok();
     let hint: &[u8] = match cause {
         Errno::NOENT if exists => b" (the file is there: its interpreter or its dynamic loader is not)",
         Errno::NOEXEC => b" (neither a program for this machine nor a script that begins with #!)",
@@ -159,9 +163,9 @@ fn explain(path: &CStr, cause: Errno) -> Error {
 /// The error of kill(2) for the command itself. The command is not reaped yet, so its process id is still its own. A missing group is no error.
 pub(crate) fn forward(pid: Pid, signal: Signal) -> Result<(), Errno> {
     let raw = pid.as_raw_nonzero().get();
-    let _ = signals::kill(-raw, signal.number());
+    let group_took = signals::kill(-raw, signal.number()).is_ok();
     // kill(2) succeeds for a group if we may signal any process in it. Signal 0 tests whether we may signal the command.
-    signals::kill(raw, if signals::leads_its_group(raw) { 0 } else { signal.number() })
+    signals::kill(raw, if group_took && signals::leads_its_group(raw) { 0 } else { signal.number() })
 }
 
 /// The state of the command after a round of reaping.
@@ -177,11 +181,11 @@ pub(crate) struct CommandState {
 pub(crate) fn reap(command: Option<Pid>) -> CommandState {
     let mut state = CommandState::default();
     loop {
-        match rustix::process::wait(WaitOptions::NOHANG | WaitOptions::UNTRACED) {
+        match spawn::reap() {
             Ok(Some((pid, status))) => {
-                let stopped = status.stopping_signal().filter(|signal| !trace::let_go(pid, *signal));
+                let stopped = spawn::stopped_by(status).filter(|signal| !trace::let_go(pid, *signal));
                 if Some(pid) == command {
-                    state.code = Outcome::from_wait_status(status.as_raw()).exit_code();
+                    state.code = Outcome::from_wait_status(status).exit_code();
                     state.stopped = stopped.and_then(|signal| Signal::new(u64::from(signal.unsigned_abs())));
                 }
             }

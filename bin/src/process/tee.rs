@@ -390,8 +390,8 @@ impl Stream {
 /// The error of pipe(2).
 pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {
     let error = |errno| Error::new("make a", b"pipe", errno);
-    let (source, sink) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).map_err(error)?;
+    let (source, sink) = fs::pipe().map_err(error)?;
     // Only our end is non-blocking. The command's end must block.
-    rustix::io::ioctl_fionbio(source.as_fd(), true).map_err(error)?;
+    fs::do_not_block(source.as_fd()).map_err(error)?;
     Ok((source, sink))
 }

@@ -23,7 +23,7 @@ use rustix::termios::{LocalModes, OptionalActions, OutputModes, SpecialCodeIndex
 
 use super::events::PollSet;
 use crate::os::terminal::{self, is_ours, own_group};
-use crate::os::{fs, signals};
+use crate::os::{fs, poll, signals};
 use crate::report::error::Error;
 
 /// Most bytes of input on their way at once.
@@ -61,10 +61,10 @@ impl Terminal {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = rustix::pty::openpt(flags).map_err(error)?;
         rustix::pty::grantpt(&master).and_then(|()| rustix::pty::unlockpt(&master)).map_err(error)?;
-        let slave = rustix::pty::ioctl_tiocgptpeer(&master, flags).map_err(error)?;
+        let slave = terminal::peer(master.as_fd(), flags).map_err(error)?;
         fs::resemble(stdin, slave.as_fd());
         let settings = rustix::termios::tcgetattr(stdin).map_err(error)?;
-        rustix::io::ioctl_fionbio(&master, true).map_err(error)?;
+        fs::do_not_block(master.as_fd()).map_err(error)?;
         let slave = Some(slave);
         let mut terminal =
             Self { master, slave, is_in_foreground: false, shows_output, typed_lines: None, input: [0; INPUT_BYTES], pending: 0..0 };
@@ -207,7 +207,7 @@ impl Drop for Terminal {
 fn ready(fd: BorrowedFd<'_>) -> PollFlags {
     let mut fds = [rustix::event::PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    rustix::event::poll(&mut fds, Some(&now)).map_or(PollFlags::empty(), |_| fds[0].revents())
+    poll::poll(&mut fds, Some(&now)).map_or(PollFlags::empty(), |_| fds[0].revents())
 }
 
 /// Makes a descriptor that is ready once for each line that is typed on our stdin, whichever process reads that line. Polling stdin itself would wake

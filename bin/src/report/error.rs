@@ -43,10 +43,7 @@ impl Error {
     #[cold]
     #[inline(never)]
     pub(crate) fn new(operation: &str, path: &[u8], errno: Errno) -> Self {
-        let mut cause = errno::error_text(errno).to_vec();
-        if let Some(first) = cause.first_mut() {
-            first.make_ascii_lowercase();
-        }
+        let cause = errno::cause(errno);
         Self::text(&[b"cannot ", operation.as_bytes(), b" ", path, b": ", &cause]).with_errno(errno)
     }
 

@@ -20,7 +20,7 @@ use rustix::fs::{CWD, FileType, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
 use rustix::net::SendFlags;
 
-use crate::os::{clock, fs};
+use crate::os::{clock, fs, poll};
 
 /// How long one of our own short texts waits for a reader.
 const SOON: Duration = Duration::from_ms(100);
@@ -51,7 +51,7 @@ pub(crate) struct OwnOutput {
 impl OwnOutput {
     /// Prepares stdout, stderr, or stdin if that is our terminal.
     pub(crate) fn new(shared: BorrowedFd<'static>) -> Self {
-        let stat = rustix::fs::fstat(shared).ok();
+        let stat = fs::fstat(shared).ok();
         let method = match stat.as_ref().map_or(FileType::Unknown, |stat| FileType::from_raw_mode(stat.st_mode)) {
             FileType::RegularFile => Method::File,
             FileType::Fifo => Method::Pipe,
@@ -127,7 +127,7 @@ impl OwnOutput {
     fn is_ready(&self, timeout: Duration) -> bool {
         let mut fds = [PollFd::from_borrowed_fd(self.as_fd(), PollFlags::OUT)];
         let timeout = Timespec { tv_sec: 0, tv_nsec: (timeout.as_ms() * 1_000_000) as _ };
-        rustix::event::poll(&mut fds, Some(&timeout)) != Ok(0)
+        poll::poll(&mut fds, Some(&timeout)) != Ok(0)
     }
 
     /// Writes a whole short text. Gives up if a piece does not fit within [`SOON`]; returns whether everything was written.

@@ -51,7 +51,7 @@ fn copy_self(folder: &Folder, name: &CStr) -> Result<(), Error> {
         .or_else(|errno| env::executable_path().ok_or(errno).and_then(|path| fs::open_at(CWD, path, OFlags::RDONLY, 0)))
         .map_err(|errno| Error::new("read", b"this executable", errno))?;
     let draft = folder.draft(name, 0o555)?;
-    let size_bytes = rustix::fs::fstat(&own).map_or(u64::MAX, |stat| stat.st_size.unsigned_abs());
+    let size_bytes = fs::fstat(&own).map_or(u64::MAX, |stat| stat.st_size.unsigned_abs());
     fs::copy(own.as_fd(), draft.file.as_fd(), size_bytes).map_err(|failed| match failed {
         CopyError::Read(errno) => Error::new("read", b"this executable", errno),
         CopyError::Write(errno) => Error::new("write", &folder.path_of(name), errno),

@@ -56,14 +56,14 @@ pub(crate) enum Role {
 
 /// Runs the command. Returns the status to exit with.
 pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
-    let umask = rustix::process::umask(Mode::empty()).as_raw_mode();
+    let umask = fs::set_umask(0);
     let mask = signals::block_all_signals();
     let has_descriptors = descriptors::occupy_standard();
     let inherited = Inherited {
         mask,
         ignores_sigchld: signals::take_sigchld(),
         // Argo's executor sets no umask for its command. Steps that share a volume under several user ids rely on that.
-        umask: if common.personality == Personality::Argoexec { 0 } else { umask },
+        umask: if common.personality == Personality::Argoexec { Some(0) } else { umask },
         has_descriptors,
     };
     let console = common.console;

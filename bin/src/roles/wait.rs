@@ -114,7 +114,7 @@ impl Log {
         let left = usize::try_from(self.end.saturating_sub(self.offset)).unwrap_or(usize::MAX);
         let room = &mut room[..left.min(PIECE_BYTES)];
         loop {
-            match rustix::io::pread(file, &mut *room, self.offset) {
+            match fs::read_at(file.as_fd(), &mut *room, self.offset) {
                 Err(Errno::INTR) => {}
                 other => return other,
             }
@@ -300,7 +300,8 @@ fn print(signals: &Signals, mut text: &[u8], mut reader: ReaderTime, grace: Dura
             }
         }
     }
-    Ok(())
+    // Its reader may be a file on a network or a quota volume.
+    fs::check_written(rustix::stdio::stdout()).map_err(error)
 }
 
 /// How far the logs are copied.

@@ -39,7 +39,7 @@ pub(crate) fn save(
     level: u8,
 ) -> Result<(), Failure> {
     let bytes = path.to_bytes();
-    let stat = match rustix::fs::stat(path) {
+    let stat = match fs::stat(path) {
         // A link to nothing is as good as nothing.
         Err(Errno::NOENT | Errno::NOTDIR) => return Err(Failure::Missing),
         other => other.map_err(|errno| Error::new("read", bytes, errno))?,
@@ -73,7 +73,7 @@ pub(crate) fn save(
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = fs::open_at(CWD, path, flags, 0).map_err(|errno| Error::new("read", bytes, errno))?;
     // What was opened counts, should the name have changed hands in between.
-    let stat = rustix::fs::fstat(&file).map_err(|errno| Error::new("read", bytes, errno))?;
+    let stat = fs::fstat(&file).map_err(|errno| Error::new("read", bytes, errno))?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => archive.folder(file, stat)?,
         FileType::RegularFile => archive.file(file.as_fd(), &stat)?,
@@ -277,7 +277,7 @@ impl Archive<'_> {
             self.sink.report();
             let room = self.sink.compressor.room(&self.sink.to)?;
             let now = usize::try_from(until - at).unwrap_or(usize::MAX).min(room.len());
-            let read = match rustix::io::pread(file, &mut room[..now], at) {
+            let read = match fs::read_at(file, &mut room[..now], at) {
                 Err(Errno::INTR) => continue,
                 other => other.map_err(|errno| self.error("read", errno))?,
             };
@@ -287,7 +287,7 @@ impl Archive<'_> {
             self.sink.compressor.filled(read);
             at += read as u64;
         }
-        let now_bytes = rustix::fs::fstat(file).map_or(size_bytes, |stat| stat.st_size.unsigned_abs());
+        let now_bytes = fs::fstat(file).map_or(size_bytes, |stat| stat.st_size.unsigned_abs());
         // A hole up to the end may stand for what was cut off.
         if at < size_bytes || is_sparse && now_bytes < size_bytes {
             self.warn(b" became shorter while it was archived: filled up with zeros");

@@ -18,6 +18,7 @@ use rustix::io::Errno;
 
 use super::outputs::Mounts;
 use super::walk::{Event, Fault, Walk};
+use crate::os::errno::{is_refusal, noted, refused};
 use crate::os::fs::{self, Name};
 use crate::pod::template as pod_template;
 use crate::report::error::Error;
@@ -30,14 +31,14 @@ const SOURCE: &[u8] = b"/argo/inputs/artifacts/";
 /// # Errors
 /// The first that is refused or fails, with status 65.
 pub(crate) fn link(template: &Template<'_>) -> Result<(), Error> {
-    let cwd = rustix::process::getcwd(Vec::new()).ok();
+    let cwd = fs::working_directory();
     // It may lie in what is replaced.
-    let _ = rustix::process::chdir(c"/");
+    let has_left = rustix::process::chdir(c"/").is_ok();
     // Resolved for the first artifact that is there: no link that is made leads another way to a mount, or it would be refused.
     let mut mounts = None;
     let result =
         template.input_artifacts().try_for_each(|artifact| link_one(template, &mut mounts, artifact.name, artifact.path, cwd.as_deref()));
-    if let Some(cwd) = &cwd {
+    if let Some(cwd) = cwd.as_ref().filter(|_| has_left) {
         rustix::process::chdir(cwd.as_c_str())
             .map_err(|errno| Error::new("return to the working directory", cwd.to_bytes(), errno).with_status(exit::NOT_READY))?;
     }
@@ -56,11 +57,21 @@ fn link_one(template: &Template<'_>, mounts: &mut Option<Mounts>, name: Str<'_>,
         !layout::last_component(source.to_bytes()).is_empty() && source.to_bytes()[SOURCE.len()..].iter().all(|&byte| byte != b'/')
     });
     let Some(source) = source else { return Err(Error::text(&[b"input artifact: its name is no file name"])) };
-    if rustix::fs::lstat(source).is_err() {
-        return Ok(());
-    }
+    match fs::stat_at(CWD, source, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+        other => other.map_err(|errno| Error::new("read", source.to_bytes(), errno))?,
+    };
     let mut room = [0; PATH_BYTES];
     let path = pod_template::path(path, &mut room)?.to_bytes();
+    if cwd.is_none() && !path.starts_with(b"/") {
+        return Err(Error::text(&[
+            b"input artifact ",
+            source.to_bytes(),
+            b": the working directory is not known, in which '",
+            path,
+            b"' lies",
+        ]));
+    }
     let absolute = absolute(path, cwd);
     let refuse =
         |why: &[u8], mount: &[u8]| Err(Error::text(&[b"input artifact ", source.to_bytes(), b" is not linked at ", path, why, mount]));
@@ -87,7 +98,7 @@ fn link_one(template: &Template<'_>, mounts: &mut Option<Mounts>, name: Str<'_>,
     if rustix::fs::readlinkat(&parent, base, Vec::new()).is_ok_and(|now| now.as_c_str() == source) {
         return Ok(());
     }
-    match rustix::fs::statat(&parent, base, AtFlags::SYMLINK_NOFOLLOW) {
+    match fs::stat_at(parent.as_fd(), base, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => {}
         Err(errno) => return Err(fail("replace", errno)),
         Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => {
@@ -97,7 +108,7 @@ fn link_one(template: &Template<'_>, mounts: &mut Option<Mounts>, name: Str<'_>,
         }
         Ok(_) => rustix::fs::unlinkat(&parent, base, AtFlags::empty()).map_err(|errno| fail("replace", errno))?,
     }
-    rustix::fs::symlinkat(source, &parent, base).map_err(|errno| fail("link", errno))
+    rustix::fs::symlinkat(source, &parent, base).map_err(|errno| fail("link", noted(c"symlinkat", errno)))
 }
 
 /// The paths of the mounts: each as it is written, as it is once links on the way are resolved, and where it leads if it is a link itself.
@@ -142,8 +153,14 @@ fn resolve_parent(path: &[u8]) -> Result<Vec<u8>, Error> {
         if left.is_empty() {
             break;
         }
-        let link = CString::new(&resolved[..]).ok().and_then(|at| rustix::fs::readlinkat(CWD, at.as_c_str(), Vec::new()).ok());
-        if let Some(target) = link {
+        let at = CString::new(&resolved[..]).unwrap_or_default();
+        let link = rustix::fs::readlinkat(CWD, at.as_c_str(), Vec::new());
+        if let Err(errno) = link
+            && is_refusal(errno)
+        {
+            return Err(Error::new("resolve", path, refused(c"readlinkat", errno)));
+        }
+        if let Ok(target) = link {
             links += 1;
             if links > 40 {
                 return Err(Error::new("resolve", path, Errno::LOOP));
@@ -195,7 +212,7 @@ fn make_folders(path: &[u8]) -> Result<OwnedFd, Errno> {
 /// Looks at, or removes, a folder and all below it. Another file system below is refused: a mount that nobody declared is kept too.
 fn each_below(parent: &OwnedFd, name: &CStr, device: u64, remove: bool) -> Result<(), Errno> {
     let root = fs::open_at(parent.as_fd(), name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, 0)?;
-    let stat = rustix::fs::fstat(&root)?;
+    let stat = fs::fstat(&root)?;
     let mut walk = Walk::new(root, stat, b"", false);
     while let Some(event) = walk.next().map_err(|fault| match fault {
         Fault::System(_, errno) => errno,

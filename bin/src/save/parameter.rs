@@ -24,7 +24,7 @@ pub(crate) fn save(path: &CStr, folder: &Folder, name: &CStr) -> Result<(), Fail
         Err(Errno::NOENT | Errno::NOTDIR) => return Err(Failure::Missing),
         other => other.map_err(error)?,
     };
-    let stat = rustix::fs::fstat(&file).map_err(error)?;
+    let stat = fs::fstat(&file).map_err(error)?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::RegularFile => {}
         FileType::Directory => return Err(error(Errno::ISDIR)),

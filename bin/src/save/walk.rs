@@ -135,7 +135,7 @@ impl Walk {
         self.path.push(b'/');
         self.path.extend_from_slice(frame.name().to_bytes());
         let Some((folder, name)) = self.place() else { return Err(Fault::System("return to", Errno::BADF)) };
-        let stat = match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
+        let stat = match fs::stat_at(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(Some(Event::Vanished)),
             other => other.map_err(|errno| Fault::System("read", errno))?,
         };
@@ -164,7 +164,7 @@ impl Walk {
                 Err(Errno::MFILE | Errno::NFILE) if self.close_one() => {}
                 Err(errno) => return Err(Fault::System("read", errno)),
                 Ok(fd) => {
-                    self.stat = rustix::fs::fstat(&fd).map_err(|errno| Fault::System("read", errno))?;
+                    self.stat = fs::fstat(&fd).map_err(|errno| Fault::System("read", errno))?;
                     return Ok(Some(fd));
                 }
             }
@@ -206,7 +206,7 @@ impl Walk {
         let failed = |errno| Fault::System("return from", errno);
         let below = below.ok_or(failed(Errno::BADF))?;
         let fd = fs::open_at(below.as_fd(), c"..", OFlags::RDONLY | OFlags::DIRECTORY, 0).map_err(failed)?;
-        let stat = rustix::fs::fstat(&fd).map_err(failed)?;
+        let stat = fs::fstat(&fd).map_err(failed)?;
         if identity(&stat) != frame.identity {
             return Err(Fault::Moved);
         }

@@ -208,3 +208,213 @@ fn standard_streams_closed_in_all_eight_ways() {
         assert_eq!(pod.names(&pod.output("artifacts", "o.tgz")).len(), 5, "{closed:03b}");
     }
 }
+
+/// Lets every call of these names fail, as a sandbox does whose filter does not know them; with `-f`, in the command too.
+fn refusing(calls: &str, error: &str, follow: &[&str]) -> Vec<String> {
+    let names = calls.split(',').map(|call| format!("?{call}")).collect::<Vec<_>>().join(",");
+    let inject = format!("inject={names}:error={error}");
+    let words = [&["strace", "-qqq", "-o", "/dev/null"], follow, &["-e", &inject]].concat();
+    words.into_iter().map(str::to_string).collect()
+}
+
+/// Plays each call with both of the errors that a filter answers with: an old libseccomp gives EPERM for what it does not know.
+fn each_refusal(calls: &[&str], play: impl Fn(&str, &str) + Sync) {
+    let rows: Vec<_> = calls.iter().flat_map(|call| ["EPERM", "ENOSYS"].map(|error| (*call, error))).collect();
+    let next = core::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                while let Some((call, error)) = rows.get(next.fetch_add(1, core::sync::atomic::Ordering::Relaxed)) {
+                    play(call, error);
+                }
+            });
+        }
+    });
+}
+
+fn via(pod: Pod, words: &[String]) -> Pod {
+    pod.via(&words.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Whether strace is there and can make a call fail.
+fn may_refuse() -> bool {
+    has_program("strace")
+        && std::process::Command::new("strace").args(["-qqq", "-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success())
+}
+
+/// Calls that an older one stands in for, or that a run can do without.
+const DISPENSABLE: [&str; 25] = [
+    "faccessat2",
+    "signalfd4",
+    "pipe2",
+    "clone",
+    "ppoll",
+    "poll",
+    "ppoll,poll",
+    "wait4",
+    "inotify_init1",
+    "inotify_add_watch",
+    "copy_file_range",
+    "renameat",
+    "fstat",
+    "newfstatat",
+    "pread64",
+    "pwrite64",
+    "ftruncate",
+    "lseek",
+    "ioctl",
+    "fcntl,flock",
+    "fchmod,fchown",
+    "mremap",
+    "mprotect,sched_getaffinity",
+    "umask,prctl,dup2,unlinkat,rt_sigaction,munmap",
+    "faccessat2,faccessat",
+];
+
+#[test]
+fn a_sandbox_that_refuses_a_call() {
+    if !may_refuse() {
+        return;
+    }
+    each_refusal(&DISPENSABLE, |call, error| {
+        // What is looked for differs: an old filter in a pod, an old kernel without one.
+        let pod = if error == "EPERM" { Pod::new().capturing() } else { Pod::flat() };
+        let pod = via(pod.template(OUTPUTS), &refusing(call, error, &[]));
+        // Longer than our own folder goes unwatched; more than one chunk.
+        let outcome = pod.sh("sleep 0.03; mkdir -p $W/o/a; seq 1 40000 >$W/o/a/f; echo v >$W/p; echo out; exit 3");
+        assert_eq!((outcome.status, pod.exit_code().as_deref()), (3, Some("3")), "{call} {error}: {outcome:?}");
+        assert_eq!(outcome.stdout, "out\n", "{call} {error}: {outcome:?}");
+        assert_eq!(pod.text(&pod.own("stdout")).as_deref(), Some("out\n"), "{call} {error}");
+        assert_eq!(pod.text(&pod.output("parameters", "p")).as_deref(), Some("v\n"), "{call} {error}: {outcome:?}");
+        let entries = pod.entries(&pod.output("artifacts", "o.tgz"));
+        assert_eq!(
+            entries.iter().map(|(name, bytes)| (&name[..], bytes.len())).collect::<Vec<_>>(),
+            [("o", 0), ("o/a", 0), ("o/a/f", 228_894)]
+        );
+    });
+}
+
+#[test]
+fn a_sandbox_that_refuses_a_call_of_the_commands_start() {
+    if !may_refuse() {
+        return;
+    }
+    each_refusal(&["setpgid", "prctl", "dup2", "dup2,dup3", "umask", "getppid", "setsid", "clone,vfork"], |call, error| {
+        let pod = via(Pod::new().capturing(), &refusing(call, error, &["-f"]));
+        let outcome = pod.sh("echo out; exit 3");
+        assert_eq!((outcome.status, pod.exit_code().as_deref()), (3, Some("3")), "{call} {error}: {outcome:?}");
+        assert_eq!((&outcome.stdout[..], pod.text(&pod.own("stdout")).as_deref()), ("out\n", Some("out\n")), "{call} {error}: {outcome:?}");
+    });
+}
+
+#[test]
+fn a_sandbox_that_refuses_a_call_of_another_role() {
+    if !may_refuse() {
+        return;
+    }
+    each_refusal(
+        &[
+            "faccessat2",
+            "signalfd4",
+            "ppoll",
+            "inotify_init1",
+            "inotify_add_watch",
+            "copy_file_range",
+            "renameat",
+            "fstat",
+            "newfstatat",
+            "pread64",
+        ],
+        |call, error| {
+            let words = refusing(call, error, &[]);
+            let pod = via(Pod::new().no_template().env("ARGO_TEMPLATE", "{}"), &words);
+            let outcome = pod.run(&["init"]);
+            assert_eq!((outcome.status, pod.text("template").as_deref()), (0, Some("{}")), "init, {call} {error}: {outcome:?}");
+            assert_eq!(std::fs::read(pod.shared.join("emissary")).unwrap(), std::fs::read(crate::pod::binary()).unwrap(), "{call} {error}");
+            let outcome = pod.run(&["signal", "TERM"]);
+            assert_eq!((outcome.status, pod.text(&pod.own("signal")).as_deref()), (0, Some("15")), "signal, {call} {error}: {outcome:?}");
+            for follow in [&["wait"][..], &["wait", "--follow"]] {
+                let pod = via(Pod::new(), &words);
+                let running = pod.start(follow);
+                pod.put("ctr/main/combined", "line\n");
+                pod.put("ctr/main/exitcode", "4");
+                let outcome = running.finish();
+                assert_eq!(outcome.status, 4, "{follow:?}, {call} {error}: {outcome:?}");
+                assert_eq!(outcome.stdout.contains("line\n"), follow.len() == 2, "{follow:?}, {call} {error}: {outcome:?}");
+            }
+        },
+    );
+}
+
+#[test]
+fn a_sandbox_that_refuses_a_call_of_an_input_artifacts_link() {
+    if !may_refuse() || !may_unshare("--mount") {
+        return;
+    }
+    let template = r#"{"inputs":{"artifacts":[{"name":"in","path":"emissary-test-input/in"}]}}"#;
+    let run = |call: &str, error: &str| {
+        let pod = Pod::new().env("ARGO_WAIT_FOR_READY", "true").template(template);
+        pod.put("status", "READY\n");
+        let mount =
+            "mkdir -p /argo/inputs/artifacts && mount -t tmpfs tmpfs /argo/inputs/artifacts && echo payload >/argo/inputs/artifacts/in";
+        let enter = format!("{mount} && exec \"$@\"");
+        let words = [&["unshare", "--mount", "sh", "-c", &enter, "sh"].map(str::to_string)[..], &refusing(call, error, &[])].concat();
+        via(pod, &words).sh("cat $W/emissary-test-input/in")
+    };
+    each_refusal(&["getcwd", "chdir", "newfstatat", "fstat"], |call, error| {
+        let outcome = run(call, error);
+        assert_eq!((outcome.status, &outcome.stdout[..]), (0, "payload\n"), "{call} {error}: {outcome:?}");
+    });
+    for call in ["symlinkat", "readlinkat"] {
+        let outcome = run(call, "ENOSYS");
+        assert_eq!(outcome.status, 65, "{call}: {outcome:?}");
+        assert!(outcome.stderr.contains(&format!("the kernel or a sandbox refuses the call {call}\n")), "{call}: {outcome:?}");
+    }
+    // Nor is a relative path taken for one from the root where the working directory was removed.
+    let pod = Pod::new().env("ARGO_WAIT_FOR_READY", "true").template(template);
+    pod.put("status", "READY\n");
+    let enter = "mkdir -p /argo/inputs/artifacts && mount -t tmpfs tmpfs /argo/inputs/artifacts && : >/argo/inputs/artifacts/in \
+                 && mkdir gone && cd gone && rmdir ../gone && exec \"$@\"";
+    let outcome = pod.via(&["unshare", "--mount", "sh", "-c", enter, "sh"]).sh("exit 0");
+    assert_eq!(outcome.status, 65, "{outcome:?}");
+    assert!(outcome.stderr.contains("the working directory is not known"), "{outcome:?}");
+    assert!(!Path::new("/emissary-test-input").exists());
+}
+
+#[test]
+fn signals_arrive_where_signalfd_is_refused() {
+    if !may_refuse() {
+        return;
+    }
+    each_refusal(&["signalfd4"], |call, error| {
+        let pod = via(Pod::new(), &refusing(call, error, &[]));
+        let outcome = pod.sh("trap 'exit 5' TERM; kill -TERM $PPID; for i in $(seq 500); do sleep 0.02; done; exit 6");
+        assert_eq!((outcome.status, pod.exit_code().as_deref()), (5, Some("5")), "{error}: {outcome:?}");
+    });
+}
+
+#[test]
+fn a_call_that_nothing_stands_in_for_is_named() {
+    if !may_refuse() {
+        return;
+    }
+    for (calls, error, named) in [
+        ("openat", "ENOSYS", "openat"),
+        ("read", "ENOSYS", "read"),
+        ("mkdirat", "ENOSYS", "mkdirat"),
+        ("clone,fork", "EPERM", "clone"),
+        ("clone,fork", "ENOSYS", "clone"),
+        ("pipe,pipe2", "EPERM", "pipe2"),
+        ("rt_sigprocmask", "EPERM", "rt_sigprocmask"),
+        ("fstat,newfstatat", "ENOSYS", "fstat"),
+    ] {
+        let pod = via(Pod::new().capturing(), &refusing(calls, error, &[]));
+        let outcome = pod.sh("echo ran; exit 3");
+        assert_eq!((outcome.status, &outcome.stdout[..]), (64, ""), "{calls} {error}: {outcome:?}");
+        assert!(outcome.stderr.contains(&format!("the kernel or a sandbox refuses the call {named}\n")), "{calls} {error}: {outcome:?}");
+        assert!(!outcome.stderr.contains("exec: "), "{calls} {error}: {outcome:?}");
+        // Where its folder could be made, the exit code is there.
+        let has_folder = !matches!(named, "openat" | "mkdirat");
+        assert_eq!(pod.exit_code().as_deref(), has_folder.then_some("64"), "{calls} {error}: {outcome:?}");
+    }
+}

@@ -1,13 +1,15 @@
-//! `faults`: every system call of a run fails once, every read and write is shortened once, and a SIGKILL ends the run at every call once.
+//! `faults`: every system call of a run fails, once and every time; every read and write is shortened once, and a SIGKILL ends the run at every call once.
 //!
-//! strace runs the binary and makes the Nth call of a kind fail, or kills the binary there. [`crate::short`] runs it and shortens the Nth call. After
-//! each run these must hold:
+//! strace runs the binary and makes the Nth call of a kind fail, or each of them, or kills the binary there. [`crate::short`] runs it and shortens the Nth
+//! call, or closes the descriptor and says that this failed, as a file system does that could not keep what was written. After each run these must hold:
 //!
 //! - The exit status and the exit code file agree, or the status is not 0 and emissary has printed a warning.
 //! - No file under a final name is wrong.
 //! - The command has ended.
 //! - After a SIGKILL, a second run over the same volume does its work.
 //! - After an interrupted or shortened call, the run ends as if nothing had happened.
+//! - Where a call fails every time that an older one stands in for, or that a run can do without, the run leaves everything it should.
+//! - Where close(2) fails for a file that was written to, emissary has printed a warning, and the exit status is not 0.
 //!
 //! How many calls of each kind there are comes from a run without a fault, under strace too.
 
@@ -32,7 +34,7 @@ fn errors(call: &str) -> Option<&'static [&'static str]> {
         "renameat" | "renameat2" | "unlinkat" => &["EIO", "EACCES", "EPERM", "ENOSPC"],
         "ppoll" | "poll" => &["EINTR", "ENOMEM"],
         "wait4" => &["EINTR"],
-        "kill" => &["EPERM"],
+        "kill" | "getpgid" => &["EPERM"],
         "clone" => &["EAGAIN", "ENOMEM", "EPERM"],
         "pipe2" | "signalfd4" | "inotify_init1" | "inotify_add_watch" => &["EMFILE", "ENOMEM"],
         "mmap" | "mremap" => &["ENOMEM"],
@@ -42,7 +44,12 @@ fn errors(call: &str) -> Option<&'static [&'static str]> {
         // Kernels and filters that do not know the call return the first two.
         "copy_file_range" => &["ENOSYS", "EPERM", "EXDEV", "EIO", "EINTR", "ENOSPC"],
         "prctl" | "ioctl" | "umask" | "fcntl" => &["EPERM", "EIO"],
-        // Linux's close frees the descriptor even when it returns an error; strace would skip the call.
+        "fchown" => &["EPERM", "EIO"],
+        "flock" => &["ENOLCK", "EIO"],
+        "dup2" | "dup3" => &["EMFILE"],
+        "pwrite64" | "ftruncate" => &["EIO", "ENOSPC"],
+        "waitid" | "waitpid" => &["EINTR"],
+        // Linux's close frees the descriptor even when it returns an error; strace would skip the call: see `LATE`.
         "close" => &[],
         // These cannot fail, or fail only for a mistake of our own, or end the process.
         "arch_prctl" | "set_tid_address" | "rt_sigprocmask" | "rt_sigaction" | "getpid" | "gettid" | "exit_group" | "munmap"
@@ -50,6 +57,64 @@ fn errors(call: &str) -> Option<&'static [&'static str]> {
         _ => return None,
     };
     Some(errors)
+}
+
+/// What close(2) returns after it has closed the descriptor.
+const LATE: [&str; 3] = ["EINTR", "EIO", "EDQUOT"];
+
+/// The errors with which a call fails every time: those that a filter answers with that does not know the call, and those of [`errors`] that may last.
+fn lasting_errors(call: &str) -> Vec<&'static str> {
+    match call {
+        // See `LATE`. Of a run's threads strace follows one, which would wake no other. The C library ends a process that it cannot set up.
+        "close" | "futex" | "arch_prctl" | "set_tid_address" | "exit_group" => Vec::new(),
+        _ => {
+            let lasting = errors(call).unwrap_or_default().iter().filter(|error| !matches!(**error, "EINTR" | "EAGAIN" | "EPERM"));
+            [&["EPERM", "ENOSYS"], &lasting.copied().collect::<Vec<_>>()[..]].concat()
+        }
+    }
+}
+
+/// Whether an older call stands in for one that a kernel or a sandbox refuses, or a run can do without.
+fn is_dispensable(call: &str) -> bool {
+    matches!(
+        call,
+        "ppoll"
+            | "poll"
+            | "wait4"
+            | "clone"
+            | "pipe2"
+            | "signalfd4"
+            | "inotify_init1"
+            | "inotify_add_watch"
+            | "mremap"
+            | "fstat"
+            | "newfstatat"
+            | "pread64"
+            | "pwrite64"
+            | "lseek"
+            | "faccessat2"
+            | "fchmod"
+            | "fchown"
+            | "copy_file_range"
+            | "prctl"
+            | "ioctl"
+            | "umask"
+            | "fcntl"
+            | "flock"
+            | "ftruncate"
+            | "renameat"
+            | "renameat2"
+            | "rt_sigaction"
+            | "munmap"
+            | "mprotect"
+            | "madvise"
+            | "sched_getaffinity"
+            | "dup2"
+            | "unlinkat"
+            | "getpid"
+            | "getpgid"
+            | "pwritev2"
+    )
 }
 
 /// Plays every fault of the named scenarios, or of all when no name is given.
@@ -84,9 +149,14 @@ pub(crate) fn faults(binary: &Path, only: &[String]) -> Result<()> {
     }
     let count = |is: &dyn Fn(Fault) -> bool| tries.iter().filter(|one| is(one.fault)).count();
     let (kills, shorts) = (count(&|fault| matches!(fault, Fault::Kill)), count(&|fault| matches!(fault, Fault::Short(_))));
+    let (lasting, late) = (count(&|fault| matches!(fault, Fault::Lasts(_))), count(&|fault| matches!(fault, Fault::Late(_))));
     let unreached = unreached.into_inner();
-    let failures = tries.len() - kills - shorts;
-    println!("{failures} calls failed, {shorts} calls shortened, {kills} kills; {unreached} of these not reached; {} wrong", wrong.len());
+    let failures = tries.len() - kills - shorts - lasting - late;
+    println!(
+        "{failures} calls failed once, {lasting} kinds of calls failed every time, {late} closes failed once the descriptor was closed, {shorts} calls \
+         shortened, {kills} kills; {unreached} of these not reached; {} wrong",
+        wrong.len()
+    );
     ensure!(wrong.is_empty(), "some faults have wrong results");
     // The number of waits and reads differs from run to run, and `short` leaves reads of one byte and of whole records alone.
     ensure!(10 * unreached < tries.len(), "too few calls were reached: has the format of strace's trace changed?");
@@ -95,13 +165,21 @@ pub(crate) fn faults(binary: &Path, only: &[String]) -> Result<()> {
 
 /// All faults of a scenario, given how many calls of each kind it makes.
 fn tries_of<'a>(scenario: &'a Scenario, calls: &BTreeMap<String, usize>) -> Result<Vec<Try<'a>>> {
-    ensure!(calls.values().sum::<usize>() > 20, "{}: strace has counted {calls:?}", scenario.name);
+    ensure!(calls.values().sum::<usize>() > 10, "{}: strace has counted {calls:?}", scenario.name);
     let mut tries = Vec::new();
     for (call, &count) in calls {
+        let mut last = |fault| tries.push(Try { scenario, call: call.clone(), nth: 0, fault });
+        lasting_errors(call).iter().for_each(|error| last(Fault::Lasts(error)));
+        if short::IS_POSSIBLE && call == "close" {
+            LATE.iter().for_each(|error| last(Fault::Late(error)));
+        }
         for nth in 1..=count {
             let mut add = |fault| tries.push(Try { scenario, call: call.clone(), nth, fault });
             let errors = errors(call).with_context(|| format!("{}: the list of errors has no entry for {call}", scenario.name))?;
             errors.iter().for_each(|error| add(Fault::Fails(error)));
+            if short::IS_POSSIBLE && call == "close" {
+                LATE.iter().for_each(|error| add(Fault::Late(error)));
+            }
             if call == "write" {
                 add(Fault::WritesNothing);
             }
@@ -120,6 +198,10 @@ fn tries_of<'a>(scenario: &'a Scenario, calls: &BTreeMap<String, usize>) -> Resu
 enum Fault {
     /// The call returns this error.
     Fails(&'static str),
+    /// Each call of this kind returns this error.
+    Lasts(&'static str),
+    /// The kernel closes the descriptor, and the call returns this error.
+    Late(&'static str),
     /// The call returns 0, as if there were no room for the moment. (No read returns 0: that would claim the end of a file which has not ended.)
     WritesNothing,
     /// The kernel carries the call out for fewer bytes.
@@ -132,6 +214,7 @@ enum Fault {
 struct Try<'a> {
     scenario: &'a Scenario,
     call: String,
+    /// Which of these calls, counted from 1; 0 means each of them.
     nth: usize,
     fault: Fault,
 }
@@ -144,6 +227,8 @@ impl Try<'_> {
             Fault::WritesNothing => "retval=0".to_string(),
             Fault::Short(share) => format!("short={}", share.word()),
             Fault::Kill => "signal=KILL".to_string(),
+            Fault::Lasts(error) => return format!("{}:error={error}", self.call),
+            Fault::Late(error) => format!("late={error}"),
         };
         format!("{}:{what}:when={}", self.call, self.nth)
     }
@@ -151,7 +236,7 @@ impl Try<'_> {
     /// Plays the fault up to three times, since not every run makes as many calls. Returns whether one of the runs reached the call.
     fn play_until_reached(&self, binary: &Path) -> Result<bool> {
         // Every run has the same calls that are too short to be shortened.
-        let runs = if let Fault::Short(_) = self.fault { 1 } else { 3 };
+        let runs = if let Fault::Short(_) | Fault::Lasts(_) = self.fault { 1 } else { 3 };
         for _ in 0..runs {
             if self.play(binary)? {
                 return Ok(true);
@@ -163,12 +248,14 @@ impl Try<'_> {
     /// Plays the fault once and checks the result. Returns whether the run reached the call.
     fn play(&self, binary: &Path) -> Result<bool> {
         let pod = Pod::new(binary, self.scenario)?;
+        let traced = |how: &str, what: &str| -> Result<Vec<String>> {
+            let trials = std::env::current_exe()?.display().to_string();
+            let mark = pod.mark().display().to_string();
+            Ok(vec![trials, how.into(), self.call.clone(), self.nth.to_string(), what.into(), mark])
+        };
         let through: Vec<String> = match self.fault {
-            Fault::Short(share) => {
-                let trials = std::env::current_exe()?.display().to_string();
-                let mark = pod.mark().display().to_string();
-                vec![trials, "short".into(), self.call.clone(), self.nth.to_string(), share.word().into(), mark]
-            }
+            Fault::Short(share) => traced("short", share.word())?,
+            Fault::Late(error) => traced("late", error)?,
             _ => pod.strace(&["-e", &format!("trace={}", self.call), "-e", &format!("inject={}", self.words())]),
         };
         let ended = pod.run(&through)?;
@@ -176,13 +263,13 @@ impl Try<'_> {
         let whole = pod.outputs_are_whole()?;
         let is_reached = match self.fault {
             Fault::Kill => ended.status.is_none(),
-            Fault::Short(_) => pod.mark().exists(),
+            Fault::Short(_) | Fault::Late(_) => !pod.marks()?.is_empty(),
             _ => pod.trace()?.contains("(INJECTED)"),
         };
         match self.fault {
             Fault::Kill => pod.runs_again(&ended)?,
             // The next call succeeds.
-            Fault::Short(_) | Fault::Fails("EINTR") => {
+            Fault::Short(_) | Fault::Fails("EINTR") | Fault::Late("EINTR") => {
                 ensure!(ended.status == Some(self.scenario.code), "the run ends with {:?}: {}", ended.status, ended.stderr);
                 pod.agrees(&ended)?;
                 ensure!(!ended.stderr.contains("emissary: "), "emissary warns: {}", ended.stderr);
@@ -190,6 +277,26 @@ impl Try<'_> {
                 pod.is_told(&ended, whole)?;
             }
             Fault::Fails(_) | Fault::WritesNothing => {
+                pod.agrees(&ended)?;
+                pod.is_told(&ended, whole)?;
+            }
+            Fault::Late(_) => {
+                pod.agrees(&ended)?;
+                pod.is_told(&ended, whole)?;
+                pod.is_told_of_closes(&ended, self.nth == 0)?;
+            }
+            Fault::Lasts("EPERM" | "ENOSYS") if is_dispensable(&self.call) => {
+                ensure!(ended.status == Some(self.scenario.code), "the run ends with {:?}: {}", ended.status, ended.stderr);
+                pod.agrees(&ended)?;
+                ensure!(whole, "an output is missing: {}", ended.stderr);
+                pod.is_told(&ended, whole)?;
+            }
+            // Nothing can be said, nothing left.
+            Fault::Lasts(_) if self.call == "write" => {
+                pod.agrees(&ended)?;
+                ensure!(ended.status != Some(0), "nothing can be written, and the status is 0");
+            }
+            Fault::Lasts(_) => {
                 pod.agrees(&ended)?;
                 pod.is_told(&ended, whole)?;
             }

@@ -1,4 +1,4 @@
-//! Trials of the static binary that take minutes: every system call of a run fails once (`faults`), random pods run against a model (`soak`).
+//! Trials of the static binary that take minutes: every system call of a run fails, once and every time (`faults`), random pods run against a model (`soak`).
 //!
 //! `cargo xtask faults` and `cargo xtask soak` build the binary and start this program with the path of the binary.
 
@@ -14,7 +14,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use crate::short::Share;
+use crate::short::{Change, Share};
 
 /// Trials of the static binary.
 #[derive(Parser)]
@@ -25,7 +25,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Trial {
-    /// Make every system call of every scenario fail once, shorten it once, and kill the run at it once.
+    /// Make every system call of every scenario fail once and every time, shorten it once, and kill the run at it once.
     Faults {
         /// The binary under test.
         #[arg(long, value_name = "FILE")]
@@ -46,6 +46,21 @@ enum Trial {
         #[arg(long, value_name = "N")]
         seed: Option<u64>,
     },
+    /// Run a program and let one of its system calls return an error although the kernel has carried it out (`faults` uses it).
+    #[command(hide = true)]
+    Late {
+        /// The name of the call, as strace prints it.
+        call: String,
+        /// Which of these calls returns an error, counted from 1; 0 means each of them.
+        nth: usize,
+        /// The name of the error.
+        error: String,
+        /// The file that gets a line for each such call.
+        mark: PathBuf,
+        /// The program and its arguments.
+        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+        program: Vec<OsString>,
+    },
     /// Run a program and shorten one of its system calls (`faults` uses it).
     #[command(hide = true)]
     Short {
@@ -55,7 +70,7 @@ enum Trial {
         nth: usize,
         /// How many bytes remain.
         share: Share,
-        /// The file that is created once the call was shortened.
+        /// The file that gets a line once the call was shortened.
         mark: PathBuf,
         /// The program and its arguments.
         #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
@@ -77,7 +92,10 @@ fn run(trial: Trial) -> Result<ExitCode> {
     match trial {
         Trial::Faults { binary, only } => faults::faults(&binary, &only)?,
         Trial::Soak { binary, minutes, seed } => soak::soak(&binary, minutes, seed)?,
-        Trial::Short { call, nth, share, mark, program } => return short::short(&call, nth, share, &mark, &program),
+        Trial::Short { call, nth, share, mark, program } => return short::change(&call, nth, &Change::Short(share), &mark, &program),
+        Trial::Late { call, nth, error, mark, program } => {
+            return short::change(&call, nth, &Change::Late(short::error(&error)?), &mark, &program);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

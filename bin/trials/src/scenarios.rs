@@ -24,6 +24,7 @@ enum Role {
     Run,
     Init,
     Wait { follows: bool },
+    Signal,
 }
 
 /// A command, and the outputs that the template asks for.
@@ -45,7 +46,7 @@ pub(crate) struct Scenario {
 const PLAIN: Scenario =
     Scenario { name: "", role: Role::Run, script: "", outputs: |_| serde_json::json!({}), container: None, bytes: 0, code: 0 };
 
-pub(crate) const SCENARIOS: [Scenario; 10] = [
+pub(crate) const SCENARIOS: [Scenario; 11] = [
     Scenario {
         name: "capture",
         script: "echo $$ >$WORK/pid; for i in 1 2 3 4 5; do echo line $i; done; echo err >&2; : >$WORK/done; exit 7",
@@ -92,6 +93,8 @@ pub(crate) const SCENARIOS: [Scenario; 10] = [
         code: 5,
         ..PLAIN
     },
+    // The role that leaves a signal for another container.
+    Scenario { name: "leave", role: Role::Signal, ..PLAIN },
     Scenario { name: "init", role: Role::Init, ..PLAIN },
     Scenario {
         name: "wait",
@@ -140,9 +143,14 @@ impl<'a> Pod<'a> {
         Ok(pod)
     }
 
-    /// The file that `short` creates once it has shortened the call.
+    /// The file that gets a line from `short` and `late` for each call that they have changed.
     pub(crate) fn mark(&self) -> PathBuf {
         self.folder.path().join("mark")
+    }
+
+    /// What `short` or `late` has written.
+    pub(crate) fn marks(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.mark())?)
     }
 
     /// What strace has written.
@@ -190,6 +198,7 @@ impl<'a> Pod<'a> {
         let words: &[&str] = match self.scenario.role {
             Role::Run => &["--", "sh", "-c", self.scenario.script],
             Role::Init => &["init"],
+            Role::Signal => &["signal", "TERM"],
             Role::Wait { follows: false } => &["wait", "--json"],
             Role::Wait { follows: true } => &["wait", "--follow", "--json"],
         };
@@ -255,6 +264,11 @@ impl<'a> Pod<'a> {
                     whole &= copy == *want;
                 }
                 Ok(whole)
+            }
+            "leave" => {
+                let Some(signal) = fs::read_to_string(self.own("signal")).ok() else { return Ok(false) };
+                ensure!(signal == "15", "the signal file holds {signal:?}");
+                Ok(true)
             }
             "init" => {
                 let [template, binary] = ["template", "emissary"].map(|name| fs::read(self.shared().join(name)).ok());
@@ -348,6 +362,20 @@ impl<'a> Pod<'a> {
             // Where emissary no longer reads the output, SIGPIPE ends the command.
             let closed = status == 128 + 13 && ended.stderr.contains("cannot read the command's");
             ensure!(status == want || unread || closed, "the status is {status}, not {want}: {}", ended.stderr);
+        }
+        Ok(())
+    }
+
+    /// Checks that a warning and the exit status tell of every file that was written to and whose close failed. `every` close failed, or one.
+    pub(crate) fn is_told_of_closes(&self, ended: &Ended, every: bool) -> Result<()> {
+        let status = ended.status.context("a signal has ended the run")?;
+        for path in self.marks()?.lines().filter(|path| !path.is_empty()) {
+            // The lock file holds nothing. Where the reserved room fails, another file takes the exit code, whose close is checked.
+            if path.ends_with("/.emissary-lock") || !every && path.ends_with("/.emissary-exitcode") {
+                continue;
+            }
+            ensure!(ended.stderr.contains("emissary: "), "the close of {path} has failed, and there is no warning");
+            ensure!(status != 0, "the close of {path} has failed, and the status is 0: {}", ended.stderr);
         }
         Ok(())
     }

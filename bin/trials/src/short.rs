@@ -1,13 +1,16 @@
-//! `short`: runs a program and shortens one of its system calls: the kernel is asked for fewer bytes than the program wanted. `faults` uses it.
+//! `short` and `late`: run a program and change one of its system calls, which the kernel carries out all the same. `faults` uses them.
 //!
-//! strace can make a call fail or fake its result. Here the kernel carries the call out and returns what it really did. ptrace(2) follows the main
-//! thread alone. A system call changes no register but that of its result, so the tracer puts the program's own count back when the call returns.
+//! strace can make a call fail or fake its result; it skips the call then. `short` asks the kernel for fewer bytes than the program wanted. A system call
+//! changes no register but that of its result, so the tracer puts the program's own count back when the call returns. `late` puts an error in the place of
+//! the result, as network and quota file systems do at close(2): the descriptor is closed. ptrace(2) follows the main thread alone.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::errno::Errno;
 use nix::libc::{self, c_int, c_long};
 use nix::sys::ptrace::{self, Event, Options};
 use nix::sys::signal::{Signal, kill};
@@ -56,9 +59,41 @@ pub(crate) fn call(name: &str) -> Option<(c_long, usize)> {
     }
 }
 
-/// Runs the program to its end and returns its exit code. Creates the file `mark` once it has shortened the call.
-pub(crate) fn short(name: &str, nth: usize, share: Share, mark: &Path, program: &[OsString]) -> Result<ExitCode> {
-    let (number, argument) = call(name).with_context(|| format!("{name} has no argument that counts bytes"))?;
+/// What happens to the chosen call.
+pub(crate) enum Change {
+    /// It is carried out for fewer bytes.
+    Short(Share),
+    /// It is carried out, and returns this error.
+    Late(Errno),
+}
+
+/// The number of a call that `late` knows, whose first argument is a descriptor.
+fn late_call(name: &str) -> Result<c_long> {
+    match name {
+        "close" => Ok(libc::SYS_close),
+        "write" => Ok(libc::SYS_write),
+        _ => bail!("`late` does not know the call {name}"),
+    }
+}
+
+/// An error by its name.
+pub(crate) fn error(name: &str) -> Result<Errno> {
+    match name {
+        "EINTR" => Ok(Errno::EINTR),
+        "EIO" => Ok(Errno::EIO),
+        "EDQUOT" => Ok(Errno::EDQUOT),
+        _ => bail!("`late` does not know the error {name}"),
+    }
+}
+
+/// Runs the program to its end and returns its exit code. Changes the call of this name and number, or each one if the number is 0. For each, appends a line
+/// to the file `mark`: for `late`, the path of a regular file that the descriptor writes to, if it is one.
+pub(crate) fn change(name: &str, nth: usize, change: &Change, mark: &Path, program: &[OsString]) -> Result<ExitCode> {
+    let (number, argument) = match change {
+        Change::Short(_) => call(name).with_context(|| format!("{name} has no argument that counts bytes"))?,
+        Change::Late(_) => (late_call(name)?, 0),
+    };
+    let mut marks = std::fs::File::options().append(true).create(true).open(mark)?;
     // The shell stops itself. Once it is traced it goes on and becomes the program. (`PTRACE_TRACEME` would need code between fork and exec.)
     let mut shell = Command::new("sh");
     shell.args(["-c", "kill -STOP $$; exec \"$@\"", "sh"]).args(program);
@@ -67,7 +102,8 @@ pub(crate) fn short(name: &str, nth: usize, share: Share, mark: &Path, program: 
     ptrace::seize(pid, Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC)?;
     kill(pid, Signal::SIGCONT)?;
     let (mut is_program, mut is_inside, mut count) = (false, false, 0);
-    let mut to_restore = None;
+    // What the program's register held, or what it is to hold, when the call returns.
+    let (mut to_restore, mut to_return) = (None, None);
     loop {
         let status = waitpid(pid, Some(WaitPidFlag::__WALL))?;
         let mut signal = None;
@@ -81,19 +117,33 @@ pub(crate) fn short(name: &str, nth: usize, share: Share, mark: &Path, program: 
                 if is_inside {
                     let mut registers = ptrace::getregs(pid)?;
                     let (called, asked) = registers_of(&mut registers, argument);
-                    if called == number && *asked > 1 && may_be_short(pid, &mut registers) {
-                        count += 1;
-                        if count == nth {
-                            let (_, asked) = registers_of(&mut registers, argument);
-                            to_restore = Some(*asked);
-                            *asked = share.of(*asked);
-                            ptrace::setregs(pid, registers)?;
-                            std::fs::write(mark, "")?;
+                    let (is_called, asked) = (called == number, *asked);
+                    match change {
+                        Change::Short(share) if is_called && asked > 1 && may_be_short(pid, &mut registers) => {
+                            count += 1;
+                            if count == nth || nth == 0 {
+                                to_restore = Some(asked);
+                                *registers_of(&mut registers, argument).1 = share.of(asked);
+                                ptrace::setregs(pid, registers)?;
+                                writeln!(marks)?;
+                            }
                         }
+                        Change::Late(errno) if is_called => {
+                            count += 1;
+                            if count == nth || nth == 0 {
+                                to_return = Some(*errno);
+                                writeln!(marks, "{}", written_file(pid, asked).unwrap_or_default())?;
+                            }
+                        }
+                        _ => {}
                     }
                 } else if let Some(asked) = to_restore.take() {
                     let mut registers = ptrace::getregs(pid)?;
                     *registers_of(&mut registers, argument).1 = asked;
+                    ptrace::setregs(pid, registers)?;
+                } else if let Some(errno) = to_return.take() {
+                    let mut registers = ptrace::getregs(pid)?;
+                    *result_of(&mut registers) = i64::from(errno as i32).wrapping_neg().cast_unsigned();
                     ptrace::setregs(pid, registers)?;
                 }
             }
@@ -102,6 +152,27 @@ pub(crate) fn short(name: &str, nth: usize, share: Share, mark: &Path, program: 
         }
         ptrace::syscall(pid, signal)?;
     }
+}
+
+/// The path of the regular file that a descriptor of the program writes to; `None` if it is no such descriptor.
+fn written_file(pid: Pid, descriptor: u64) -> Option<String> {
+    let path = std::fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).ok()?;
+    let facts = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{descriptor}")).ok()?;
+    let flags = facts.lines().find_map(|line| line.strip_prefix("flags:"))?;
+    let flags = c_int::from_str_radix(flags.trim(), 8).ok()?;
+    let writes = flags & libc::O_ACCMODE != libc::O_RDONLY && flags & libc::O_PATH == 0;
+    (writes && std::fs::metadata(&path).is_ok_and(|facts| facts.is_file())).then(|| path.display().to_string())
+}
+
+/// The register that holds the result of a call when it returns.
+#[cfg(target_arch = "x86_64")]
+const fn result_of(registers: &mut libc::user_regs_struct) -> &mut u64 {
+    &mut registers.rax
+}
+
+#[cfg(target_arch = "aarch64")]
+const fn result_of(registers: &mut libc::user_regs_struct) -> &mut u64 {
+    &mut registers.regs[0]
 }
 
 /// The number of the call and one of its arguments. The registers are those at the entry of the call.

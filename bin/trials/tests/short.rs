@@ -29,3 +29,31 @@ fn a_death_by_signal_is_no_success() {
     let output = short.args(["short", "write", "1", "one", "/dev/null", "sh", "-c", "kill -KILL $$"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
 }
+
+/// Closes a file twice and says how: the first close returns the error, and the second finds that the descriptor is closed (`EBADF`).
+const TWO_CLOSES: &str = "use POSIX; open($f, '>', $ARGV[0]); $fd = fileno($f); syscall(3, $fd) == -1 and $a = $! + 0; \
+     syscall(3, $fd) == -1 and $b = $! + 0; POSIX::_exit(16 * ($a == EDQUOT) + ($b == EBADF))";
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_late_close_fails_and_the_descriptor_is_closed() {
+    if Command::new("perl").arg("-e1").status().is_err() {
+        eprintln!("perl is not installed: not tested");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [mark, file] = ["mark", "file"].map(|name| folder.path().join(name).display().to_string());
+    // Which close it is differs between versions of Perl: try each until it is the file's.
+    for nth in 1..200 {
+        let _ = std::fs::remove_file(&mark);
+        let mut late = Command::new(env!("CARGO_BIN_EXE_emissary-trials"));
+        let output = late.args(["late", "close", &nth.to_string(), "EDQUOT", &mark, "perl", "-e", TWO_CLOSES, &file]).output().unwrap();
+        let marks = std::fs::read_to_string(&mark).unwrap();
+        if marks == format!("{file}\n") {
+            assert_eq!(output.status.code(), Some(17), "{output:?}");
+            return;
+        }
+        assert!(matches!(marks.as_str(), "\n"), "{marks:?}: {output:?}");
+    }
+    panic!("no close is the file's");
+}
