@@ -359,6 +359,13 @@ impl<'a> Value<'a> {
         Some(Str { raw: self.document.get(start..end).unwrap_or_default() })
     }
 
+    /// Its string, or its number, `true` or `false` as it is written: none of these has an escape.
+    #[must_use]
+    pub fn as_any_string(&self) -> Option<Str<'a>> {
+        let is_plain = matches!(self.first(), b'-' | b'0'..=b'9' | b't' | b'f');
+        if is_plain { Some(Str { raw: self.document.get(self.at..self.end()).unwrap_or_default() }) } else { self.as_str() }
+    }
+
     /// The text of its number, where it is one.
     #[must_use]
     pub fn as_number(&self) -> Option<&'a [u8]> {
@@ -503,6 +510,9 @@ pub struct Str<'a> {
 impl<'a> Str<'a> {
     /// The name of a pod's main container.
     pub const MAIN: Self = Self { raw: b"main" };
+
+    /// No text.
+    pub const EMPTY: Self = Self { raw: b"" };
 
     /// Bytes between its quotes: never fewer than it decodes to.
     #[must_use]

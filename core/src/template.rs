@@ -45,11 +45,11 @@ display_by_describe!(TemplateError);
 /// An output parameter with a path.
 #[derive(Debug, Clone, Copy)]
 pub struct Parameter<'a> {
-    /// Its name.
+    /// Its name, empty where it has none: its path is what it is saved by.
     pub name: Str<'a>,
     /// The file that holds its value.
     pub path: Str<'a>,
-    /// Its value where that file is missing.
+    /// Its value where that file is missing: a string, or a number, `true` or `false` as it is written.
     pub default: Option<Str<'a>>,
 }
 
@@ -60,6 +60,8 @@ pub enum Packing {
     Default,
     /// `archive.tar.compressionLevel`, 0 to 9.
     Level(u8),
+    /// Level -2: no search for repetitions, only Huffman's codes.
+    HuffmanOnly,
     /// `archive.none` or `archive.zip`: the wait side unpacks it at once.
     Unpacked,
 }
@@ -67,12 +69,14 @@ pub enum Packing {
 /// An artifact with a path.
 #[derive(Debug, Clone, Copy)]
 pub struct Artifact<'a> {
-    /// Its name.
+    /// Its name, empty where it has none.
     pub name: Str<'a>,
     /// The file or folder.
     pub path: Str<'a>,
-    /// How it is packed.
+    /// How it is packed. An input is unpacked already.
     pub packing: Packing,
+    /// A `compressionLevel` that is none: `packing` has the nearest there is.
+    pub odd_level: Option<Value<'a>>,
 }
 
 /// A container set's retry strategy.
@@ -128,7 +132,8 @@ fn objects<'a>(
     check: &dyn Fn(Value<'a>) -> Result<(), TemplateError>,
 ) -> Result<Value<'a>, TemplateError> {
     for element in list(value, field)?.elements() {
-        if !element.is_object() {
+        // A `null` asks for nothing, as everywhere.
+        if !element.is_object() && !element.is_null() {
             return Err(TemplateError::Type { field: field_of_each, want: "an object", offset: element.offset() });
         }
         check(element)?;
@@ -150,9 +155,9 @@ impl<'a> Template<'a> {
             root.members_named(["outputs", "inputs", "container", "script", "containerSet", "sidecars", "archiveLocation"]);
         let [parameters, artifacts] = object(outputs, "outputs")?.members_named(["parameters", "artifacts"]);
         let output_parameters = objects(parameters, "outputs.parameters", "outputs.parameters[]", &|value| parameter(value).map(drop))?;
-        let output_artifacts = objects(artifacts, "outputs.artifacts", "outputs.artifacts[]", &|value| artifact(value).map(drop))?;
+        let output_artifacts = objects(artifacts, "outputs.artifacts", "outputs.artifacts[]", &|value| output_artifact(value).map(drop))?;
         let [artifacts] = object(inputs, "inputs")?.members_named(["artifacts"]);
-        let input_artifacts = objects(artifacts, "inputs.artifacts", "inputs.artifacts[]", &|value| artifact(value).map(drop))?;
+        let input_artifacts = objects(artifacts, "inputs.artifacts", "inputs.artifacts[]", &|value| input_artifact(value).map(drop))?;
         let [mounts] = object(container, "container")?.members_named(["volumeMounts"]);
         let container_mounts = check_mounts(mounts)?;
         let [mounts] = object(script, "script")?.members_named(["volumeMounts"]);
@@ -186,12 +191,12 @@ impl<'a> Template<'a> {
 
     /// Output artifacts that have a path.
     pub fn output_artifacts(&self) -> impl Iterator<Item = Artifact<'a>> + use<'a> {
-        self.output_artifacts.elements().filter_map(|value| artifact(value).ok()?)
+        self.output_artifacts.elements().filter_map(|value| output_artifact(value).ok()?)
     }
 
     /// Input artifacts that have a path.
     pub fn input_artifacts(&self) -> impl Iterator<Item = Artifact<'a>> + use<'a> {
-        self.input_artifacts.elements().filter_map(|value| artifact(value).ok()?)
+        self.input_artifacts.elements().filter_map(|value| input_artifact(value).ok()?)
     }
 
     /// Mount paths of the main containers' volumes.
@@ -241,40 +246,52 @@ impl<'a> Template<'a> {
     }
 }
 
-/// An output parameter; `None` where it is not read from a path.
+/// An output parameter; `None` where it is not read from a path. Its name is a hint: it is saved by its path.
 fn parameter(value: Value<'_>) -> Result<Option<Parameter<'_>>, TemplateError> {
     let [name, from] = value.members_named(["name", "valueFrom"]);
-    let name = string(name, "outputs.parameters[].name")?;
     let [path, default] = object(from, "outputs.parameters[].valueFrom")?.members_named(["path", "default"]);
-    let path = string(path, "outputs.parameters[].valueFrom.path")?;
-    Ok(name.zip(path).map(|(name, path)| Parameter { name, path, default: default.as_str() }))
+    let path = path_of(path, "outputs.parameters[].valueFrom.path")?;
+    Ok(path.map(|path| Parameter { name: name.as_str().unwrap_or(Str::EMPTY), path, default: default.as_any_string() }))
 }
 
-/// An artifact; `None` where it has no path.
-fn artifact(value: Value<'_>) -> Result<Option<Artifact<'_>>, TemplateError> {
+/// A path; an empty one asks for nothing.
+fn path_of<'a>(path: Value<'a>, field: &'static str) -> Result<Option<Str<'a>>, TemplateError> {
+    Ok(string(path, field)?.filter(|path| path.raw_len() > 0))
+}
+
+/// An artifact; `None` where it has no path. Its name and how it is packed are hints.
+fn output_artifact(value: Value<'_>) -> Result<Option<Artifact<'_>>, TemplateError> {
     let [name, path, archive] = value.members_named(["name", "path", "archive"]);
-    let (name, path) = (string(name, "artifacts[].name")?, string(path, "artifacts[].path")?);
-    let [tar, none, zip] = object(archive, "artifacts[].archive")?.members_named(["tar", "none", "zip"]);
-    let [level] = object(tar, "artifacts[].archive.tar")?.members_named(["compressionLevel"]);
-    let level = typed(
-        level,
-        &|level| compression_level(*level).is_some(),
-        "artifacts[].archive.tar.compressionLevel",
-        "a whole number from -1 to 9",
-    )?;
-    let packing = if !none.is_null() || !zip.is_null() {
-        Packing::Unpacked
-    } else {
-        compression_level(level).flatten().map_or(Packing::Default, Packing::Level)
-    };
-    Ok(name.zip(path).map(|(name, path)| Artifact { name, path, packing }))
+    let path = path_of(path, "artifacts[].path")?;
+    let [tar, none, zip] = archive.members_named(["tar", "none", "zip"]);
+    let [level] = tar.members_named(["compressionLevel"]);
+    let (mut packing, is_odd) = packing(level);
+    if !none.is_null() || !zip.is_null() {
+        packing = Packing::Unpacked;
+    }
+    let name = name.as_str().unwrap_or(Str::EMPTY);
+    Ok(path.map(|path| Artifact { name, path, packing, odd_level: is_odd.then_some(level) }))
 }
 
-/// `compressionLevel` as zlib has it: 0 to 9, or -1 for the default, which is `Some(None)`.
-fn compression_level(level: Value<'_>) -> Option<Option<u8>> {
-    match level.as_number()? {
-        b"-1" => Some(None),
-        digits => crate::exit::parse_decimal(digits).and_then(|level| u8::try_from(level).ok()).filter(|level| *level <= 9).map(Some),
+/// An input artifact; `None` where it has no path. By its name it is found.
+fn input_artifact(value: Value<'_>) -> Result<Option<Artifact<'_>>, TemplateError> {
+    let [name, path] = value.members_named(["name", "path"]);
+    let name = string(name, "artifacts[].name")?.unwrap_or(Str::EMPTY);
+    let path = path_of(path, "artifacts[].path")?;
+    Ok(path.map(|path| Artifact { name, path, packing: Packing::Default, odd_level: None }))
+}
+
+/// `compressionLevel` as Go has it: 0 to 9, -1 for the default, -2 for Huffman only; anything else gives the nearest, and that it is odd.
+fn packing(level: Value<'_>) -> (Packing, bool) {
+    match level.as_number() {
+        None => (Packing::Default, !level.is_null()),
+        Some(b"-1") => (Packing::Default, false),
+        Some(b"-2") => (Packing::HuffmanOnly, false),
+        Some(digits) if digits.iter().all(u8::is_ascii_digit) => {
+            let level = digits.iter().fold(0_u8, |value, digit| value.saturating_mul(10).saturating_add(digit.saturating_sub(b'0')));
+            (Packing::Level(level.min(9)), level > 9)
+        }
+        Some(_) => (Packing::Default, true),
     }
 }
 
@@ -424,6 +441,43 @@ mod tests {
     }
 
     #[test]
+    fn a_level_is_a_hint() {
+        for (level, packing, is_odd) in [
+            ("0", Packing::Level(0), false),
+            ("9", Packing::Level(9), false),
+            ("10", Packing::Level(9), true),
+            ("999999999999999999999999", Packing::Level(9), true),
+            ("-1", Packing::Default, false),
+            ("-2", Packing::HuffmanOnly, false),
+            ("-3", Packing::Default, true),
+            ("1.5", Packing::Default, true),
+            ("\"3\"", Packing::Default, true),
+            ("null", Packing::Default, false),
+        ] {
+            let document = std::format!(r#"{{"x":{{"artifacts":[{{"path":"/a","archive":{{"tar":{{"compressionLevel":{level}}}}}}}]}}}}"#);
+            let outputs = document.replace('x', "outputs");
+            let artifact = Template::parse(outputs.as_bytes()).unwrap().output_artifacts().next().unwrap();
+            assert_eq!((artifact.packing, artifact.odd_level.is_some()), (packing, is_odd), "{level}");
+            let inputs = document.replace('x', "inputs");
+            let artifact = Template::parse(inputs.as_bytes()).unwrap().input_artifacts().next().unwrap();
+            assert_eq!((artifact.packing, artifact.odd_level.is_some()), (Packing::Default, false), "{level}");
+        }
+    }
+
+    #[test]
+    fn an_output_needs_a_path_alone() {
+        let document = br#"{"outputs":{"parameters":[{"valueFrom":{"path":"/p","default":1.50}},null,{"name":7,"valueFrom":{"path":"/q","default":false}},
+            {"name":"r","valueFrom":{"path":""}},{"name":"s","valueFrom":{"path":"/s","default":{}}}],
+            "artifacts":[{"path":"/a"},{"name":[],"path":"/b","archive":"tgz"},{"name":"c","path":""},null]}}"#;
+        let template = Template::parse(document).unwrap();
+        let parameters: Vec<_> = template.output_parameters().map(|p| (text(p.name), text(p.path), p.default.map(text))).collect();
+        let row = |name: &str, path: &str, default: Option<&str>| (name.into(), path.into(), default.map(Into::into));
+        assert_eq!(parameters, [row("", "/p", Some("1.50")), row("", "/q", Some("false")), row("s", "/s", None)]);
+        let artifacts: Vec<_> = template.output_artifacts().map(|a| (text(a.name), text(a.path))).collect();
+        assert_eq!(artifacts, [("".into(), "/a".into()), ("".into(), "/b".into())]);
+    }
+
+    #[test]
     fn wrong_types_are_named() {
         for (document, field) in [
             ("[]", "the template"),
@@ -432,7 +486,7 @@ mod tests {
             (r#"{"outputs":{"parameters":[1]}}"#, "outputs.parameters[]"),
             (r#"{"outputs":{"parameters":[{"valueFrom":{"path":1}}]}}"#, "outputs.parameters[].valueFrom.path"),
             (r#"{"outputs":{"artifacts":[{"path":1}]}}"#, "artifacts[].path"),
-            (r#"{"outputs":{"artifacts":[{"archive":{"tar":{"compressionLevel":10}}}]}}"#, "artifacts[].archive.tar.compressionLevel"),
+            (r#"{"inputs":{"artifacts":[{"name":1}]}}"#, "artifacts[].name"),
             (r#"{"containerSet":{"containers":[{"name":"../x"}]}}"#, "containerSet.containers[].name"),
             (r#"{"containerSet":{"containers":[{"dependencies":[""]}]}}"#, "containerSet.containers[].dependencies[]"),
             (r#"{"containerSet":{"retryStrategy":{"retries":1.5}}}"#, "containerSet.retryStrategy.retries"),

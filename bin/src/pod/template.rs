@@ -76,6 +76,20 @@ pub(crate) fn main_containers<'a>(template: &Template<'a>) -> impl Iterator<Item
     template.container_names().chain((!has_set).then_some(Str::MAIN))
 }
 
+/// An output's path as the system is to open it: cleaned as text, as what it is saved as is, so that `f/.` and `link/../f` are `f`.
+///
+/// # Errors
+/// As [`path`].
+pub(crate) fn source<'b>(path: Str<'_>, room: &'b mut Room) -> Result<&'b CStr, Error> {
+    let (mut written, mut clean) = ([0; PATH_BYTES], [0; PATH_BYTES]);
+    let written = self::path(path, &mut written)?;
+    // Never longer, since it is not empty.
+    let cleaned = layout::clean_source(written.to_bytes(), &mut clean).unwrap_or_default();
+    room[..cleaned.len()].copy_from_slice(cleaned);
+    room[cleaned.len()] = 0;
+    Ok(CStr::from_bytes_until_nul(room).unwrap_or_default())
+}
+
 /// Decodes a path with the NUL that system calls want, without slashes at its end: `a/` is the same output as `a`, whatever it is.
 ///
 /// # Errors

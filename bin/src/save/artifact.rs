@@ -48,7 +48,12 @@ pub(crate) fn save(
     if !kind.is_file() && !kind.is_dir() {
         return Err(Failure::Error(Error::text(&[b"cannot archive ", bytes, b": it is neither a file nor a folder"])));
     }
-    let base = layout::last_component(bytes);
+    // The working directory has a name of its own.
+    let cwd = if layout::is_working_directory(bytes) { rustix::process::getcwd(Vec::new()).ok() } else { None };
+    let base = layout::last_component(cwd.as_ref().map_or(bytes, |cwd| cwd.to_bytes()));
+    if base.is_empty() {
+        return Err(Failure::Error(Error::text(&[b"cannot archive ", bytes, b": it has no name"])));
+    }
     let draft = folder.draft(name, 0o666)?;
     let target = folder.path_of(name);
     compressor.begin(level);

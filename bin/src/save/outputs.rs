@@ -5,6 +5,7 @@
 use core::cell::RefCell;
 use core::ffi::CStr;
 
+use emissary_core::exit;
 use emissary_core::json::Str;
 use emissary_core::layout::{self, File};
 use emissary_core::limits::PATH_BYTES;
@@ -18,6 +19,9 @@ use crate::pod::shared::Shared;
 use crate::pod::template as pod_template;
 use crate::report::console::Console;
 use crate::report::error::Error;
+
+/// In the place of Huffman only, which the compressor does not have: any reader takes both.
+const FASTEST_LEVEL: u8 = 1;
 
 /// The mount paths of a template, cleaned once: each is compared with every output.
 #[derive(Default)]
@@ -75,12 +79,8 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
     let mounts = Mounts::new(template);
     let mut each = |what: &[u8], name: Str<'_>, path: Str<'_>, save: &dyn Fn(&CStr) -> Result<(), Failure>| {
         let mut room = [0; PATH_BYTES];
-        let mut label = what.to_vec();
-        let mut name_room = [0; 256];
-        label.extend_from_slice(b" '");
-        label.extend_from_slice(name.decode(&mut name_room).unwrap_or(b"..."));
-        label.extend_from_slice(b"'");
-        let result = pod_template::path(path, &mut room).map_err(Failure::Error).and_then(|path| {
+        let label = label(what, name, path);
+        let result = pod_template::source(path, &mut room).map_err(Failure::Error).and_then(|path| {
             // The wait side mounts the same volume and reads it there. It does not know what a relative path is relative to.
             if path.to_bytes().starts_with(b"/")
                 && layout::clean(path.to_bytes(), &mut [0; PATH_BYTES]).is_ok_and(|path| mounts.holding(path).is_some())
@@ -109,8 +109,19 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
         let level = match artifact.packing {
             Packing::Default => DEFAULT_LEVEL,
             Packing::Level(level) => level,
+            Packing::HuffmanOnly => FASTEST_LEVEL,
             Packing::Unpacked => 0,
         };
+        if let Some(odd) = artifact.odd_level {
+            let mut digits = [0; 3];
+            let taken: &[u8] = match artifact.packing {
+                Packing::Level(level) => exit::digits(level, &mut digits),
+                _ => b"the default",
+            };
+            let label = label(b"artifact", artifact.name, artifact.path);
+            let odd = odd.as_number().filter(|odd| odd.len() < 32).unwrap_or(b"what is given");
+            console.warn(&[&label, b": compressionLevel: ", odd, b" is not a whole number from -2 to 9: ", taken, b" is taken"]);
+        }
         each(b"artifact", artifact.name, artifact.path, &|path| {
             into(shared, path, File::Artifact(path.to_bytes()), &|folder, name| {
                 let mut compressor = compressor.borrow_mut();
@@ -119,6 +130,13 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
         });
     }
     all
+}
+
+/// What an output is called in a message: by its name, or by its path where it has none.
+fn label(what: &[u8], name: Str<'_>, path: Str<'_>) -> Vec<u8> {
+    let mut room = [0; 256];
+    let name = if name.raw_len() > 0 { name } else { path };
+    [what, b" '", name.decode(&mut room).unwrap_or(b"..."), b"'"].concat()
 }
 
 /// Saves to where an output belongs. What is missing makes no folder.

@@ -179,6 +179,88 @@ fn only_from_main() {
 }
 
 #[test]
+fn an_output_without_a_name_is_saved_by_its_path() {
+    let template = r#"{"outputs":{"parameters":[{"valueFrom":{"path":"$W/p"}},{"name":"d","valueFrom":{"path":"$W/d","default":1.50}},
+        {"name":"b","valueFrom":{"path":"$W/b","default":true}},{"name":"none","valueFrom":{"path":""}},null],"artifacts":[{"path":"$W/a"},{"path":""}]}}"#;
+    for pod in [Pod::new(), Pod::flat()] {
+        let pod = pod.template(template);
+        assert_eq!(pod.sh("echo v >$W/p; echo a >$W/a").status, 0);
+        assert_eq!(pod.text(&pod.output("parameters", "p")).as_deref(), Some("v\n"));
+        assert_eq!(pod.names(&pod.output("artifacts", "a.tgz")), ["a"]);
+        let outcome = pod.run(&["wait", "--json"]);
+        let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        let values: Vec<_> = report["parameters"].as_array().unwrap().iter().map(|row| (&row["name"], &row["value"])).collect();
+        assert_eq!(values, [(&"".into(), &"v".into()), (&"d".into(), &"1.50".into()), (&"b".into(), &"true".into())]);
+        assert_eq!(report["artifacts"].as_array().unwrap().len(), 1);
+        assert!(report["artifacts"][0]["bytes"].is_u64(), "{report}");
+    }
+    let pod = Pod::new().template(r#"{"outputs":{"parameters":[{"valueFrom":{"path":"$W/no"}}]}}"#);
+    let outcome = pod.sh("exit 0");
+    let path = pod.work.join("no");
+    assert_eq!(outcome.stderr, format!("emissary: warning: parameter '{0}': {0} is missing\n", path.display()));
+}
+
+#[test]
+fn a_compression_level_is_a_hint() {
+    let artifact =
+        |name: &str, level: &str| format!(r#"{{"name":"{name}","path":"$W/{name}","archive":{{"tar":{{"compressionLevel":{level}}}}}}}"#);
+    let rows =
+        [("a", "12"), ("b", "-7"), ("c", "-2"), ("d", "-1"), ("e", "2.5"), ("f", "\"9\"")].map(|(name, level)| artifact(name, level));
+    let template = format!(r#"{{"inputs":{{"artifacts":[{}]}},"outputs":{{"artifacts":[{}]}}}}"#, artifact("in", "99"), rows.join(","));
+    let pod = Pod::new().template(&template);
+    let outcome = pod.sh("for i in a b c d e f; do head -c 200000 /dev/zero >$W/$i; done");
+    assert_eq!((outcome.status, pod.exit_code().as_deref()), (0, Some("0")), "{outcome:?}");
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        assert_eq!(pod.entries(&pod.output("artifacts", &format!("{name}.tgz")))[0].1.len(), 200_000);
+    }
+    let warned: Vec<_> = outcome.stderr.lines().map(|line| line.trim_start_matches("emissary: warning: ")).collect();
+    assert_eq!(
+        warned,
+        [
+            "artifact 'a': compressionLevel: 12 is not a whole number from -2 to 9: 9 is taken",
+            "artifact 'b': compressionLevel: -7 is not a whole number from -2 to 9: the default is taken",
+            "artifact 'e': compressionLevel: 2.5 is not a whole number from -2 to 9: the default is taken",
+            "artifact 'f': compressionLevel: what is given is not a whole number from -2 to 9: the default is taken",
+        ]
+    );
+}
+
+#[test]
+fn the_working_directory_is_an_artifact() {
+    for path in [".", "./", "sub/..", "./sub/../."] {
+        for pod in [Pod::new(), Pod::flat()] {
+            let pod = pod.template(&format!("{{\"outputs\":{{\"artifacts\":[{{\"name\":\"a\",\"path\":\"{path}\"}}]}}}}"));
+            let outcome = pod.sh("mkdir sub; echo x >x");
+            assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{path}");
+            // Where Argo's wait side looks for it.
+            assert_eq!(pod.names("outputs/artifacts/..tgz"), ["work", "work/sub", "work/x"], "{path}");
+            let report: serde_json::Value = serde_json::from_str(&pod.run(&["wait", "--json"]).stdout).unwrap();
+            assert_eq!(report["artifacts"][0]["file"], pod.shared.join("outputs/artifacts/..tgz").to_str().unwrap());
+        }
+    }
+    // The root of the file system is nobody's output.
+    let pod = Pod::new().template("{\"outputs\":{\"artifacts\":[{\"name\":\"a\",\"path\":\".\"}]}}");
+    let outcome = pod.via(&["sh", "-c", "cd /; exec \"$@\"", "sh"]).sh("true");
+    assert!(outcome.status == 64 && outcome.stderr.contains("cannot archive .: it has no name"), "{outcome:?}");
+    // A parameter is no folder.
+    let pod = Pod::new().template("{\"outputs\":{\"parameters\":[{\"name\":\"p\",\"valueFrom\":{\"path\":\".\"}}]}}");
+    assert_eq!(pod.sh("true").status, 64);
+}
+
+#[test]
+fn a_source_is_cleaned_as_what_it_is_saved_as() {
+    let template = r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"$W/link/../f"}}],
+        "artifacts":[{"name":"a","path":"$W/f/."},{"name":"b","path":"link/../f/x/.."},{"name":"c","path":"../work/./f"}]}}"#;
+    let pod = Pod::new().template(template);
+    let outcome = pod.sh("mkdir -p other/sub; echo other >other/f; ln -s other/sub link; echo mine >f");
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{outcome:?}");
+    assert_eq!(pod.text(&pod.output("parameters", "f")).as_deref(), Some("mine\n"));
+    for at in [pod.output("artifacts", "f.tgz"), "outputs/artifacts/f.tgz".into(), "outputs/artifacts/work/f.tgz".into()] {
+        assert_eq!(pod.entries(&at), [("f".into(), b"mine\n".to_vec())], "{at}");
+    }
+}
+
+#[test]
 fn what_cannot_be_saved_is_said_and_is_64_unless_the_command_failed() {
     for (template, script, want) in [
         (parameter("o"), "mkdir $W/o", "o: is a directory"),
