@@ -45,16 +45,21 @@ impl Mounts {
         mounts
     }
 
-    /// Adds a path behind the others.
-    pub(crate) fn push(&mut self, path: &CStr) {
+    /// Adds a path behind the others, unless it is empty but for dots: nothing can be mounted there.
+    pub(crate) fn push(&mut self, path: &CStr) -> bool {
         let start = self.text.len();
         self.text.extend_from_slice(path.to_bytes_with_nul());
         let middle = self.text.len();
         // The NUL makes room for the slash that a relative path gets.
         self.text.resize(middle + path.to_bytes_with_nul().len(), 0);
         let length = layout::clean(path.to_bytes(), &mut self.text[middle..]).map_or(0, <[u8]>::len);
+        if length == 0 && path.to_bytes().first() != Some(&b'/') {
+            self.text.truncate(start);
+            return false;
+        }
         self.text.truncate(middle + length);
         self.places.push([start, middle, middle + length]);
+        true
     }
 
     /// Each as it is written, and cleaned.

@@ -108,6 +108,7 @@ fn the_shared_folder_is_not_writable() {
 #[test]
 fn a_name_or_layout_that_is_none() {
     refused(&Pod::new().env("ARGO_CONTAINER_NAME", "../x").sh("echo ran"), "container name '../x': has the byte 0x2e at offset 0");
+    refused(&Pod::new().run(&["run", "--dir", "", "--", "echo", "ran"]), "flag --dir: its path is empty");
     refused(&Pod::new().env("EMISSARY_LAYOUT", "round").sh("echo ran"), "EMISSARY_LAYOUT: 'round' is not `flat` or `pod`");
     // A sidecar that `podSpecPatch` adds has the volume and no name.
     let pod = Pod::flat().env("EMISSARY_LAYOUT", "pod");

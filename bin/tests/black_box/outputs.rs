@@ -120,6 +120,18 @@ fn a_path_on_a_mount_is_left_alone() {
 }
 
 #[test]
+fn a_mount_at_an_empty_or_dot_path_holds_nothing() {
+    for mount in ["", ".", "./", "sub/..", ".."] {
+        let pod =
+            Pod::new().template(&format!("{{\"container\":{{\"volumeMounts\":[{{\"mountPath\":\"{mount}\"}}]}},{}", &parameter("p")[1..]));
+        assert_eq!(pod.sh("echo v >$W/p").status, 0);
+        assert_eq!(pod.text(&pod.output("parameters", "p")).as_deref(), Some("v\n"), "{mount}");
+        let report: serde_json::Value = serde_json::from_str(&pod.run(&["wait", "--json"]).stdout).unwrap();
+        assert_eq!(report["parameters"][0]["value"], "v", "{mount}");
+    }
+}
+
+#[test]
 fn escapes_in_a_path() {
     let pod = Pod::new().template(&parameter("a \\u0026 \\u00e9"));
     assert_eq!(pod.sh("echo v >\"$W/a & é\"").status, 0);
