@@ -137,14 +137,14 @@ pub(crate) fn read_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>, 
     read_to_end(file.as_fd(), limit)
 }
 
-/// Opens a regular file below a folder, reached through no link.
+/// Opens a regular file below a folder, reached through no link; the folder's own path may itself be that of a file, which a volume can be mounted at.
 ///
 /// # Errors
 /// As [`read_below`].
 pub(crate) fn open_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>) -> Result<(OwnedFd, rustix::fs::Stat), Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let Some(mut last) = parts.next() else { return open_regular(CWD, folder, OFlags::empty()) };
     let mut at = open_at(CWD, folder, flags, 0)?;
-    let mut last = parts.next().ok_or(Errno::ISDIR)?;
     for next in parts {
         let name = Name::new(last)?;
         let name = name.as_c_str();
@@ -194,11 +194,11 @@ pub(crate) enum CopyError {
 const LEAST_COPIED: u64 = 64 << 20;
 
 /// Copies one file to another: in the kernel where the two file systems allow it, which may even share the blocks, else through us. One that grows meanwhile
-/// is cut at `size_bytes`, or at [`LEAST_COPIED`] where that is more, so that there is an end.
+/// is cut at `size_bytes`, or at [`LEAST_COPIED`] where that is more, so that there is an end. Returns whether it was cut.
 ///
 /// # Errors
 /// What the system says, and of which side.
-pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size_bytes: u64) -> Result<(), CopyError> {
+pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size_bytes: u64) -> Result<bool, CopyError> {
     /// Bytes that are asked for at once.
     const MOST: usize = 1 << 30;
     // A refusal has many numbers, and a file of /proc says it has nothing: whatever ends this, the loop below goes on where it stood, and meets a
@@ -215,7 +215,7 @@ pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size_bytes: u64) ->
     let mut room = [0; 16_384];
     while left > 0 {
         match rustix::io::read(from, &mut room[..most(left, 16_384)]) {
-            Ok(0) => break,
+            Ok(0) => return Ok(false),
             Ok(read) => {
                 write_all(to, &room[..read]).map_err(CopyError::Write)?;
                 left = left.saturating_sub(read as u64);
@@ -224,7 +224,7 @@ pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size_bytes: u64) ->
             Err(errno) => return Err(CopyError::Read(errno)),
         }
     }
-    Ok(())
+    Ok(matches!(rustix::io::read(from, &mut room[..1]), Ok(1)))
 }
 
 /// Writes everything, or gives the first error.

@@ -50,7 +50,7 @@ fn copy_self(folder: &Folder, name: &CStr) -> Result<(), Error> {
         .map_err(|errno| Error::new("read", b"this executable", errno))?;
     let draft = folder.draft(name, 0o555)?;
     let size_bytes = rustix::fs::fstat(&own).map_or(u64::MAX, |stat| stat.st_size.unsigned_abs());
-    fs::copy(own.as_fd(), draft.file.as_fd(), size_bytes).map_err(|failed| match failed {
+    let _is_cut = fs::copy(own.as_fd(), draft.file.as_fd(), size_bytes).map_err(|failed| match failed {
         CopyError::Read(errno) => Error::new("read", b"this executable", errno),
         CopyError::Write(errno) => Error::new("write", &folder.path_of(name), errno),
     })?;

@@ -107,7 +107,7 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
     };
     for parameter in template.output_parameters() {
         each(b"parameter", parameter.name, parameter.path, &|path| {
-            into(shared, path, File::Parameter(path.to_bytes()), &|folder, name| parameter_file::save(path, folder, name))
+            into(shared, path, File::Parameter(path.to_bytes()), &|folder, name| parameter_file::save(console, path, folder, name))
         });
     }
     for artifact in template.output_artifacts() {

@@ -348,6 +348,27 @@ fn a_file_that_grows_is_cut() {
 }
 
 #[test]
+fn a_file_that_says_it_is_empty_is_read_all_the_same() {
+    let template = r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"/proc/version"}}],
+        "artifacts":[{"name":"a","path":"/proc/version"},{"name":"b","path":"/proc/sys/kernel/random"}]}}"#;
+    let pod = Pod::new().template(template);
+    let outcome = pod.sh("true");
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{outcome:?}");
+    let version = std::fs::read("/proc/version").unwrap();
+    assert_eq!(pod.text("outputs/parameters/proc/version").unwrap().as_bytes(), version);
+    assert_eq!(pod.entries("outputs/artifacts/proc/version.tgz"), [("version".into(), version)]);
+    let entries = pod.entries("outputs/artifacts/proc/sys/kernel/random.tgz");
+    let boot_id = entries.iter().find(|(name, _)| name == "random/boot_id").unwrap();
+    assert_eq!(boot_id.1, std::fs::read("/proc/sys/kernel/random/boot_id").unwrap());
+    // What cannot be read there is said, and the rest is kept.
+    let pod = Pod::new().template(r#"{"outputs":{"artifacts":[{"name":"m","path":"/proc/self/mem"}]}}"#);
+    let outcome = pod.sh("true");
+    assert_eq!(outcome.status, 0, "{outcome:?}");
+    assert!(outcome.stderr.contains("/proc/self/mem says that it is empty: cannot read /proc/self/mem: "), "{outcome:?}");
+    assert_eq!(pod.entries("outputs/artifacts/proc/self/mem.tgz"), [("mem".into(), vec![])]);
+}
+
+#[test]
 fn a_file_that_shrinks_is_filled_up() {
     let (contents, stderr) = changed_meanwhile(|file| file.set_len(1_000).unwrap());
     assert_eq!(contents.len(), 6_000_000);

@@ -64,6 +64,40 @@ fn outputs_on_a_mount_are_read_there() {
 }
 
 #[test]
+fn a_mount_may_be_one_file() {
+    // As `subPath` makes it.
+    let template = r#"{"container":{"volumeMounts":[{"mountPath":"$W/f"},{"mountPath":"$W/none"}]},"outputs":{
+        "parameters":[{"name":"p","valueFrom":{"path":"$W/f","default":"dflt"}},{"name":"q","valueFrom":{"path":"$W/none","default":"dflt"}},
+        {"name":"r","valueFrom":{"path":"$W/f/below","default":"dflt"}}],"artifacts":[{"name":"a","path":"$W/f"},{"name":"b","path":"$W/none"}]}}"#;
+    for pod in [Pod::new(), Pod::flat()] {
+        let pod = pod.template(template);
+        assert_eq!(pod.sh("echo on the mount >$W/f").status, 0);
+        let outcome = pod.run(&["wait", "--json"]);
+        assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+        let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        assert_eq!([0, 1, 2].map(|at| report["parameters"][at]["value"].clone()), ["on the mount", "dflt", "dflt"]);
+        assert_eq!((&report["artifacts"][0]["bytes"], &report["artifacts"][0]["file"]), (&13.into(), &at(&pod.work, "f").into()));
+        assert!(report["artifacts"][1]["file"].is_null(), "{report}");
+    }
+    // What cannot be read there is no default.
+    let pod = Pod::new().template(template);
+    assert_eq!(pod.sh("mkfifo $W/f").status, 0);
+    let outcome = pod.run(&["wait", "--json"]);
+    assert!(outcome.status == 64 && outcome.stderr.contains("parameter 'p': cannot read "), "{outcome:?}");
+}
+
+#[test]
+fn one_newline_is_trimmed_and_nothing_else() {
+    let pod = Pod::flat().template(r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"/p"}}]}}"#);
+    pod.put("exitcode", "0");
+    for (value, want) in [("v\r\n", "v\r"), ("v\n\n", "v\n"), ("v\r", "v\r"), ("\n", "")] {
+        pod.put("outputs/parameters/p", value);
+        let report: serde_json::Value = serde_json::from_str(&pod.run(&["wait", "--json"]).stdout).unwrap();
+        assert_eq!(report["parameters"][0]["value"], want);
+    }
+}
+
+#[test]
 fn a_folder_on_a_mount_is_reported_as_one() {
     let template = r#"{"container":{"volumeMounts":[{"mountPath":"$W"}]},"outputs":{"artifacts":[{"name":"a","path":"$W/f"},{"name":"w","path":"$W"}]}}"#;
     let pod = Pod::new().template(template);
