@@ -60,6 +60,20 @@ impl JsonError {
 
 display_by_describe!(JsonError);
 
+/// Line and column of an offset, both from 1: columns are characters, as editors count them.
+#[must_use]
+pub fn place(document: &[u8], offset: usize) -> (usize, usize) {
+    let (mut line, mut column) = (1_usize, 1_usize);
+    for byte in document.iter().take(offset) {
+        match byte {
+            b'\n' => (line, column) = (line.saturating_add(1), 1),
+            0x80..=0xbf => {}
+            _ => column = column.saturating_add(1),
+        }
+    }
+    (line, column)
+}
+
 /// Checks a whole document and gives its root.
 ///
 /// # Errors

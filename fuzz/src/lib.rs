@@ -163,6 +163,7 @@ fn is_rightly_refused(data: &[u8], error: TemplateError) {
                 "true or false" => value.is_boolean(),
                 "a string" => value.is_string(),
                 "a container's name" => text.is_some_and(|text| is_folder_name(text.as_bytes())),
+                "within 292 years" => text.is_none_or(|text| text.len() > 64 || duration_again(text).is_some()),
                 "a duration such as 1m30s" => text.is_some_and(|text| text.len() <= 64 && duration_again(text).is_some()),
                 "a whole number, or digits in a string" => {
                     value.as_u64().is_some() || text.is_some_and(|text| text.len() < 20 && whole(text))

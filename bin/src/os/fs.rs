@@ -38,15 +38,23 @@ impl Name {
     }
 }
 
+/// In the place of the system's number where a link was to be opened, and is not followed. The kernel has none of its own for that: it says «too many
+/// links», or «not a directory».
+pub(crate) const LINK: Errno = Errno::from_raw_os_error(4_000);
+
 /// openat(2), close-on-exec; one that is interrupted is done again, which slow file systems ask for.
 ///
 /// # Errors
-/// What the system says otherwise.
+/// [`LINK`] for a link that is not to be followed; what the system says otherwise.
 #[inline(never)]
 pub(crate) fn open_at(folder: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: RawMode) -> Result<OwnedFd, Errno> {
     loop {
         match rustix::fs::openat(folder, path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(mode)) {
             Err(Errno::INTR) => {}
+            Err(Errno::LOOP) if flags.contains(OFlags::NOFOLLOW) => return Err(LINK),
+            Err(Errno::NOTDIR) if flags.contains(OFlags::NOFOLLOW) && rustix::fs::readlinkat(folder, path, Vec::new()).is_ok() => {
+                return Err(LINK);
+            }
             other => return other,
         }
     }
@@ -55,7 +63,7 @@ pub(crate) fn open_at(folder: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: 
 /// Opens folders one below the other, each relative to the one before, following no link. With a mode, those that are missing are made.
 ///
 /// # Errors
-/// What the system says; `ENOTDIR` or `ELOOP` for a link.
+/// What the system says; [`LINK`] for a link.
 pub(crate) fn descend(from: BorrowedFd<'_>, parts: &mut dyn Iterator<Item = &[u8]>, made: Option<RawMode>) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let mut at = open_at(from, c".", flags, 0)?;
@@ -131,7 +139,7 @@ pub(crate) fn read_some<'b>(file: &OwnedFd, room: &'b mut [u8]) -> Result<&'b [u
 /// A whole file below a folder, reached through no link.
 ///
 /// # Errors
-/// What the system says; `ELOOP` or `ENOTDIR` for a link, `EFBIG` past `limit`.
+/// What the system says; [`LINK`] for a link, `EFBIG` past `limit`.
 pub(crate) fn read_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>, limit: usize) -> Result<Vec<u8>, Errno> {
     let (file, _) = open_below(folder, parts)?;
     read_to_end(file.as_fd(), limit)
@@ -148,11 +156,7 @@ pub(crate) fn open_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>) 
     for next in parts {
         let name = Name::new(last)?;
         let name = name.as_c_str();
-        at = match open_at(at.as_fd(), name, flags | OFlags::NOFOLLOW, 0) {
-            // A link is no folder; it is no missing one either.
-            Err(Errno::NOTDIR) if rustix::fs::readlinkat(&at, name, Vec::new()).is_ok() => return Err(Errno::LOOP),
-            other => other?,
-        };
+        at = open_at(at.as_fd(), name, flags | OFlags::NOFOLLOW, 0)?;
         last = next;
     }
     open_regular(at.as_fd(), Name::new(last)?.as_c_str(), OFlags::NOFOLLOW)

@@ -4,7 +4,7 @@ use emissary_core::buf::Writer;
 use emissary_core::exit;
 use rustix::io::Errno;
 
-use crate::os::errno;
+use crate::os::{errno, fs};
 
 /// A failure. One pointer, so that what may fail costs a register to say so and not a copy at each `?`.
 #[derive(Debug)]
@@ -40,7 +40,9 @@ impl Error {
     #[cold]
     #[inline(never)]
     pub(crate) fn new(operation: &str, path: &[u8], errno: Errno) -> Self {
-        let mut cause = errno::error_text(errno).to_vec();
+        let mut cause =
+            if errno == fs::LINK { &b"it is a link, or lies behind one, and that is not followed"[..] } else { errno::error_text(errno) }
+                .to_vec();
         if let Some(first) = cause.first_mut() {
             first.make_ascii_lowercase();
         }

@@ -11,7 +11,7 @@ use crate::os::fs::{self, CopyError};
 use crate::os::{env, signals};
 use crate::pod::folder::Folder;
 use crate::pod::shared::Shared;
-use crate::pod::template;
+use crate::pod::template::{self, Document};
 use crate::report::error::Error;
 
 /// Prepares the shared folder; gives the status to exit with.
@@ -29,16 +29,18 @@ fn prepare(common: &Common<'_>, document: Option<&CStr>) -> Result<(), Error> {
     // First what can be refused, so that nothing is left behind.
     let document = match document {
         Some(path) if path == c"-" => {
-            fs::read_to_end(rustix::stdio::stdin(), template::DOCUMENT_BYTES).map_err(|errno| Error::new("read", b"stdin", errno))?
+            let bytes =
+                fs::read_to_end(rustix::stdio::stdin(), template::DOCUMENT_BYTES).map_err(|errno| Error::new("read", b"stdin", errno))?;
+            Document { bytes, source: b"stdin".to_vec() }
         }
-        Some(path) => template::read_file(path)?,
+        Some(path) => Document::from_file(path)?,
         None => template::from_env()?.ok_or_else(|| Error::text(&[b"no template: neither --template nor ARGO_TEMPLATE is given"]))?,
     };
-    template::parse(&document)?;
+    template::check(common.console, &document, &template::parse(&document)?)?;
     let shared = Shared::open(&common.place)?;
     let folder = shared.top()?;
     copy_self(&folder, layout::base_name(File::Binary { argoexec: common.personality == Personality::Argoexec }))?;
-    folder.write(layout::base_name(File::Template), &document, 0o444)
+    folder.write(layout::base_name(File::Template), &document.bytes, 0o444)
 }
 
 /// Copies this executable.

@@ -132,7 +132,7 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
     let mut watch = Watch::new(console);
     let mut mains = mains(&shared, &template, &mut watch, flags.follow)?;
     let mut follower = Follower::new(console, mains.len() > 1);
-    let mut machine = Machine::new(deadline, flags.grace.unwrap_or_else(environment::grace));
+    let mut machine = Machine::new(deadline, flags.grace.unwrap_or_else(|| environment::grace(console)));
     if watch.must_look() {
         machine.handle(clock::now(), Event::CannotWatch);
     }

@@ -82,7 +82,7 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
     // Made for the first artifact, and kept for the next.
     let compressor = RefCell::new(None);
     let mounts = Mounts::new(template);
-    let mut each = |what: &[u8], name: Str<'_>, path: Str<'_>, save: &dyn Fn(&CStr) -> Result<(), Failure>| {
+    let mut each = |what: &[u8], name: Str<'_>, path: Str<'_>, may_be_missing: bool, save: &dyn Fn(&CStr) -> Result<(), Failure>| {
         let mut room = [0; PATH_BYTES];
         let label = label(what, name, path);
         let result = pod_template::source(path, &mut room).map_err(Failure::Error).and_then(|path| {
@@ -93,6 +93,7 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
                 return Ok(());
             }
             save(path).map_err(|failure| match failure {
+                Failure::Missing if may_be_missing => Failure::Missing,
                 Failure::Missing => {
                     console.warn(&[&label, b": ", path.to_bytes(), b" is missing"]);
                     Failure::Missing
@@ -106,7 +107,7 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
         }
     };
     for parameter in template.output_parameters() {
-        each(b"parameter", parameter.name, parameter.path, &|path| {
+        each(b"parameter", parameter.name, parameter.path, parameter.default.is_some(), &|path| {
             into(shared, path, File::Parameter(path.to_bytes()), &|folder, name| parameter_file::save(console, path, folder, name))
         });
     }
@@ -127,7 +128,7 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
             let odd = odd.as_number().filter(|odd| odd.len() < 32).unwrap_or(b"what is given");
             console.warn(&[&label, b": compressionLevel: ", odd, b" is not a whole number from -2 to 9: ", taken, b" is taken"]);
         }
-        each(b"artifact", artifact.name, artifact.path, &|path| {
+        each(b"artifact", artifact.name, artifact.path, artifact.is_optional, &|path| {
             into(shared, path, File::Artifact(path.to_bytes()), &|folder, name| {
                 let mut compressor = compressor.borrow_mut();
                 artifact::save(console, compressor.get_or_insert_with(Compressor::new), path, folder, name, level)
