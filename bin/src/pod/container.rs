@@ -23,6 +23,10 @@ pub(crate) struct Container {
     watch: Option<i32>,
     /// The folder may have been removed.
     may_be_gone: bool,
+    /// Something happened in its folder since the last look.
+    is_due: bool,
+    /// When to look again although nothing happens.
+    again_at: Option<Instant>,
     file: ExitFile,
     /// Its exit code, once it has one.
     pub(crate) code: Option<u8>,
@@ -47,6 +51,8 @@ impl Container {
             growth,
             watch: number,
             may_be_gone: false,
+            is_due: true,
+            again_at: None,
             file: ExitFile::default(),
             code: None,
             was_killed: false,
@@ -56,6 +62,12 @@ impl Container {
 
     /// Takes in what happened in a watched folder.
     pub(crate) fn note(&mut self, change: Change) {
+        self.is_due |= match change {
+            // We open it ourselves.
+            Change::ExitCode(_, What::Opened) | Change::Signal(..) | Change::Grown => false,
+            Change::ExitCode(watch, _) | Change::Gone(watch) | Change::Deleted(watch) | Change::Other(watch) => Some(watch) == self.watch,
+            Change::Overflow | Change::Folders => true,
+        };
         match change {
             Change::ExitCode(watch, what) if Some(watch) == self.watch => match what {
                 What::Complete => self.file.note_closed(),
@@ -85,11 +97,32 @@ impl Container {
         }
     }
 
-    /// Looks at its exit code, unless that is known.
+    /// Is to be looked at, whatever happened.
+    pub(crate) const fn make_due(&mut self) {
+        self.is_due = true;
+    }
+
+    /// Looks at its exit code, unless that is known, or nothing happened that could have changed it: there may be many containers, and each end, each log line, is
+    /// an event.
     ///
     /// # Errors
     /// A file that stays unreadable, or is complete and holds no exit code.
     pub(crate) fn look(&mut self, now: Instant, shared: &Shared<'_>, watch: &mut Watch) -> Result<Reading, Error> {
+        let is_watched = self.watch.is_some() && !watch.must_look() && !self.may_be_gone;
+        if self.code.is_none() && is_watched && !self.is_due {
+            match self.again_at {
+                None => return Ok(Reading::Later),
+                Some(at) if at > now => return Ok(Reading::LaterBy(at.since(now))),
+                Some(_) => {}
+            }
+        }
+        let reading = self.look_now(now, shared, watch);
+        self.is_due = reading.is_err();
+        self.again_at = if let Ok(Reading::LaterBy(length)) = reading { Some(now.after(length)) } else { None };
+        reading
+    }
+
+    fn look_now(&mut self, now: Instant, shared: &Shared<'_>, watch: &mut Watch) -> Result<Reading, Error> {
         if let Some(code) = self.code {
             return Ok(Reading::Code(code));
         }

@@ -38,8 +38,10 @@ pub(crate) enum Change {
     Deleted(i32),
     /// A container's folder appeared or went.
     Folders,
-    /// Anything else.
-    Other,
+    /// A file was written to: a log, where that is watched.
+    Grown,
+    /// Anything else in the folder of this watch.
+    Other(i32),
 }
 
 /// Folders that are watched for files which appear complete: closed after writing, or renamed into place.
@@ -122,12 +124,12 @@ impl Watch {
                     let is_ours = [File::Lock, File::Template].into_iter().any(|file| name == Some(layout::base_name(file)));
                     if is_ours { Change::Deleted(event.wd()) } else { continue }
                 }
-                _ if events.contains(ReadFlags::MODIFY) => Change::Other,
+                _ if events.contains(ReadFlags::MODIFY) => Change::Grown,
                 _ if name == Some(layout::base_name(File::ExitCode)) => Change::ExitCode(event.wd(), what),
                 _ if name == Some(layout::base_name(File::Signal)) => Change::Signal(event.wd(), what),
                 // Who opens a file changes nothing; we do that ourselves.
                 _ if what == What::Opened => continue,
-                _ => Change::Other,
+                _ => Change::Other(event.wd()),
             });
         }
     }

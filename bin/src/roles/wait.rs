@@ -161,6 +161,9 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
         let deadline = machine.next_deadline(now);
         set.wait(now, deadline);
         is_due = deadline.is_some_and(|at| at <= clock::now());
+        if is_due {
+            mains.iter_mut().for_each(|main| main.container.make_due());
+        }
         while let Some(received) = signals.next() {
             if received.signal == Signal::CHLD {
                 // As PID 1 of its container this process has children that it did not start.
@@ -175,7 +178,7 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
         carry_out(console, &mut machine, &mut mains, &mut follower);
         watch.take(&mut |change| {
             // Our own looks open files, and are no reason for another look.
-            is_due |= !matches!(change, Change::ExitCode(_, What::Opened) | Change::Signal(_, What::Opened));
+            is_due |= !matches!(change, Change::ExitCode(_, What::Opened) | Change::Signal(_, What::Opened) | Change::Grown);
             mains.iter_mut().for_each(|main| main.container.note(change));
         });
     }
