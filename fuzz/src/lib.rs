@@ -557,6 +557,7 @@ pub fn report(data: &[u8]) {
             0 => containers.push(Container {
                 name: Text(name),
                 exit_code: is_there.then_some(kind),
+                reason: (kind & 16 != 0).then_some("killed"),
                 stdout_bytes: is_there.then_some(size),
                 stderr_bytes: (kind & 8 != 0).then_some(size / 2),
                 combined_bytes: Some(size),
@@ -570,7 +571,8 @@ pub fn report(data: &[u8]) {
             }),
         }
     }
-    let report = Report { exit_code, containers: &containers, parameters: &parameters, artifacts: &artifacts };
+    let reason = (exit_code & 1 != 0).then_some("timeout");
+    let report = Report { exit_code, reason, containers: &containers, parameters: &parameters, artifacts: &artifacts };
     // From a buffer that holds nothing to the first that is large enough: one that is too small gives no part of it.
     let mut room = Vec::new();
     let length = loop {
@@ -585,6 +587,9 @@ pub fn report(data: &[u8]) {
     assert!(json.ends_with('\n') && json.matches('\n').count() == 1);
     let lossy = |text: Text<'_>| String::from_utf8_lossy(text.0).into_owned();
     let mut want = serde_json::json!({"exitCode": exit_code, "containers": [], "parameters": [], "artifacts": []});
+    if let Some(reason) = reason {
+        want["reason"] = reason.into();
+    }
     let mut add = |list: &str, value: Value| want[list].as_array_mut().expect("an array").push(value);
     for one in &containers {
         let mut value = serde_json::json!({"name": lossy(one.name), "exitCode": one.exit_code});
@@ -592,6 +597,9 @@ pub fn report(data: &[u8]) {
             if let Some(size) = size {
                 value[key] = size.into();
             }
+        }
+        if let Some(reason) = one.reason {
+            value["reason"] = reason.into();
         }
         add("containers", value);
     }

@@ -32,6 +32,8 @@ pub(crate) struct Container {
     pub(crate) code: Option<u8>,
     /// Its emissary was killed and has left none: the code stands for that.
     pub(crate) was_killed: bool,
+    /// What it left is no exit code, or cannot be read: the code stands for that.
+    pub(crate) is_unread: bool,
     /// At the last look it had no code, and its emissary ran.
     pub(crate) someone_runs: bool,
 }
@@ -56,6 +58,7 @@ impl Container {
             file: ExitFile::default(),
             code: None,
             was_killed: false,
+            is_unread: false,
             someone_runs: false,
         })
     }

@@ -137,6 +137,8 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
         machine.handle(clock::now(), Event::CannotWatch);
     }
     let mut is_due = true;
+    let mut reason = "timeout";
+    let began = clock::now();
     loop {
         let now = clock::now();
         if is_due {
@@ -169,6 +171,9 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
                 // As PID 1 of its container this process has children that it did not start.
                 child::reap(None);
             } else if received.is_request_to_end() {
+                if deadline.is_none_or(|at| clock::now() < at) {
+                    reason = "asked to end";
+                }
                 machine.handle(clock::now(), Event::EndRequested);
                 is_due = true;
             } else if received.is_suspension() {
@@ -182,8 +187,12 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
             mains.iter_mut().for_each(|main| main.container.note(change));
         });
     }
+    let reason = machine.has_given_up().then_some(reason);
+    if let Some(reason) = reason {
+        say_given_up(console, &mains, reason, clock::now().since(began));
+    }
     let code = exit::first_failure(mains.iter().map(|main| main.container.code));
-    let (text, is_whole) = report(console, &shared, &template, &mains, code, flags.json);
+    let (text, is_whole) = report(console, &shared, &template, &mains, (code, reason), flags.json);
     let printed = print(&signals, &text).map_err(|error| console.fatal(&error));
     Ok(match printed {
         _ if code != 0 => code,
@@ -191,6 +200,22 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
         Ok(()) if is_whole => 0,
         Ok(()) => exit::FAILURE,
     })
+}
+
+/// Says when and why those that have no exit code are waited for no longer.
+#[cold]
+fn say_given_up(console: Console, mains: &[Main], reason: &str, waited: Duration) {
+    let mut room = [0; 64];
+    let mut out = Writer::new(&mut room);
+    out.text(": no exit code; gave up after ")
+        .decimal(waited.as_ms() / 1_000)
+        .byte(b'.')
+        .padded(waited.as_ms() % 1_000, 3)
+        .text(" s: ")
+        .text(reason);
+    for main in mains.iter().filter(|main| main.container.code.is_none()) {
+        console.error(&Error::text(&[b"container '", &main.container.name, b"'", out.written()]));
+    }
 }
 
 /// Looks at the exit codes that are still missing.
@@ -207,6 +232,7 @@ fn look(console: Console, shared: &Shared<'_>, mains: &mut [Main], now: Instant,
                 // It ended and left no code that can be read: not 0.
                 console.error(&error);
                 container.code = Some(exit::FAILURE);
+                container.is_unread = true;
             }
         }
     }
@@ -478,7 +504,14 @@ fn parts(below: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The whole report as text, and whether everything that is there could be read.
 #[inline(never)]
-fn report(console: Console, shared: &Shared<'_>, template: &Template<'_>, mains: &[Main], exit_code: u8, json: bool) -> (Vec<u8>, bool) {
+fn report(
+    console: Console,
+    shared: &Shared<'_>,
+    template: &Template<'_>,
+    mains: &[Main],
+    (exit_code, reason): (u8, Option<&'static str>),
+    json: bool,
+) -> (Vec<u8>, bool) {
     let is_whole = Cell::new(true);
     let unread = |what: &[u8], name: &[u8], place: &Place<'_>, errno: Errno| {
         let path = place.path();
@@ -532,7 +565,20 @@ fn report(console: Console, shared: &Shared<'_>, template: &Template<'_>, mains:
         .map(|main| {
             let [stdout_bytes, stderr_bytes, combined_bytes] =
                 [File::Stdout, File::Stderr, File::Combined].map(|file| main.container.folder.size(layout::base_name(file)));
-            Container { name: Text(&main.container.name), exit_code: main.container.code, stdout_bytes, stderr_bytes, combined_bytes }
+            let reason = match &main.container {
+                container if container.was_killed => Some("killed"),
+                container if container.is_unread => Some("no exit code"),
+                container if container.code.is_none() => reason,
+                _ => None,
+            };
+            Container {
+                name: Text(&main.container.name),
+                exit_code: main.container.code,
+                reason,
+                stdout_bytes,
+                stderr_bytes,
+                combined_bytes,
+            }
         })
         .collect();
     let slice = |range: &Range<usize>| Text(&text[range.start..range.end]);
@@ -549,7 +595,7 @@ fn report(console: Console, shared: &Shared<'_>, template: &Template<'_>, mains:
             bytes: found.size_bytes,
         })
         .collect();
-    let report = Report { exit_code, containers: &containers, parameters: &parameters, artifacts: &artifacts };
+    let report = Report { exit_code, reason, containers: &containers, parameters: &parameters, artifacts: &artifacts };
     let mut room = Vec::new();
     if json {
         // A guess that holds unless much of it is escaped. Pages that nobody writes to are not there.

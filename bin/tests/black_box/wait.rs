@@ -87,6 +87,42 @@ fn a_mount_may_be_one_file() {
 }
 
 #[test]
+fn the_report_says_why() {
+    let reason = |pod: &Pod, args: &[&str]| {
+        let outcome = pod.run(&[&["wait", "--json"][..], args].concat());
+        let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        (outcome, report)
+    };
+    for pod in [Pod::new(), Pod::flat()] {
+        let (outcome, report) = reason(&pod, &["--timeout", "200ms", "--grace", "200ms"]);
+        assert_eq!((&report["reason"], &report["containers"][0]["reason"]), (&"timeout".into(), &"timeout".into()), "{report}");
+        assert!(outcome.status == 64 && outcome.took < Duration::from_secs(5), "{outcome:?}");
+        assert!(outcome.stderr.contains("container 'main': no exit code; gave up after 0."), "{outcome:?}");
+        assert!(outcome.stderr.ends_with(" s: timeout\n"), "{outcome:?}");
+    }
+    let pod = Pod::flat();
+    let running = pod.start(&["wait", "--json", "--grace", "200ms"]);
+    running.until_it_listens();
+    running.kill(15);
+    let outcome = running.finish();
+    let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!((&report["reason"], &report["containers"][0]["reason"]), (&"asked to end".into(), &"asked to end".into()));
+    // One that holds no code, and one whose emissary was killed.
+    let pod = Pod::flat();
+    pod.put("exitcode", "rubbish");
+    let (_, report) = reason(&pod, &[]);
+    assert_eq!((&report["containers"][0]["reason"], report.get("reason")), (&"no exit code".into(), None));
+    let pod = Pod::flat();
+    pod.put(".emissary-lock", "");
+    let (outcome, report) = reason(&pod, &[]);
+    assert_eq!((outcome.status, &report["containers"][0]["reason"], report.get("reason")), (137, &"killed".into(), None));
+    // Where all is well there is none.
+    let pod = Pod::flat();
+    pod.put("exitcode", "0");
+    assert!(!reason(&pod, &[]).0.stdout.contains("reason"));
+}
+
+#[test]
 fn one_newline_is_trimmed_and_nothing_else() {
     let pod = Pod::flat().template(r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"/p"}}]}}"#);
     pod.put("exitcode", "0");
