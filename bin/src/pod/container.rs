@@ -67,7 +67,7 @@ impl Container {
     pub(crate) fn note(&mut self, change: Change) {
         self.is_due |= match change {
             // We open it ourselves.
-            Change::ExitCode(_, What::Opened) | Change::Signal(..) | Change::Grown => false,
+            Change::ExitCode(_, What::Opened) | Change::Signal(..) | Change::Grown(_) => false,
             Change::ExitCode(watch, _) | Change::Gone(watch) | Change::Deleted(watch) | Change::Other(watch) => Some(watch) == self.watch,
             Change::Overflow | Change::Folders => true,
         };
@@ -98,6 +98,20 @@ impl Container {
             Some(_) => self.may_be_gone = false,
             None => {}
         }
+    }
+
+    /// Whether its logs may be longer by this.
+    pub(crate) fn may_grow_by(&self, change: Change) -> bool {
+        match change {
+            Change::Grown(watch) | Change::ExitCode(watch, _) | Change::Other(watch) => Some(watch) == self.watch,
+            Change::Signal(..) => false,
+            Change::Overflow | Change::Folders | Change::Gone(_) | Change::Deleted(_) => true,
+        }
+    }
+
+    /// Whether events tell of all that happens in its folder.
+    pub(crate) const fn is_watched(&self) -> bool {
+        self.watch.is_some()
     }
 
     /// Is to be looked at, whatever happened.

@@ -39,7 +39,7 @@ pub(crate) enum Change {
     /// A container's folder appeared or went.
     Folders,
     /// A file was written to: a log, where that is watched.
-    Grown,
+    Grown(i32),
     /// Anything else in the folder of this watch.
     Other(i32),
 }
@@ -124,7 +124,7 @@ impl Watch {
                     let is_ours = [File::Lock, File::Template].into_iter().any(|file| name == Some(layout::base_name(file)));
                     if is_ours { Change::Deleted(event.wd()) } else { continue }
                 }
-                _ if events.contains(ReadFlags::MODIFY) => Change::Grown,
+                _ if events.contains(ReadFlags::MODIFY) => Change::Grown(event.wd()),
                 _ if name == Some(layout::base_name(File::ExitCode)) => Change::ExitCode(event.wd(), what),
                 _ if name == Some(layout::base_name(File::Signal)) => Change::Signal(event.wd(), what),
                 // Who opens a file changes nothing; we do that ourselves.

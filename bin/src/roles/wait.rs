@@ -79,11 +79,14 @@ fn deadline(flags: &WaitFlags) -> Result<Option<Instant>, Error> {
 struct Main {
     container: Neighbour,
     logs: Vec<Log>,
+    /// The logs may hold more than was read.
+    may_have_more: bool,
 }
 
 impl Main {
     /// From now on its logs end where they end now.
     fn end_logs(&mut self) {
+        self.may_have_more = true;
         for log in &mut self.logs {
             log.end = self.container.folder.size(log.name).unwrap_or(u64::MAX);
         }
@@ -164,7 +167,10 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
         set.wait(now, deadline);
         is_due = deadline.is_some_and(|at| at <= clock::now());
         if is_due {
-            mains.iter_mut().for_each(|main| main.container.make_due());
+            mains.iter_mut().for_each(|main| {
+                main.container.make_due();
+                main.may_have_more = true;
+            });
         }
         while let Some(received) = signals.next() {
             if received.signal == Signal::CHLD {
@@ -183,8 +189,11 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
         carry_out(console, &mut machine, &mut mains, &mut follower);
         watch.take(&mut |change| {
             // Our own looks open files, and are no reason for another look.
-            is_due |= !matches!(change, Change::ExitCode(_, What::Opened) | Change::Signal(_, What::Opened) | Change::Grown);
-            mains.iter_mut().for_each(|main| main.container.note(change));
+            is_due |= !matches!(change, Change::ExitCode(_, What::Opened) | Change::Signal(_, What::Opened) | Change::Grown(_));
+            mains.iter_mut().for_each(|main| {
+                main.may_have_more |= main.container.may_grow_by(change);
+                main.container.note(change);
+            });
         });
     }
     let reason = machine.has_given_up().then_some(reason);
@@ -269,7 +278,7 @@ fn mains(shared: &Shared<'_>, document: &Template<'_>, watch: &mut Watch, follow
             (true, Kind::Flat) => vec![log(File::Stdout, 0), log(File::Stderr, 1)],
             (true, Kind::Pod) => vec![log(File::Combined, 0)],
         };
-        mains.push(Main { container, logs });
+        mains.push(Main { container, logs, may_have_more: true });
         Ok(())
     };
     if shared.layout.kind == Kind::Flat {
@@ -382,12 +391,15 @@ impl Follower {
         let mut pieces = 0;
         loop {
             let mut moved = false;
-            for (at, main) in mains.iter_mut().enumerate() {
+            for (at, main) in mains.iter_mut().enumerate().filter(|(_, main)| main.may_have_more) {
+                // There may be thousands of containers, and each line of one is an event.
+                let mut has_more = !main.container.is_watched() || given_up;
                 for log in &mut main.logs {
                     if !self.send() {
                         return Progress::Blocked(self.unsent_to);
                     }
                     if self.broken[log.outlet] || !self.lines.may_write(at) {
+                        has_more |= !self.broken[log.outlet];
                         continue;
                     }
                     let mut room = [0; PIECE_BYTES];
@@ -395,6 +407,7 @@ impl Follower {
                         Ok(read) => read,
                         // It is tried again at the next turn.
                         Err(errno) => {
+                            has_more = true;
                             if !core::mem::replace(&mut log.is_said, true) {
                                 self.console.warn(&[&Error::new("read", &main.container.folder.path_of(log.name), errno).text]);
                             }
@@ -414,7 +427,9 @@ impl Follower {
                     log.offset += taken as u64;
                     self.unsent_to = log.outlet;
                     moved |= !self.unsent.is_empty();
+                    has_more |= read > 0;
                 }
+                main.may_have_more = has_more;
             }
             if !self.send() {
                 return Progress::Blocked(self.unsent_to);

@@ -87,6 +87,30 @@ fn a_mount_may_be_one_file() {
 }
 
 #[test]
+fn a_line_of_one_log_is_no_look_at_all_the_others() {
+    const CONTAINERS: usize = 200;
+    const LINES: usize = 300;
+    let rows: Vec<String> = (0..CONTAINERS).map(|at| format!("{{\"name\":\"c{at}\"}}")).collect();
+    let pod = Pod::new().template(&format!("{{\"containerSet\":{{\"containers\":[{}]}}}}", rows.join(",")));
+    (0..CONTAINERS).for_each(|at| pod.put(&format!("ctr/c{at}/combined"), "begun\n"));
+    let running = pod.start(&["wait", "--follow"]);
+    running.until_it_listens();
+    let mut log = std::fs::File::options().append(true).open(pod.shared.join("ctr/c0/combined")).unwrap();
+    for _ in 0..LINES {
+        log.write_all(b"line\n").unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let reads = std::fs::read_to_string(format!("/proc/{}/io", running.child.id())).unwrap();
+    let reads: usize = reads.lines().find_map(|line| line.strip_prefix("syscr: ")).unwrap().parse().unwrap();
+    (0..CONTAINERS).for_each(|at| pod.put(&format!("ctr/c{at}/exitcode"), "0"));
+    let outcome = running.finish();
+    assert_eq!((outcome.status, outcome.stdout.lines().filter(|line| *line == "c0: line").count()), (0, LINES));
+    assert_eq!(outcome.stdout.lines().filter(|line| line.ends_with(": begun")).count(), CONTAINERS);
+    // Two or three for each container and each line. Looking at all took 60,000.
+    assert!(reads < 6 * (CONTAINERS + LINES), "{reads} reads");
+}
+
+#[test]
 fn the_report_says_why() {
     let reason = |pod: &Pod, args: &[&str]| {
         let outcome = pod.run(&[&["wait", "--json"][..], args].concat());
