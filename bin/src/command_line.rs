@@ -8,6 +8,7 @@ use core::ffi::CStr;
 use emissary_core::layout::Kind;
 use emissary_core::log::{Format, Level};
 use emissary_core::signal::Signal;
+use emissary_core::time::TimeError;
 use emissary_core::timers::Duration;
 use emissary_core::words::WordList;
 use emissary_core::{exit, time};
@@ -117,11 +118,13 @@ fn bad_value(flag: &[u8], value: &CStr, want: &[u8]) -> Error {
 
 #[inline(never)]
 fn duration(flag: &[u8], value: &CStr) -> Result<Duration, Error> {
-    time::parse_duration(value.to_bytes())
-        .ok()
-        .and_then(|nanoseconds| u64::try_from(nanoseconds).ok())
-        .map(|nanoseconds| Duration::from_ms(nanoseconds.div_ceil(1_000_000)))
-        .ok_or_else(|| bad_value(flag, value, b"a duration such as 1m30s"))
+    let want: &[u8] = match time::parse_duration(value.to_bytes()).map(u64::try_from) {
+        Ok(Ok(nanoseconds)) => return Ok(Duration::from_ms(nanoseconds.div_ceil(1_000_000))),
+        Ok(Err(_)) => b"0 or more",
+        Err(TimeError::OutOfRange) => b"within 292 years",
+        Err(TimeError::Malformed { .. }) => b"a duration such as 1m30s",
+    };
+    Err(bad_value(flag, value, want))
 }
 
 fn signal(word: &CStr) -> Result<Signal, Error> {

@@ -60,6 +60,20 @@ impl JsonError {
 
 display_by_describe!(JsonError);
 
+/// Line and column of an offset, both from 1: columns are characters, as editors count them.
+#[must_use]
+pub fn place(document: &[u8], offset: usize) -> (usize, usize) {
+    let (mut line, mut column) = (1_usize, 1_usize);
+    for byte in document.iter().take(offset) {
+        match byte {
+            b'\n' => (line, column) = (line.saturating_add(1), 1),
+            0x80..=0xbf => {}
+            _ => column = column.saturating_add(1),
+        }
+    }
+    (line, column)
+}
+
 /// Checks a whole document and gives its root.
 ///
 /// # Errors
@@ -359,6 +373,13 @@ impl<'a> Value<'a> {
         Some(Str { raw: self.document.get(start..end).unwrap_or_default() })
     }
 
+    /// Its string, or its number, `true` or `false` as it is written: none of these has an escape.
+    #[must_use]
+    pub fn as_any_string(&self) -> Option<Str<'a>> {
+        let is_plain = matches!(self.first(), b'-' | b'0'..=b'9' | b't' | b'f');
+        if is_plain { Some(Str { raw: self.document.get(self.at..self.end()).unwrap_or_default() }) } else { self.as_str() }
+    }
+
     /// The text of its number, where it is one.
     #[must_use]
     pub fn as_number(&self) -> Option<&'a [u8]> {
@@ -503,6 +524,9 @@ pub struct Str<'a> {
 impl<'a> Str<'a> {
     /// The name of a pod's main container.
     pub const MAIN: Self = Self { raw: b"main" };
+
+    /// No text.
+    pub const EMPTY: Self = Self { raw: b"" };
 
     /// Bytes between its quotes: never fewer than it decodes to.
     #[must_use]

@@ -91,7 +91,7 @@ pub enum PathError {
         /// Bytes before it.
         offset: usize,
     },
-    /// An output path that names no file (empty, `/`, or only dots).
+    /// An output path that names no file (empty, `/`, or `..` and the like), or for a parameter the working directory.
     NamesNothing,
     /// Longer than the buffer, or than the system takes.
     Full(Full),
@@ -217,11 +217,11 @@ impl Layout<'_> {
         match file {
             File::Parameter(path) => {
                 out.text("/outputs/parameters");
-                write_output(path, &mut out)?;
+                write_output(path, false, &mut out)?;
             }
             File::Artifact(path) => {
                 out.text("/outputs/artifacts");
-                write_output(path, &mut out)?;
+                write_output(path, true, &mut out)?;
                 out.text(".tgz");
             }
             _ => {
@@ -259,16 +259,63 @@ pub const fn base_name(file: File<'_>) -> &'static CStr {
     }
 }
 
-/// Appends an output's path, cleaned.
-fn write_output(path: &[u8], out: &mut Writer<'_>) -> Result<(), PathError> {
+/// Appends an output's path, cleaned. The working directory, which an artifact may be, is `.`: Argo looks for it in `..tgz`.
+fn write_output(path: &[u8], is_artifact: bool, out: &mut Writer<'_>) -> Result<(), PathError> {
     if let Some(offset) = path.iter().position(|&byte| byte == 0) {
         return Err(PathError::Nul { offset });
+    }
+    if is_artifact && is_working_directory(path) {
+        out.text("/.");
+        return Ok(());
     }
     if last_component(path).is_empty() {
         return Err(PathError::NamesNothing);
     }
     write_clean(path, out);
     Ok(())
+}
+
+/// How many folders above its start a path leads, once it is cleaned.
+fn folders_up(path: &[u8]) -> usize {
+    let (mut below, mut up) = (0_usize, 0_usize);
+    for part in path.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." if below == 0 => up = up.saturating_add(1),
+            b".." => below = below.saturating_sub(1),
+            _ => below = below.saturating_add(1),
+        }
+    }
+    up
+}
+
+/// Whether a path is `.` once it is cleaned. An empty one is none.
+#[must_use]
+pub fn is_working_directory(path: &[u8]) -> bool {
+    !path.is_empty() && !path.starts_with(b"/") && last_component(path).is_empty() && folders_up(path) == 0
+}
+
+/// A path cleaned as text, in `room`, as Go's `path.Clean` does: a relative one stays relative, and what is nothing is `.` or `/`. It takes one byte more
+/// than `path` at most.
+///
+/// # Errors
+/// [`Full`] where `room` is too small.
+pub fn clean_source<'b>(path: &[u8], room: &'b mut [u8]) -> Result<&'b [u8], Full> {
+    let is_relative = !path.starts_with(b"/");
+    let up = if is_relative { folders_up(path) } else { 0 };
+    let mut out = Writer::new(room);
+    for at in 0..up {
+        out.text(if at == 0 { ".." } else { "/.." });
+    }
+    if last_component(path).is_empty() {
+        if up == 0 {
+            out.text(if is_relative { "." } else { "/" });
+        }
+        return out.finish().map(|path| &*path);
+    }
+    write_clean(path, &mut out);
+    let cleaned = out.finish()?;
+    Ok(if is_relative && up == 0 { cleaned.get(1..).unwrap_or_default() } else { cleaned })
 }
 
 /// A path cleaned as text and rooted, in `room`: no `//`, `/./`, `..` or trailing `/` is left (what Go's `path.Clean("/" + path)` gives, but that the
@@ -398,8 +445,13 @@ mod tests {
     fn hostile_output_paths() {
         let mut room = [0xa5; 64];
         assert_eq!(FLAT.path(File::Parameter(b"/a\0b"), &mut room), Err(PathError::Nul { offset: 2 }));
-        for nothing in [&b""[..], b"/", b"..", b"a/..", b"//."] {
+        for nothing in [&b""[..], b"/", b"..", b"a/../..", b"//."] {
             assert_eq!(FLAT.path(File::Artifact(nothing), &mut room), Err(PathError::NamesNothing));
+        }
+        // The working directory is an artifact, and no parameter.
+        for dot in [&b"."[..], b"./", b"a/..", b"./b/./../."] {
+            assert_eq!(FLAT.path(File::Parameter(dot), &mut room), Err(PathError::NamesNothing));
+            assert_eq!(path(&FLAT, File::Artifact(dot)), "/var/argo/outputs/artifacts/..tgz");
         }
         let exact = "/var/argo/exitcode".len() + 1;
         assert!(FLAT.path(File::ExitCode, &mut room[..exact]).is_ok());
@@ -414,6 +466,32 @@ mod tests {
             assert!(room[path.len() + 1..].iter().all(|&byte| byte == 0xa5));
         }
         assert_eq!(clean(b"a/b", &mut [0xa5; 3]), Err(Full { needed: 4, capacity: 3 }));
+    }
+
+    #[test]
+    fn sources_are_cleaned_as_go_does() {
+        for (path, want) in [
+            ("", "."),
+            (".", "."),
+            ("./", "."),
+            ("a/..", "."),
+            ("/", "/"),
+            ("/..", "/"),
+            ("/a/../..", "/"),
+            ("..", ".."),
+            ("../a/../..", "../.."),
+            ("../../a//b/.", "../../a/b"),
+            ("a/../../b", "../b"),
+            ("f/.", "f"),
+            ("link/../f", "f"),
+            ("/tmp//o/", "/tmp/o"),
+            ("a", "a"),
+            ("...", "..."),
+        ] {
+            let mut room = [0xa5; 24];
+            assert_eq!(clean_source(path.as_bytes(), &mut room[..path.len() + 1]), Ok(want.as_bytes()), "{path}");
+        }
+        assert_eq!(clean_source(b"/a/b", &mut [0xa5; 3]), Err(Full { needed: 4, capacity: 3 }));
     }
 
     #[test]

@@ -14,6 +14,9 @@ pub struct Container<'a> {
     pub name: Text<'a>,
     /// Its exit code; `None` where it left none.
     pub exit_code: Option<u8>,
+    /// Why the code is not its own: `killed`, `timeout`, `asked to end`, `no exit code`.
+    #[cfg_attr(feature = "documents", serde(skip_serializing_if = "Option::is_none"))]
+    pub reason: Option<&'static str>,
     /// Bytes of the captured copy of stdout; `None` where it is not there.
     #[cfg_attr(feature = "documents", serde(skip_serializing_if = "Option::is_none"))]
     pub stdout_bytes: Option<u64>,
@@ -51,10 +54,10 @@ pub struct Artifact<'a> {
     pub bytes: Option<u64>,
 }
 
-/// A value as it is reported: what the file holds without one trailing newline.
+/// A value as it is reported: what the file holds without one trailing newline. A carriage return before that is the value's.
 #[must_use]
 pub fn trim_newline(value: &[u8]) -> &[u8] {
-    value.strip_suffix(b"\n").map_or(value, |value| value.strip_suffix(b"\r").unwrap_or(value))
+    value.strip_suffix(b"\n").unwrap_or(value)
 }
 
 /// Everything that is reported.
@@ -63,6 +66,9 @@ pub fn trim_newline(value: &[u8]) -> &[u8] {
 pub struct Report<'a> {
     /// The first container's code that is not 0, else 0.
     pub exit_code: u8,
+    /// Why the wait was given up: `timeout`, `asked to end`.
+    #[cfg_attr(feature = "documents", serde(skip_serializing_if = "Option::is_none"))]
+    pub reason: Option<&'static str>,
     /// The main containers.
     pub containers: &'a [Container<'a>],
     /// The parameters with a path.
@@ -72,9 +78,9 @@ pub struct Report<'a> {
 }
 
 impl Report<'_> {
-    /// One JSON object and a newline; gives how many bytes they take. `exitCode`, `containers[]` (`name`, `exitCode`, `stdoutBytes`, `stderrBytes` or
+    /// One JSON object and a newline; gives how many bytes they take. `exitCode`, `reason`, `containers[]` (`name`, `exitCode`, `reason`, `stdoutBytes`, `stderrBytes` or
     /// `combinedBytes`), `parameters[]` (`name`, `path`, `value`), `artifacts[]` (`name`, `path`, `file`, `bytes`). What is not there is `null`, and so are a
-    /// folder's bytes; a copy that is not there has no member.
+    /// folder's bytes; a copy or a reason that is not there has no member.
     ///
     /// `None` where `buf` is too small: what is in it then is no report.
     #[cfg(feature = "documents")]
@@ -92,6 +98,9 @@ impl Report<'_> {
                 Some(code) => out.text("exit code ").decimal(u64::from(code)),
                 None => out.text("no exit code"),
             };
+            if let Some(reason) = container.reason {
+                out.text(", ").text(reason);
+            }
             for (name, size_bytes) in
                 [(", stdout ", container.stdout_bytes), (", stderr ", container.stderr_bytes), (", combined ", container.combined_bytes)]
             {
@@ -128,9 +137,24 @@ mod tests {
 
     const REPORT: Report<'_> = Report {
         exit_code: 5,
+        reason: Some("timeout"),
         containers: &[
-            Container { name: Text(b"a"), exit_code: Some(5), stdout_bytes: Some(12), stderr_bytes: None, combined_bytes: Some(15) },
-            Container { name: Text(b"b"), exit_code: None, stdout_bytes: None, stderr_bytes: None, combined_bytes: None },
+            Container {
+                name: Text(b"a"),
+                exit_code: Some(5),
+                reason: None,
+                stdout_bytes: Some(12),
+                stderr_bytes: None,
+                combined_bytes: Some(15),
+            },
+            Container {
+                name: Text(b"b"),
+                exit_code: None,
+                reason: Some("timeout"),
+                stdout_bytes: None,
+                stderr_bytes: None,
+                combined_bytes: None,
+            },
         ],
         parameters: &[
             Parameter { name: Text(b"p"), path: Text(b"/tmp/p"), value: Some(Text(b"v\n\"\xff")) },
@@ -144,7 +168,8 @@ mod tests {
     };
 
     const JSON: &str = concat!(
-        r#"{"exitCode":5,"containers":[{"name":"a","exitCode":5,"stdoutBytes":12,"combinedBytes":15},{"name":"b","exitCode":null}],"#,
+        r#"{"exitCode":5,"reason":"timeout","containers":[{"name":"a","exitCode":5,"stdoutBytes":12,"combinedBytes":15},"#,
+        r#"{"name":"b","exitCode":null,"reason":"timeout"}],"#,
         r#""parameters":[{"name":"p","path":"/tmp/p","value":"v\n\"�"},{"name":"q","path":"/tmp/q","value":null}],"#,
         r#""artifacts":[{"name":"t","path":"/t","file":"/var/argo/outputs/artifacts/t.tgz","bytes":99},"#,
         r#"{"name":"f","path":"/mnt/f","file":"/mnt/f","bytes":null},{"name":"u","path":"/u","file":null,"bytes":null}]}"#,
@@ -170,7 +195,9 @@ mod tests {
             value,
             serde_json::json!({
                 "exitCode": 5,
-                "containers": [{"name": "a", "exitCode": 5, "stdoutBytes": 12, "combinedBytes": 15}, {"name": "b", "exitCode": null}],
+                "reason": "timeout",
+                "containers": [{"name": "a", "exitCode": 5, "stdoutBytes": 12, "combinedBytes": 15},
+                    {"name": "b", "exitCode": null, "reason": "timeout"}],
                 "parameters": [{"name": "p", "path": "/tmp/p", "value": "v\n\"\u{fffd}"}, {"name": "q", "path": "/tmp/q", "value": null}],
                 "artifacts": [{"name": "t", "path": "/t", "file": "/var/argo/outputs/artifacts/t.tgz", "bytes": 99},
                     {"name": "f", "path": "/mnt/f", "file": "/mnt/f", "bytes": null}, {"name": "u", "path": "/u", "file": null, "bytes": null}],
@@ -193,7 +220,7 @@ mod tests {
             written(|out| REPORT.write_text(out)),
             "exit code 5\n\
              container a: exit code 5, stdout 12 bytes, combined 15 bytes\n\
-             container b: no exit code\n\
+             container b: no exit code, timeout\n\
              parameter p (/tmp/p): v\\x0a\"\\xff\n\
              parameter q (/tmp/q) is missing\n\
              artifact t (/t): /var/argo/outputs/artifacts/t.tgz, 99 bytes\n\
@@ -204,7 +231,9 @@ mod tests {
 
     #[test]
     fn one_newline_is_trimmed() {
-        for (value, want) in [(&b"v\n"[..], &b"v"[..]), (b"v\n\n", b"v\n"), (b"v", b"v"), (b"", b""), (b"\n", b""), (b"v\r\n", b"v")] {
+        for (value, want) in
+            [(&b"v\n"[..], &b"v"[..]), (b"v\n\n", b"v\n"), (b"v", b"v"), (b"", b""), (b"\n", b""), (b"v\r\n", b"v\r"), (b"v\r", b"v\r")]
+        {
             assert_eq!(trim_newline(value), want);
         }
     }

@@ -10,7 +10,7 @@
 use crate::buf::{Writer, display_by_describe};
 use crate::json::{self, JsonError, Str, Value};
 use crate::layout;
-use crate::time;
+use crate::time::{self, TimeError};
 
 /// Why a template is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,17 +25,61 @@ pub enum TemplateError {
         want: &'static str,
         /// Bytes before the value that stands there.
         offset: usize,
+        /// The place in each list that `field` names.
+        indices: Indices,
     },
 }
 
 impl TemplateError {
+    /// Bytes before the fault.
+    #[must_use]
+    pub const fn offset(&self) -> usize {
+        match self {
+            Self::Json(JsonError { offset, .. }) | Self::Type { offset, .. } => *offset,
+        }
+    }
+
     /// Writes the cause as one lowercase clause.
     pub fn describe(&self, out: &mut Writer<'_>) {
         match self {
             Self::Json(error) => error.describe(out),
-            Self::Type { field, want, offset } => {
-                out.text(field).text(" is not ").text(want).text(" at byte ").decimal(*offset as u64);
+            Self::Type { field, want, offset, indices } => {
+                write_field(field, *indices, out);
+                out.text(" is not ").text(want).text(" at byte ").decimal(*offset as u64);
             }
+        }
+    }
+
+    const fn new(field: &'static str, want: &'static str, offset: usize) -> Self {
+        Self::Type { field, want, offset, indices: Indices::NONE }
+    }
+
+    /// The same with the place in the list number `list` of those that the field names.
+    fn at(mut self, list: usize, index: usize) -> Self {
+        if let Self::Type { indices, .. } = &mut self
+            && let Some(place) = indices.0.get_mut(list)
+        {
+            *place = u32::try_from(index).unwrap_or(u32::MAX);
+        }
+        self
+    }
+}
+
+/// Places in the lists that a field names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Indices([u32; 2]);
+
+impl Indices {
+    const NONE: Self = Self([0; 2]);
+}
+
+/// Writes a field, each `[]` in it with its index.
+fn write_field(field: &str, indices: Indices, out: &mut Writer<'_>) {
+    let mut indices = indices.0.into_iter();
+    for byte in field.bytes() {
+        out.byte(byte);
+        if byte == b'[' {
+            out.decimal(indices.next().unwrap_or(0).into());
         }
     }
 }
@@ -45,11 +89,11 @@ display_by_describe!(TemplateError);
 /// An output parameter with a path.
 #[derive(Debug, Clone, Copy)]
 pub struct Parameter<'a> {
-    /// Its name.
+    /// Its name, empty where it has none: its path is what it is saved by.
     pub name: Str<'a>,
     /// The file that holds its value.
     pub path: Str<'a>,
-    /// Its value where that file is missing.
+    /// Its value where that file is missing: a string, or a number, `true` or `false` as it is written.
     pub default: Option<Str<'a>>,
 }
 
@@ -60,6 +104,8 @@ pub enum Packing {
     Default,
     /// `archive.tar.compressionLevel`, 0 to 9.
     Level(u8),
+    /// Level -2: no search for repetitions, only Huffman's codes.
+    HuffmanOnly,
     /// `archive.none` or `archive.zip`: the wait side unpacks it at once.
     Unpacked,
 }
@@ -67,12 +113,16 @@ pub enum Packing {
 /// An artifact with a path.
 #[derive(Debug, Clone, Copy)]
 pub struct Artifact<'a> {
-    /// Its name.
+    /// Its name, empty where it has none.
     pub name: Str<'a>,
     /// The file or folder.
     pub path: Str<'a>,
-    /// How it is packed.
+    /// How it is packed. An input is unpacked already.
     pub packing: Packing,
+    /// A `compressionLevel` that is none: `packing` has the nearest there is.
+    pub odd_level: Option<Value<'a>>,
+    /// It may be missing.
+    pub is_optional: bool,
 }
 
 /// A container set's retry strategy.
@@ -87,6 +137,7 @@ pub struct Retry {
 /// A checked template.
 #[derive(Debug, Clone, Copy)]
 pub struct Template<'a> {
+    root: Value<'a>,
     output_parameters: Value<'a>,
     output_artifacts: Value<'a>,
     input_artifacts: Value<'a>,
@@ -99,19 +150,22 @@ pub struct Template<'a> {
 }
 
 /// A value that is `null` or what `is` says, as it has to be.
+#[inline(never)]
 fn typed<'a>(
     value: Value<'a>,
     is: &dyn Fn(&Value<'a>) -> bool,
     field: &'static str,
     want: &'static str,
 ) -> Result<Value<'a>, TemplateError> {
-    if value.is_null() || is(&value) { Ok(value) } else { Err(TemplateError::Type { field, want, offset: value.offset() }) }
+    if value.is_null() || is(&value) { Ok(value) } else { Err(TemplateError::new(field, want, value.offset())) }
 }
 
+#[inline(never)]
 fn object<'a>(value: Value<'a>, field: &'static str) -> Result<Value<'a>, TemplateError> {
     typed(value, &Value::is_object, field, "an object")
 }
 
+#[inline(never)]
 fn list<'a>(value: Value<'a>, field: &'static str) -> Result<Value<'a>, TemplateError> {
     typed(value, &Value::is_array, field, "an array")
 }
@@ -121,17 +175,16 @@ fn string<'a>(value: Value<'a>, field: &'static str) -> Result<Option<Str<'a>>, 
 }
 
 /// Checks that a value is a list of objects, and each of them.
+#[inline(never)]
 fn objects<'a>(
     value: Value<'a>,
     field: &'static str,
     field_of_each: &'static str,
     check: &dyn Fn(Value<'a>) -> Result<(), TemplateError>,
 ) -> Result<Value<'a>, TemplateError> {
-    for element in list(value, field)?.elements() {
-        if !element.is_object() {
-            return Err(TemplateError::Type { field: field_of_each, want: "an object", offset: element.offset() });
-        }
-        check(element)?;
+    for (index, element) in list(value, field)?.elements().enumerate() {
+        // A `null` asks for nothing, as everywhere.
+        object(element, field_of_each).and_then(check).map_err(|error| error.at(0, index))?;
     }
     Ok(value)
 }
@@ -144,21 +197,21 @@ impl<'a> Template<'a> {
     pub fn parse(document: &'a [u8]) -> Result<Self, TemplateError> {
         let root = json::parse(document).map_err(TemplateError::Json)?;
         if !root.is_object() {
-            return Err(TemplateError::Type { field: "the template", want: "an object", offset: root.offset() });
+            return Err(TemplateError::new("the template", "an object", root.offset()));
         }
         let [outputs, inputs, container, script, set, sidecars, location] =
             root.members_named(["outputs", "inputs", "container", "script", "containerSet", "sidecars", "archiveLocation"]);
         let [parameters, artifacts] = object(outputs, "outputs")?.members_named(["parameters", "artifacts"]);
         let output_parameters = objects(parameters, "outputs.parameters", "outputs.parameters[]", &|value| parameter(value).map(drop))?;
-        let output_artifacts = objects(artifacts, "outputs.artifacts", "outputs.artifacts[]", &|value| artifact(value).map(drop))?;
+        let output_artifacts = objects(artifacts, "outputs.artifacts", "outputs.artifacts[]", &|value| output_artifact(value).map(drop))?;
         let [artifacts] = object(inputs, "inputs")?.members_named(["artifacts"]);
-        let input_artifacts = objects(artifacts, "inputs.artifacts", "inputs.artifacts[]", &|value| artifact(value).map(drop))?;
+        let input_artifacts = objects(artifacts, "inputs.artifacts", "inputs.artifacts[]", &|value| input_artifact(value).map(drop))?;
         let [mounts] = object(container, "container")?.members_named(["volumeMounts"]);
-        let container_mounts = check_mounts(mounts)?;
+        let container_mounts = check_mounts(mounts, CONTAINER_MOUNTS)?;
         let [mounts] = object(script, "script")?.members_named(["volumeMounts"]);
-        let script_mounts = check_mounts(mounts)?;
+        let script_mounts = check_mounts(mounts, SCRIPT_MOUNTS)?;
         let [mounts, containers, strategy] = object(set, "containerSet")?.members_named(["volumeMounts", "containers", "retryStrategy"]);
-        let mounts = [container_mounts, script_mounts, check_mounts(mounts)?];
+        let mounts = [container_mounts, script_mounts, check_mounts(mounts, SET_MOUNTS)?];
         let containers = objects(containers, "containerSet.containers", "containerSet.containers[]", &check_container)?;
         let retry = retry(strategy)?;
         let sidecars = objects(sidecars, "sidecars", "sidecars[]", &|sidecar| {
@@ -168,6 +221,7 @@ impl<'a> Template<'a> {
         let [archives_logs] = object(location, "archiveLocation")?.members_named(["archiveLogs"]);
         let archives_logs = typed(archives_logs, &|value| value.as_bool().is_some(), "archiveLocation.archiveLogs", "true or false")?;
         Ok(Self {
+            root,
             output_parameters,
             output_artifacts,
             input_artifacts,
@@ -186,17 +240,17 @@ impl<'a> Template<'a> {
 
     /// Output artifacts that have a path.
     pub fn output_artifacts(&self) -> impl Iterator<Item = Artifact<'a>> + use<'a> {
-        self.output_artifacts.elements().filter_map(|value| artifact(value).ok()?)
+        self.output_artifacts.elements().filter_map(|value| output_artifact(value).ok()?)
     }
 
     /// Input artifacts that have a path.
     pub fn input_artifacts(&self) -> impl Iterator<Item = Artifact<'a>> + use<'a> {
-        self.input_artifacts.elements().filter_map(|value| artifact(value).ok()?)
+        self.input_artifacts.elements().filter_map(|value| input_artifact(value).ok()?)
     }
 
     /// Mount paths of the main containers' volumes.
     pub fn mount_paths(&self) -> impl Iterator<Item = Str<'a>> + use<'a> {
-        self.mounts.into_iter().flat_map(|mounts| mounts.elements()).filter_map(|mount| mount_path(mount).ok()?)
+        self.mounts.into_iter().flat_map(|mounts| mounts.elements()).filter_map(|mount| mount_path(mount).as_str())
     }
 
     /// Names of the container set's containers; nothing where the template has no set.
@@ -217,6 +271,36 @@ impl<'a> Template<'a> {
             })
             .flat_map(|dependencies| dependencies.elements())
             .filter_map(|dependency| dependency.as_str())
+    }
+
+    /// The containers of the set, for [`check_order`], once they are sorted.
+    pub fn nodes(&self) -> impl Iterator<Item = Node<'a>> + use<'a> {
+        self.containers.elements().filter_map(|container| {
+            let [name, dependencies] = container.members_named(["name", "dependencies"]);
+            let mut node =
+                Node { name: [0; crate::limits::CONTAINER_NAME_BYTES], dependencies: dependencies.elements(), state: State::New, from: 0 };
+            name.as_str()?.decode(&mut node.name).ok()?;
+            Some(node)
+        })
+    }
+
+    /// Hands on the fields that are not used, and have almost the name of one that is.
+    #[inline(never)]
+    pub fn misspelt(&self, each: &mut dyn FnMut(Misspelt<'a>)) {
+        for (object, names) in &OBJECTS {
+            let mut path = object.as_bytes().split(|&byte| byte == b'[');
+            let holder = walk(self.root, path.next().unwrap_or_default());
+            match path.next() {
+                None => look(holder, object, names, 0, each),
+                Some(below) => {
+                    // Behind the closing bracket.
+                    let below = below.get(1..).unwrap_or_default();
+                    for (index, element) in (0..).zip(holder.elements()) {
+                        look(walk(element, below), object, names, index, each);
+                    }
+                }
+            }
+        }
     }
 
     /// Whether the container called `name` is a sidecar.
@@ -241,61 +325,80 @@ impl<'a> Template<'a> {
     }
 }
 
-/// An output parameter; `None` where it is not read from a path.
+/// An output parameter; `None` where it is not read from a path. Its name is a hint: it is saved by its path.
 fn parameter(value: Value<'_>) -> Result<Option<Parameter<'_>>, TemplateError> {
     let [name, from] = value.members_named(["name", "valueFrom"]);
-    let name = string(name, "outputs.parameters[].name")?;
     let [path, default] = object(from, "outputs.parameters[].valueFrom")?.members_named(["path", "default"]);
-    let path = string(path, "outputs.parameters[].valueFrom.path")?;
-    Ok(name.zip(path).map(|(name, path)| Parameter { name, path, default: default.as_str() }))
+    let path = path_of(path, "outputs.parameters[].valueFrom.path")?;
+    Ok(path.map(|path| Parameter { name: name.as_str().unwrap_or(Str::EMPTY), path, default: default.as_any_string() }))
 }
 
-/// An artifact; `None` where it has no path.
-fn artifact(value: Value<'_>) -> Result<Option<Artifact<'_>>, TemplateError> {
-    let [name, path, archive] = value.members_named(["name", "path", "archive"]);
-    let (name, path) = (string(name, "artifacts[].name")?, string(path, "artifacts[].path")?);
-    let [tar, none, zip] = object(archive, "artifacts[].archive")?.members_named(["tar", "none", "zip"]);
-    let [level] = object(tar, "artifacts[].archive.tar")?.members_named(["compressionLevel"]);
-    let level = typed(
-        level,
-        &|level| compression_level(*level).is_some(),
-        "artifacts[].archive.tar.compressionLevel",
-        "a whole number from -1 to 9",
-    )?;
-    let packing = if !none.is_null() || !zip.is_null() {
-        Packing::Unpacked
-    } else {
-        compression_level(level).flatten().map_or(Packing::Default, Packing::Level)
-    };
-    Ok(name.zip(path).map(|(name, path)| Artifact { name, path, packing }))
+/// A path; an empty one asks for nothing.
+fn path_of<'a>(path: Value<'a>, field: &'static str) -> Result<Option<Str<'a>>, TemplateError> {
+    Ok(string(path, field)?.filter(|path| path.raw_len() > 0))
 }
 
-/// `compressionLevel` as zlib has it: 0 to 9, or -1 for the default, which is `Some(None)`.
-fn compression_level(level: Value<'_>) -> Option<Option<u8>> {
-    match level.as_number()? {
-        b"-1" => Some(None),
-        digits => crate::exit::parse_decimal(digits).and_then(|level| u8::try_from(level).ok()).filter(|level| *level <= 9).map(Some),
+/// An artifact; `None` where it has no path. Its name and how it is packed are hints.
+fn output_artifact(value: Value<'_>) -> Result<Option<Artifact<'_>>, TemplateError> {
+    let [name, path, archive, optional] = value.members_named(["name", "path", "archive", "optional"]);
+    let path = path_of(path, "outputs.artifacts[].path")?;
+    let [tar, none, zip] = archive.members_named(["tar", "none", "zip"]);
+    let [level] = tar.members_named(["compressionLevel"]);
+    let (mut packing, is_odd) = packing(level);
+    if !none.is_null() || !zip.is_null() {
+        packing = Packing::Unpacked;
+    }
+    let name = name.as_str().unwrap_or(Str::EMPTY);
+    Ok(path.map(|path| Artifact { name, path, packing, odd_level: is_odd.then_some(level), is_optional: optional.as_bool() == Some(true) }))
+}
+
+/// An input artifact; `None` where it has no path. By its name it is found.
+fn input_artifact(value: Value<'_>) -> Result<Option<Artifact<'_>>, TemplateError> {
+    let [name, path] = value.members_named(["name", "path"]);
+    let name = string(name, "inputs.artifacts[].name")?.unwrap_or(Str::EMPTY);
+    let path = path_of(path, "inputs.artifacts[].path")?;
+    Ok(path.map(|path| Artifact { name, path, packing: Packing::Default, odd_level: None, is_optional: false }))
+}
+
+/// `compressionLevel` as Go has it: 0 to 9, -1 for the default, -2 for Huffman only; anything else gives the nearest, and that it is odd.
+fn packing(level: Value<'_>) -> (Packing, bool) {
+    match level.as_number() {
+        None => (Packing::Default, !level.is_null()),
+        Some(b"-1") => (Packing::Default, false),
+        Some(b"-2") => (Packing::HuffmanOnly, false),
+        Some(digits) if digits.iter().all(u8::is_ascii_digit) => {
+            let level = digits.iter().fold(0_u8, |value, digit| value.saturating_mul(10).saturating_add(digit.saturating_sub(b'0')));
+            (Packing::Level(level.min(9)), level > 9)
+        }
+        Some(_) => (Packing::Default, true),
     }
 }
 
-fn check_mounts(mounts: Value<'_>) -> Result<Value<'_>, TemplateError> {
-    objects(mounts, "volumeMounts", "volumeMounts[]", &|mount| mount_path(mount).map(drop))
+/// What a list of mounts is called, each of them, and the path of each.
+type MountFields = [&'static str; 3];
+
+const CONTAINER_MOUNTS: MountFields = ["container.volumeMounts", "container.volumeMounts[]", "container.volumeMounts[].mountPath"];
+const SCRIPT_MOUNTS: MountFields = ["script.volumeMounts", "script.volumeMounts[]", "script.volumeMounts[].mountPath"];
+const SET_MOUNTS: MountFields = ["containerSet.volumeMounts", "containerSet.volumeMounts[]", "containerSet.volumeMounts[].mountPath"];
+
+#[inline(never)]
+fn check_mounts(mounts: Value<'_>, [all, each, path]: MountFields) -> Result<Value<'_>, TemplateError> {
+    objects(mounts, all, each, &|mount| string(mount_path(mount), path).map(drop))
 }
 
-fn mount_path(mount: Value<'_>) -> Result<Option<Str<'_>>, TemplateError> {
+fn mount_path(mount: Value<'_>) -> Value<'_> {
     let [path] = mount.members_named(["mountPath"]);
-    string(path, "volumeMounts[].mountPath")
+    path
 }
 
 fn check_container(container: Value<'_>) -> Result<(), TemplateError> {
     let [name, dependencies] = container.members_named(["name", "dependencies"]);
     check_name(name, "containerSet.containers[].name")?;
-    for dependency in list(dependencies, "containerSet.containers[].dependencies")?.elements() {
+    for (index, dependency) in list(dependencies, "containerSet.containers[].dependencies")?.elements().enumerate() {
         let field = "containerSet.containers[].dependencies[]";
-        if dependency.is_null() {
-            return Err(TemplateError::Type { field, want: A_NAME, offset: dependency.offset() });
-        }
-        check_name(dependency, field)?;
+        let checked =
+            if dependency.is_null() { Err(TemplateError::new(field, A_NAME, dependency.offset())) } else { check_name(dependency, field) };
+        checked.map_err(|error| error.at(1, index))?;
     }
     Ok(())
 }
@@ -318,8 +421,10 @@ fn retry(strategy: Value<'_>) -> Result<Retry, TemplateError> {
     let field = "containerSet.retryStrategy.retries";
     let retries = typed(retries, &|value| attempts(*value).is_some(), field, "a whole number, or digits in a string")?;
     let field = "containerSet.retryStrategy.duration";
-    let duration = typed(duration, &|value| nanoseconds(*value).is_some(), field, "a duration such as 1m30s")?;
-    let pause_ms = nanoseconds(duration).and_then(|nanoseconds| u64::try_from(nanoseconds).ok()).unwrap_or(0).div_ceil(1_000_000);
+    let want = if nanoseconds(duration) == Some(Err(TimeError::OutOfRange)) { "within 292 years" } else { "a duration such as 1m30s" };
+    let duration = typed(duration, &|value| matches!(nanoseconds(*value), Some(Ok(_))), field, want)?;
+    let pause = nanoseconds(duration).and_then(Result::ok);
+    let pause_ms = pause.and_then(|nanoseconds| u64::try_from(nanoseconds).ok()).unwrap_or(0).div_ceil(1_000_000);
     Ok(Retry { attempts: attempts(retries).unwrap_or(1).max(1), pause_ms })
 }
 
@@ -338,8 +443,216 @@ fn attempts(retries: Value<'_>) -> Option<u32> {
 }
 
 /// A duration in a string.
-fn nanoseconds(duration: Value<'_>) -> Option<i64> {
-    time::parse_duration(duration.as_str()?.decode(&mut [0; 64]).ok()?).ok()
+fn nanoseconds(duration: Value<'_>) -> Option<Result<i64, TimeError>> {
+    Some(time::parse_duration(duration.as_str()?.decode(&mut [0; 64]).ok()?))
+}
+
+/// A field that is not used here, and has almost the name of one that is.
+#[derive(Debug, Clone, Copy)]
+pub struct Misspelt<'a> {
+    /// What it is in, `[]` for each element of a list; empty for the template itself.
+    object: &'static str,
+    indices: Indices,
+    key: Str<'a>,
+    meant: &'static [u8],
+    /// Bytes before its value.
+    pub offset: usize,
+}
+
+impl Misspelt<'_> {
+    /// Writes what is odd as one lowercase clause.
+    pub fn describe(&self, out: &mut Writer<'_>) {
+        if !self.object.is_empty() {
+            write_field(self.object, self.indices, out);
+            out.text(": ");
+        }
+        out.text("unknown field '");
+        self.key.write(out);
+        out.text("' at byte ").decimal(self.offset as u64).text("; is '").bytes(self.meant).text("' meant?");
+    }
+}
+
+/// The objects that are looked at, with one list on the way at most, and the fields that are used of each.
+const OBJECTS: [(&str, &str); 19] = [
+    ("", "outputs inputs container script containerSet sidecars archiveLocation"),
+    ("outputs", "parameters artifacts"),
+    ("outputs.parameters[]", "name valueFrom"),
+    ("outputs.parameters[].valueFrom", "path default"),
+    ("outputs.artifacts[]", "name path archive optional"),
+    ("outputs.artifacts[].archive", "tar none zip"),
+    ("outputs.artifacts[].archive.tar", "compressionLevel"),
+    ("inputs", "parameters artifacts"),
+    ("inputs.artifacts[]", "name path"),
+    ("container", "volumeMounts"),
+    ("script", "volumeMounts"),
+    ("containerSet", "volumeMounts containers retryStrategy"),
+    ("containerSet.containers[]", "name dependencies"),
+    ("containerSet.retryStrategy", "retries duration"),
+    ("container.volumeMounts[]", "mountPath"),
+    ("script.volumeMounts[]", "mountPath"),
+    ("containerSet.volumeMounts[]", "mountPath"),
+    ("sidecars[]", "name"),
+    ("archiveLocation", "archiveLogs"),
+];
+
+/// Hands on what is misspelt in one object.
+fn look<'a>(value: Value<'a>, object: &'static str, names: &'static str, index: u32, each: &mut dyn FnMut(Misspelt<'a>)) {
+    for (key, member) in value.members() {
+        let mut room = [0; 24];
+        let Ok(name) = key.decode(&mut room) else { continue };
+        let mut known = names.as_bytes().split(|&byte| byte == b' ');
+        if known.clone().any(|known| known == name) {
+            continue;
+        }
+        // In a short name two changes make another word.
+        if let Some(meant) = known.find(|known| is_near(name, known, if known.len() < 6 { 1 } else { 2 })) {
+            each(Misspelt { object, indices: Indices([index, 0]), key, meant, offset: member.offset() });
+        }
+    }
+}
+
+/// The value at names with points between them.
+#[inline(never)]
+fn walk<'a>(from: Value<'a>, path: &[u8]) -> Value<'a> {
+    let mut at = from;
+    for name in path.split(|&byte| byte == b'.').filter(|name| !name.is_empty()) {
+        at = at.members().filter(|(key, _)| key.is(name)).last().map_or(Value::NULL, |(_, member)| member);
+    }
+    at
+}
+
+/// Whether one name becomes another with so many letters changed, left out, put in, or swapped with their neighbour. Upper case is no change.
+#[inline(never)]
+fn is_near(name: &[u8], other: &[u8], changes: u8) -> bool {
+    let same = name.iter().zip(other).take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count();
+    let (name, other) = (name.get(same..).unwrap_or_default(), other.get(same..).unwrap_or_default());
+    let (Some((first, name_rest)), Some((other_first, other_rest))) = (name.split_first(), other.split_first()) else {
+        return name.len().max(other.len()) <= usize::from(changes);
+    };
+    let Some(left) = changes.checked_sub(1) else { return false };
+    // It goes no deeper than there are changes.
+    if is_near(name_rest, other_rest, left) || is_near(name_rest, other, left) || is_near(name, other_rest, left) {
+        return true;
+    }
+    match (name_rest.split_first(), other_rest.split_first()) {
+        (Some((second, name_rest)), Some((other_second, other_rest))) => {
+            first.eq_ignore_ascii_case(other_second) && second.eq_ignore_ascii_case(other_first) && is_near(name_rest, other_rest, left)
+        }
+        _ => false,
+    }
+}
+
+/// A container of a set, for [`check_order`]. Nodes are in order of their names.
+#[derive(Debug, Clone)]
+pub struct Node<'a> {
+    name: [u8; crate::limits::CONTAINER_NAME_BYTES],
+    dependencies: json::Elements<'a>,
+    state: State,
+    /// The node from which the search came here.
+    from: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    New,
+    /// The search is below it.
+    Open,
+    Done,
+}
+
+impl Node<'_> {
+    /// The container's name.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.name.split(|&byte| byte == 0).next().unwrap_or_default()
+    }
+
+    /// The place of the node that waits for this one, in the search that [`check_order`] gave up.
+    #[must_use]
+    pub const fn waited_for_by(&self) -> usize {
+        self.from
+    }
+}
+
+impl PartialEq for Node<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Node<'_> {}
+
+impl PartialOrd for Node<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<core::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Node<'_> {
+    fn cmp(&self, other: &Self) -> core::cmp::Ordering {
+        self.name.cmp(&other.name)
+    }
+}
+
+/// Why containers can never all start. The nodes are named by their places.
+#[derive(Debug, Clone, Copy)]
+pub enum OrderError<'a> {
+    /// The last of these waits for the first, and the first, through others, for the last.
+    Cycle {
+        /// Where the cycle begins.
+        first: usize,
+        /// Where it closes.
+        last: usize,
+    },
+    /// It waits for a container that is none of the set's.
+    Unknown {
+        /// Who waits.
+        waiting: usize,
+        /// For whom.
+        name: Str<'a>,
+    },
+}
+
+/// Looks for containers that wait for ever: for each other, or for one that there is not. `nodes` are those of [`Template::nodes`], sorted. Each dependency
+/// is looked at once.
+///
+/// # Errors
+/// The first that is found.
+pub fn check_order<'a>(nodes: &mut [Node<'a>]) -> Result<(), OrderError<'a>> {
+    for start in 0..nodes.len() {
+        let mut at = start;
+        while let Some(node) = nodes.get_mut(at) {
+            if node.state == State::Done {
+                break;
+            }
+            node.state = State::Open;
+            let Some(name) = node.dependencies.find_map(|dependency| dependency.as_str()) else {
+                node.state = State::Done;
+                let from = node.from;
+                if at == start {
+                    break;
+                }
+                at = from;
+                continue;
+            };
+            let mut room = [0; crate::limits::CONTAINER_NAME_BYTES];
+            // The check of the template has found each to fit.
+            let _ = name.decode(&mut room);
+            let Ok(next) = nodes.binary_search_by(|node| node.name.cmp(&room)) else {
+                return Err(OrderError::Unknown { waiting: at, name });
+            };
+            let Some(node) = nodes.get_mut(next) else { break };
+            match node.state {
+                State::Open => return Err(OrderError::Cycle { first: next, last: at }),
+                State::Done => {}
+                State::New => {
+                    node.from = at;
+                    at = next;
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -424,6 +737,43 @@ mod tests {
     }
 
     #[test]
+    fn a_level_is_a_hint() {
+        for (level, packing, is_odd) in [
+            ("0", Packing::Level(0), false),
+            ("9", Packing::Level(9), false),
+            ("10", Packing::Level(9), true),
+            ("999999999999999999999999", Packing::Level(9), true),
+            ("-1", Packing::Default, false),
+            ("-2", Packing::HuffmanOnly, false),
+            ("-3", Packing::Default, true),
+            ("1.5", Packing::Default, true),
+            ("\"3\"", Packing::Default, true),
+            ("null", Packing::Default, false),
+        ] {
+            let document = std::format!(r#"{{"x":{{"artifacts":[{{"path":"/a","archive":{{"tar":{{"compressionLevel":{level}}}}}}}]}}}}"#);
+            let outputs = document.replace('x', "outputs");
+            let artifact = Template::parse(outputs.as_bytes()).unwrap().output_artifacts().next().unwrap();
+            assert_eq!((artifact.packing, artifact.odd_level.is_some()), (packing, is_odd), "{level}");
+            let inputs = document.replace('x', "inputs");
+            let artifact = Template::parse(inputs.as_bytes()).unwrap().input_artifacts().next().unwrap();
+            assert_eq!((artifact.packing, artifact.odd_level.is_some()), (Packing::Default, false), "{level}");
+        }
+    }
+
+    #[test]
+    fn an_output_needs_a_path_alone() {
+        let document = br#"{"outputs":{"parameters":[{"valueFrom":{"path":"/p","default":1.50}},null,{"name":7,"valueFrom":{"path":"/q","default":false}},
+            {"name":"r","valueFrom":{"path":""}},{"name":"s","valueFrom":{"path":"/s","default":{}}}],
+            "artifacts":[{"path":"/a"},{"name":[],"path":"/b","archive":"tgz"},{"name":"c","path":""},null]}}"#;
+        let template = Template::parse(document).unwrap();
+        let parameters: Vec<_> = template.output_parameters().map(|p| (text(p.name), text(p.path), p.default.map(text))).collect();
+        let row = |name: &str, path: &str, default: Option<&str>| (name.into(), path.into(), default.map(Into::into));
+        assert_eq!(parameters, [row("", "/p", Some("1.50")), row("", "/q", Some("false")), row("s", "/s", None)]);
+        let artifacts: Vec<_> = template.output_artifacts().map(|a| (text(a.name), text(a.path))).collect();
+        assert_eq!(artifacts, [("".into(), "/a".into()), ("".into(), "/b".into())]);
+    }
+
+    #[test]
     fn wrong_types_are_named() {
         for (document, field) in [
             ("[]", "the template"),
@@ -431,15 +781,15 @@ mod tests {
             (r#"{"outputs":{"parameters":{}}}"#, "outputs.parameters"),
             (r#"{"outputs":{"parameters":[1]}}"#, "outputs.parameters[]"),
             (r#"{"outputs":{"parameters":[{"valueFrom":{"path":1}}]}}"#, "outputs.parameters[].valueFrom.path"),
-            (r#"{"outputs":{"artifacts":[{"path":1}]}}"#, "artifacts[].path"),
-            (r#"{"outputs":{"artifacts":[{"archive":{"tar":{"compressionLevel":10}}}]}}"#, "artifacts[].archive.tar.compressionLevel"),
+            (r#"{"outputs":{"artifacts":[{"path":1}]}}"#, "outputs.artifacts[].path"),
+            (r#"{"inputs":{"artifacts":[{"name":1}]}}"#, "inputs.artifacts[].name"),
             (r#"{"containerSet":{"containers":[{"name":"../x"}]}}"#, "containerSet.containers[].name"),
             (r#"{"containerSet":{"containers":[{"dependencies":[""]}]}}"#, "containerSet.containers[].dependencies[]"),
             (r#"{"containerSet":{"retryStrategy":{"retries":1.5}}}"#, "containerSet.retryStrategy.retries"),
             (r#"{"containerSet":{"retryStrategy":{"duration":"soon"}}}"#, "containerSet.retryStrategy.duration"),
             (r#"{"archiveLocation":{"archiveLogs":"yes"}}"#, "archiveLocation.archiveLogs"),
             (r#"{"sidecars":{}}"#, "sidecars"),
-            (r#"{"container":{"volumeMounts":[{"mountPath":[]}]}}"#, "volumeMounts[].mountPath"),
+            (r#"{"container":{"volumeMounts":[{"mountPath":[]}]}}"#, "container.volumeMounts[].mountPath"),
         ] {
             match Template::parse(document.as_bytes()) {
                 Err(TemplateError::Type { field: named, .. }) => assert_eq!(named, field),
@@ -495,7 +845,107 @@ mod tests {
 
     #[test]
     fn the_error_says_field_and_place() {
-        let error = Template::parse(br#"{"outputs":{"parameters":{}}}"#).unwrap_err();
-        assert_eq!(std::format!("{error}"), "outputs.parameters is not an array at byte 25");
+        for (document, want) in [
+            (r#"{"outputs":{"parameters":{}}}"#, "outputs.parameters is not an array at byte 25"),
+            (r#"{"outputs":{"artifacts":[{},{"path":1}]}}"#, "outputs.artifacts[1].path is not a string at byte 36"),
+            (r#"{"outputs":{"artifacts":[{},null,2]}}"#, "outputs.artifacts[2] is not an object at byte 33"),
+            (
+                r#"{"containerSet":{"containers":[{"name":"a"},{"dependencies":["a","/"]}]}}"#,
+                "containerSet.containers[1].dependencies[1] is not a container's name at byte 65",
+            ),
+            (r#"{"script":{"volumeMounts":[{"mountPath":3}]}}"#, "script.volumeMounts[0].mountPath is not a string at byte 40"),
+            (
+                r#"{"containerSet":{"retryStrategy":{"duration":"3000000h"}}}"#,
+                "containerSet.retryStrategy.duration is not within 292 years at byte 45",
+            ),
+        ] {
+            assert_eq!(std::format!("{}", Template::parse(document.as_bytes()).unwrap_err()), want);
+        }
+    }
+
+    #[test]
+    fn names_that_are_near() {
+        for (name, known, changes) in [
+            ("paramters", "parameters", 1),
+            ("parametres", "parameters", 1),
+            ("PATH", "path", 0),
+            ("paht", "path", 1),
+            ("pat", "path", 1),
+            ("paths", "path", 1),
+            ("vlaueForm", "valueFrom", 2),
+            ("inputs", "outputs", 3),
+            ("mode", "name", 3),
+            ("", "tar", 3),
+        ] {
+            let is_near = |changes| is_near(name.as_bytes(), known.as_bytes(), changes);
+            assert!(is_near(changes) && (changes == 0 || !is_near(changes - 1)), "{name} {known}");
+        }
+    }
+
+    #[test]
+    fn misspelt_fields_are_named() {
+        let document = br#"{"output":{},"outputs":{"paramters":[],"parameters":[{},{"nmae":1,"valueForm":{},"valueFrom":{"Path":"/p"}}],
+            "artifacts":[{"path":"/a","mode":420,"from":"x","gcs":{},"archive":{"tra":{}}}]},"steps":[],"initContainers":[],
+            "container":{"volumeMounts":[{"mountpath":"/m","subPath":"x"}],"image":"x","args":[]},"sidecars":[{"naem":"x","env":[]}]}"#;
+        let template = Template::parse(document).unwrap();
+        let mut found = Vec::new();
+        template.misspelt(&mut |misspelt| {
+            let mut room = [0xa5; 256];
+            let mut out = Writer::new(&mut room);
+            misspelt.describe(&mut out);
+            let text = String::from_utf8(out.finish().unwrap().to_vec()).unwrap();
+            let (what, meant) = text.split_once("; ").unwrap();
+            found.push(std::format!("{}{meant}", what.replace("unknown field ", "").split(" at byte").next().unwrap()));
+        });
+        assert_eq!(
+            found,
+            [
+                "'output'is 'outputs' meant?",
+                "outputs: 'paramters'is 'parameters' meant?",
+                "outputs.parameters[1]: 'nmae'is 'name' meant?",
+                "outputs.parameters[1]: 'valueForm'is 'valueFrom' meant?",
+                "outputs.parameters[1].valueFrom: 'Path'is 'path' meant?",
+                "outputs.artifacts[0].archive: 'tra'is 'tar' meant?",
+                "container.volumeMounts[0]: 'mountpath'is 'mountPath' meant?",
+                "sidecars[0]: 'naem'is 'name' meant?",
+            ]
+        );
+    }
+
+    #[test]
+    fn containers_that_wait_for_ever() {
+        let check = |set: &str| {
+            let document = std::format!("{{\"containerSet\":{{\"containers\":[{set}]}}}}");
+            let template = Template::parse(document.as_bytes()).unwrap();
+            let mut nodes: Vec<_> = template.nodes().collect();
+            nodes.sort();
+            match check_order(&mut nodes) {
+                Ok(()) => String::from("fine"),
+                Err(OrderError::Unknown { waiting, name }) => {
+                    std::format!("{} {}?", String::from_utf8_lossy(nodes[waiting].name()), text(name))
+                }
+                Err(OrderError::Cycle { first, last }) => {
+                    let mut names = String::from_utf8_lossy(nodes[first].name()).into_owned();
+                    let mut at = last;
+                    while at != first {
+                        names = std::format!("{} {names}", String::from_utf8_lossy(nodes[at].name()));
+                        at = nodes[at].waited_for_by();
+                    }
+                    std::format!("{} {names}", String::from_utf8_lossy(nodes[first].name()))
+                }
+            }
+        };
+        let container = |name: &str, dependencies: &str| std::format!("{{\"name\":\"{name}\",\"dependencies\":[{dependencies}]}}");
+        for (rows, want) in [
+            (&[][..], "fine"),
+            (&[("a", ""), ("c", r#""a","b""#), ("b", r#""a""#), ("d", r#""c","a","b""#)], "fine"),
+            (&[("a", r#""a""#)], "a a"),
+            (&[("x", r#""a""#), ("c", r#""a""#), ("a", r#""b""#), ("b", r#""c""#)], "a b c a"),
+            (&[("a", ""), ("b", r#""a","z""#)], "b z?"),
+            (&[("d", r#""b""#), ("b", r#""e""#), ("e", r#""d""#), ("a", r#""d""#)], "d b e d"),
+        ] {
+            let set: Vec<_> = rows.iter().map(|(name, dependencies)| container(name, dependencies)).collect();
+            assert_eq!(check(&set.join(",")), want);
+        }
     }
 }

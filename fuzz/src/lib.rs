@@ -16,10 +16,10 @@ use emissary_core::layout::{self, File, Kind, Layout};
 use emissary_core::lines::{Lines, Piece};
 use emissary_core::log::{self, Format, Level};
 use emissary_core::ready::{self, Readiness};
-use emissary_core::report::{Artifact, Container, Parameter, Report};
+use emissary_core::report::{self as reported, Container, Parameter, Report};
 use emissary_core::signal::Signal;
 use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
-use emissary_core::template::{Packing, Template, TemplateError};
+use emissary_core::template::{Artifact, Packing, Template, TemplateError};
 use emissary_core::timers::{Duration, Instant, STALE_AFTER};
 use emissary_core::{exit, gzip as framing, json, tar as headers, time};
 use serde_json::Value;
@@ -167,8 +167,8 @@ fn assert_refusal_is_right(data: &[u8], error: TemplateError) {
                 "true or false" => value.is_boolean(),
                 "a string" => value.is_string(),
                 "a container's name" => text.is_some_and(|text| is_folder_name(text.as_bytes())),
+                "within 292 years" => text.is_none_or(|text| text.len() > 64 || reference_duration(text).is_some()),
                 "a duration such as 1m30s" => text.is_some_and(|text| text.len() <= 64 && reference_duration(text).is_some()),
-                "a whole number from -1 to 9" => value.as_i64().is_some_and(|level| (-1..=9).contains(&level)),
                 "a whole number, or digits in a string" => {
                     value.as_u64().is_some() || text.is_some_and(|text| text.len() < 20 && whole(text))
                 }
@@ -191,23 +191,51 @@ pub fn template(data: &[u8]) {
     let text = |value: &Value, path: &str| value.pointer(path).and_then(Value::as_str).map(str::to_string);
     let ours: Vec<_> = template.output_parameters().map(|p| (decoded(p.name), decoded(p.path), p.default.map(decoded))).collect();
     let parameters = list("/outputs/parameters");
-    let theirs: Vec<_> =
-        parameters.iter().filter_map(|p| Some((text(p, "/name")?, text(p, "/valueFrom/path")?, text(p, "/valueFrom/default")))).collect();
+    // A number as it is written: serde_json keeps that of a whole number in 64 bits.
+    let any_string = |value: Option<&Value>, ours: &Option<String>| match value {
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(Value::Bool(is)) => Some(is.to_string()),
+        Some(Value::Number(number)) if number.is_f64() || number.to_string() == "0" => {
+            ours.clone().filter(|ours| serde_json::from_str::<f64>(ours).is_ok())
+        }
+        Some(Value::Number(number)) => Some(number.to_string()),
+        _ => None,
+    };
+    let has_path = |value: &Value, path: &str| text(value, path).filter(|path| !path.is_empty());
+    let theirs: Vec<_> = parameters
+        .iter()
+        .filter_map(|p| Some((p, has_path(p, "/valueFrom/path")?)))
+        .zip(&ours)
+        .map(|((p, path), ours)| (text(p, "/name").unwrap_or_default(), path, any_string(p.pointer("/valueFrom/default"), &ours.2)))
+        .collect();
     assert_eq!(ours, theirs);
-    let packing = |artifact: &Value| {
+    assert_eq!(ours.len(), parameters.iter().filter(|p| has_path(p, "/valueFrom/path").is_some()).count());
+    let packing = |artifact: &Value| -> Option<Packing> {
         let is_there = |path: &str| artifact.pointer(path).is_some_and(|value| !value.is_null());
-        match artifact.pointer("/archive/tar/compressionLevel").and_then(Value::as_i64) {
+        let level = artifact.pointer("/archive/tar/compressionLevel").filter(|level| level.is_number());
+        match level.map(ToString::to_string).as_deref() {
             _ if artifact["archive"].is_object() && (is_there("/archive/none") || is_there("/archive/zip")) => Packing::Unpacked,
-            Some(level @ 0..) => Packing::Level(u8::try_from(level).expect("0 to 9")),
+            // Past 64 bits serde_json has a fraction of it.
+            Some(_) if level.is_some_and(Value::is_f64) => return None,
+            Some("-2") => Packing::HuffmanOnly,
+            Some(level) if !level.starts_with('-') => Packing::Level(level.parse().unwrap_or(9).min(9)),
             _ => Packing::Default,
         }
+        .into()
     };
-    let artifacts =
-        |path: &str| -> Vec<_> { list(path).iter().filter_map(|a| Some((text(a, "/name")?, text(a, "/path")?, packing(a)))).collect() };
-    let ours: Vec<_> = template.output_artifacts().map(|a| (decoded(a.name), decoded(a.path), a.packing)).collect();
-    assert_eq!(ours, artifacts("/outputs/artifacts"));
-    let ours: Vec<_> = template.input_artifacts().map(|a| (decoded(a.name), decoded(a.path), a.packing)).collect();
-    assert_eq!(ours, artifacts("/inputs/artifacts"));
+    let is_same = |ours: &Artifact<'_>, theirs: &Value, is_output: bool| {
+        assert_eq!(Some(decoded(ours.path)), text(theirs, "/path"));
+        assert_eq!(decoded(ours.name), text(theirs, "/name").unwrap_or_default());
+        let want = if is_output { packing(theirs) } else { Some(Packing::Default) };
+        assert!(want.is_none_or(|want| ours.packing == want), "{theirs}: {:?}", ours.packing);
+    };
+    let artifacts = |path: &str| -> Vec<Value> { list(path).into_iter().filter(|a| has_path(a, "/path").is_some()).collect() };
+    let (ours, theirs): (Vec<_>, _) = (template.output_artifacts().collect(), artifacts("/outputs/artifacts"));
+    assert_eq!(ours.len(), theirs.len());
+    ours.iter().zip(&theirs).for_each(|(ours, theirs)| is_same(ours, theirs, true));
+    let (ours, theirs): (Vec<_>, _) = (template.input_artifacts().collect(), artifacts("/inputs/artifacts"));
+    assert_eq!(ours.len(), theirs.len());
+    ours.iter().zip(&theirs).for_each(|(ours, theirs)| is_same(ours, theirs, false));
     for sidecar in list("/sidecars") {
         assert!(sidecar["name"].as_str().is_none_or(|name| template.is_sidecar(name.as_bytes())));
     }
@@ -535,12 +563,13 @@ pub fn report(data: &[u8]) {
             0 => containers.push(Container {
                 name: Text(name),
                 exit_code: is_there.then_some(kind),
+                reason: (kind & 16 != 0).then_some("killed"),
                 stdout_bytes: is_there.then_some(size),
                 stderr_bytes: (kind & 8 != 0).then_some(size / 2),
                 combined_bytes: Some(size),
             }),
             1 => parameters.push(Parameter { name: Text(name), path: Text(other), value: is_there.then_some(Text(other)) }),
-            _ => artifacts.push(Artifact {
+            _ => artifacts.push(reported::Artifact {
                 name: Text(name),
                 path: Text(other),
                 file: is_there.then_some(Text(other)),
@@ -548,7 +577,8 @@ pub fn report(data: &[u8]) {
             }),
         }
     }
-    let report = Report { exit_code, containers: &containers, parameters: &parameters, artifacts: &artifacts };
+    let reason = (exit_code & 1 != 0).then_some("timeout");
+    let report = Report { exit_code, reason, containers: &containers, parameters: &parameters, artifacts: &artifacts };
     // Buffers from 0 bytes to the first that is large enough. A buffer that is too small gets no document.
     let mut room = Vec::new();
     let length = loop {
@@ -563,6 +593,9 @@ pub fn report(data: &[u8]) {
     assert!(json.ends_with('\n') && json.matches('\n').count() == 1);
     let lossy = |text: Text<'_>| String::from_utf8_lossy(text.0).into_owned();
     let mut want = serde_json::json!({"exitCode": exit_code, "containers": [], "parameters": [], "artifacts": []});
+    if let Some(reason) = reason {
+        want["reason"] = reason.into();
+    }
     let mut add = |list: &str, value: Value| want[list].as_array_mut().expect("an array").push(value);
     for one in &containers {
         let mut value = serde_json::json!({"name": lossy(one.name), "exitCode": one.exit_code});
@@ -570,6 +603,9 @@ pub fn report(data: &[u8]) {
             if let Some(size) = size {
                 value[key] = size.into();
             }
+        }
+        if let Some(reason) = one.reason {
+            value["reason"] = reason.into();
         }
         add("containers", value);
     }

@@ -40,15 +40,23 @@ impl Name {
     }
 }
 
+/// In the place of the system's number where a link was to be opened, and is not followed. The kernel has none of its own for that: it says «too many
+/// links», or «not a directory».
+pub(crate) const LINK: Errno = Errno::from_raw_os_error(4_000);
+
 /// openat(2), close-on-exec; one that is interrupted is done again, which slow file systems ask for.
 ///
 /// # Errors
-/// What the system says otherwise.
+/// [`LINK`] for a link that is not to be followed; what the system says otherwise.
 #[inline(never)]
 pub(crate) fn open_at(folder: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: RawMode) -> Result<OwnedFd, Errno> {
     loop {
         match rustix::fs::openat(folder, path, flags | OFlags::CLOEXEC, Mode::from_raw_mode(mode)) {
             Err(Errno::INTR) => {}
+            Err(Errno::LOOP) if flags.contains(OFlags::NOFOLLOW) => return Err(LINK),
+            Err(Errno::NOTDIR) if flags.contains(OFlags::NOFOLLOW) && rustix::fs::readlinkat(folder, path, Vec::new()).is_ok() => {
+                return Err(LINK);
+            }
             other => return other.map_err(|errno| noted(c"openat", errno)),
         }
     }
@@ -190,7 +198,7 @@ pub(crate) fn do_not_block(fd: BorrowedFd<'_>) -> Result<(), Errno> {
 /// Opens folders one below the other, each relative to the one before, following no link. With a mode, those that are missing are made.
 ///
 /// # Errors
-/// What the system says; `ENOTDIR` or `ELOOP` for a link.
+/// What the system says; [`LINK`] for a link.
 pub(crate) fn descend(from: BorrowedFd<'_>, parts: &mut dyn Iterator<Item = &[u8]>, made: Option<RawMode>) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let mut at = open_at(from, c".", flags, 0)?;
@@ -272,28 +280,24 @@ pub(crate) fn read_some<'b>(file: &OwnedFd, room: &'b mut [u8]) -> Result<&'b [u
 /// A whole file below a folder, reached through no link.
 ///
 /// # Errors
-/// What the system says; `ELOOP` or `ENOTDIR` for a link, `EFBIG` past `limit`.
+/// What the system says; [`LINK`] for a link, `EFBIG` past `limit`.
 pub(crate) fn read_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>, limit: usize) -> Result<Vec<u8>, Errno> {
     let (file, _) = open_below(folder, parts)?;
     read_to_end(file.as_fd(), limit)
 }
 
-/// Opens a regular file below a folder, reached through no link.
+/// Opens a regular file below a folder, reached through no link; the folder's own path may itself be that of a file, which a volume can be mounted at.
 ///
 /// # Errors
 /// As [`read_below`].
 pub(crate) fn open_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>) -> Result<(OwnedFd, Stat), Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
+    let Some(mut last) = parts.next() else { return open_regular(CWD, folder, OFlags::empty()) };
     let mut at = open_at(CWD, folder, flags, 0)?;
-    let mut last = parts.next().ok_or(Errno::ISDIR)?;
     for next in parts {
         let name = Name::new(last)?;
         let name = name.as_c_str();
-        at = match open_at(at.as_fd(), name, flags | OFlags::NOFOLLOW, 0) {
-            // A link is no folder; it is no missing one either.
-            Err(Errno::NOTDIR) if rustix::fs::readlinkat(&at, name, Vec::new()).is_ok() => return Err(Errno::LOOP),
-            other => other?,
-        };
+        at = open_at(at.as_fd(), name, flags | OFlags::NOFOLLOW, 0)?;
         last = next;
     }
     open_regular(at.as_fd(), Name::new(last)?.as_c_str(), OFlags::NOFOLLOW)
@@ -335,11 +339,11 @@ pub(crate) enum CopyError {
 const LEAST_COPIED: u64 = 64 << 20;
 
 /// Copies one file to another: in the kernel where the two file systems allow it, which may even share the blocks, else through us. One that grows meanwhile
-/// is cut at `size_bytes`, or at [`LEAST_COPIED`] where that is more, so that there is an end.
+/// is cut at `size_bytes`, or at [`LEAST_COPIED`] where that is more, so that there is an end. Returns whether it was cut.
 ///
 /// # Errors
 /// What the system says, and of which side.
-pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size_bytes: u64) -> Result<(), CopyError> {
+pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size_bytes: u64) -> Result<bool, CopyError> {
     /// Bytes that are asked for at once.
     const MOST: usize = 1 << 30;
     // A refusal has many numbers, and a file of /proc says it has nothing: whatever ends this, the loop below goes on where it stood, and meets a
@@ -356,7 +360,7 @@ pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size_bytes: u64) ->
     let mut room = [0; 16_384];
     while left > 0 {
         match rustix::io::read(from, &mut room[..most(left, 16_384)]) {
-            Ok(0) => break,
+            Ok(0) => return Ok(false),
             Ok(read) => {
                 write_all(to, &room[..read]).map_err(CopyError::Write)?;
                 left = left.saturating_sub(read as u64);
@@ -365,7 +369,7 @@ pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size_bytes: u64) ->
             Err(errno) => return Err(CopyError::Read(noted(c"read", errno))),
         }
     }
-    Ok(())
+    Ok(matches!(rustix::io::read(from, &mut room[..1]), Ok(1)))
 }
 
 /// Writes everything, or gives the first error.

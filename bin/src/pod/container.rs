@@ -26,11 +26,17 @@ pub(crate) struct Container {
     watch: Option<i32>,
     /// The folder may have been removed.
     may_be_gone: bool,
+    /// Something happened in its folder since the last look.
+    is_due: bool,
+    /// When to look again although nothing happens.
+    again_at: Option<Instant>,
     file: ExitFile,
     /// The container's exit code, once it is known.
     pub(crate) code: Option<u8>,
     /// The container's emissary was killed and wrote no exit code. `code` is then that of SIGKILL.
     pub(crate) was_killed: bool,
+    /// The container left something that is no exit code, or cannot be read. `code` stands for that.
+    pub(crate) is_unread: bool,
     /// At the last look the container had no exit code, and its emissary was running.
     pub(crate) emissary_runs: bool,
 }
@@ -50,15 +56,24 @@ impl Container {
             growth,
             watch: number,
             may_be_gone: false,
+            is_due: true,
+            again_at: None,
             file: ExitFile::default(),
             code: None,
             was_killed: false,
+            is_unread: false,
             emissary_runs: false,
         })
     }
 
     /// Handles a change in a watched folder.
     pub(crate) fn note(&mut self, change: Change) {
+        self.is_due |= match change {
+            // We open it ourselves.
+            Change::ExitCode(_, FileEvent::Opened) | Change::Signal(..) | Change::Grown(_) => false,
+            Change::ExitCode(watch, _) | Change::Gone(watch) | Change::Deleted(watch) | Change::Other(watch) => Some(watch) == self.watch,
+            Change::Overflow | Change::Folders => true,
+        };
         match change {
             Change::ExitCode(watch, what) if Some(watch) == self.watch => match what {
                 FileEvent::Complete => self.file.note_closed(),
@@ -88,11 +103,46 @@ impl Container {
         }
     }
 
-    /// Looks at the exit code, unless it is known.
+    /// Whether its logs may be longer by this.
+    pub(crate) fn may_grow_by(&self, change: Change) -> bool {
+        match change {
+            Change::Grown(watch) | Change::ExitCode(watch, _) | Change::Other(watch) => Some(watch) == self.watch,
+            Change::Signal(..) => false,
+            Change::Overflow | Change::Folders | Change::Gone(_) | Change::Deleted(_) => true,
+        }
+    }
+
+    /// Whether events tell of all that happens in its folder.
+    pub(crate) const fn is_watched(&self) -> bool {
+        self.watch.is_some()
+    }
+
+    /// Is to be looked at, whatever happened.
+    pub(crate) const fn make_due(&mut self) {
+        self.is_due = true;
+    }
+
+    /// Looks at its exit code, unless that is known, or nothing happened that could have changed it: there may be many containers, and each end, each log line, is
+    /// an event.
     ///
     /// # Errors
     /// The file stays unreadable, or it is complete and holds no exit code.
     pub(crate) fn look(&mut self, now: Instant, shared: &Shared<'_>, watch: &mut Watch) -> Result<Reading, Error> {
+        let is_watched = self.watch.is_some() && !watch.must_look() && !self.may_be_gone;
+        if self.code.is_none() && is_watched && !self.is_due {
+            match self.again_at {
+                None => return Ok(Reading::NotYet),
+                Some(at) if at > now => return Ok(Reading::LookAfter(at.since(now))),
+                Some(_) => {}
+            }
+        }
+        let reading = self.look_now(now, shared, watch);
+        self.is_due = reading.is_err();
+        self.again_at = if let Ok(Reading::LookAfter(length)) = reading { Some(now.after(length)) } else { None };
+        reading
+    }
+
+    fn look_now(&mut self, now: Instant, shared: &Shared<'_>, watch: &mut Watch) -> Result<Reading, Error> {
         if let Some(code) = self.code {
             return Ok(Reading::Code(code));
         }

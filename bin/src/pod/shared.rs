@@ -59,6 +59,9 @@ impl<'a> Shared<'a> {
             check_name(name)?;
         }
         let dir = place.dir.or_else(|| text(c"EMISSARY_DIR")).unwrap_or(kind.default_dir());
+        if dir.is_empty() {
+            return Err(Error::text(&[b"flag --dir: its path is empty"]));
+        }
         let fd = fs::open_at(CWD, dir, OFlags::PATH | OFlags::DIRECTORY, 0)
             .map_err(|errno| Error::new("open the shared folder", dir.to_bytes(), errno))?;
         Ok(Self { layout: Layout { kind, dir: dir.to_bytes(), container: name.unwrap_or_default() }, fd })

@@ -40,8 +40,10 @@ pub(crate) enum Change {
     Deleted(i32),
     /// A container's folder has appeared or gone.
     Folders,
-    /// Anything else.
-    Other,
+    /// A file was written to: a log, where that is watched.
+    Grown(i32),
+    /// Anything else in the folder of this watch.
+    Other(i32),
 }
 
 /// An inotify descriptor with its watches, or the fallback for it.
@@ -126,12 +128,12 @@ impl Watch {
                     let is_ours = [File::Lock, File::Template].into_iter().any(|file| name == Some(layout::base_name(file)));
                     if is_ours { Change::Deleted(event.wd()) } else { continue }
                 }
-                _ if events.contains(ReadFlags::MODIFY) => Change::Other,
+                _ if events.contains(ReadFlags::MODIFY) => Change::Grown(event.wd()),
                 _ if name == Some(layout::base_name(File::ExitCode)) => Change::ExitCode(event.wd(), what),
                 _ if name == Some(layout::base_name(File::Signal)) => Change::Signal(event.wd(), what),
                 // An open changes nothing, and we open files ourselves.
                 _ if what == FileEvent::Opened => continue,
-                _ => Change::Other,
+                _ => Change::Other(event.wd()),
             });
         }
     }

@@ -36,8 +36,12 @@ pub(crate) fn read(folder: &Folder, given: usize) -> Result<FileArguments, Error
         return Ok(FileArguments { strings: Vec::new() });
     };
     let document = template::read_file(path)?;
-    let list = json::parse_strings(&document)
-        .map_err(|cause| Error::because(&[b"argument file ", path.to_bytes()], &|out| cause.describe(out)))?;
+    let list = json::parse_strings(&document).map_err(|cause| {
+        Error::because(&[b"argument file ", path.to_bytes()], &|out| {
+            cause.describe(out);
+            template::describe_place(&document, cause.offset, out);
+        })
+    })?;
     let mut strings = Vec::with_capacity(document.len());
     // The index of an argument does not count the command's own name.
     for (index, string) in (given.saturating_sub(1)..).zip(list) {

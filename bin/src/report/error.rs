@@ -7,7 +7,7 @@ use emissary_core::buf::Writer;
 use emissary_core::exit;
 use rustix::io::Errno;
 
-use crate::os::errno;
+use crate::os::{errno, fs};
 
 /// An error. It is one pointer wide, so that a `Result` fits in a register and `?` copies little.
 #[derive(Debug)]
@@ -43,7 +43,8 @@ impl Error {
     #[cold]
     #[inline(never)]
     pub(crate) fn new(operation: &str, path: &[u8], errno: Errno) -> Self {
-        let cause = errno::cause(errno);
+        let cause =
+            if errno == fs::LINK { b"it is a link, or lies behind one, and that is not followed".to_vec() } else { errno::cause(errno) };
         Self::text(&[b"cannot ", operation.as_bytes(), b" ", path, b": ", &cause]).with_errno(errno)
     }
 

@@ -14,7 +14,7 @@ use crate::os::fs::{self, CopyError};
 use crate::os::{env, signals};
 use crate::pod::folder::Folder;
 use crate::pod::shared::Shared;
-use crate::pod::template;
+use crate::pod::template::{self, Document};
 use crate::report::error::Error;
 
 /// Prepares the shared folder. Returns the status to exit with.
@@ -32,16 +32,18 @@ fn prepare(common: &Common<'_>, document: Option<&CStr>) -> Result<(), Error> {
     // The checks come first, so that a refused document leaves no file behind.
     let document = match document {
         Some(path) if path == c"-" => {
-            fs::read_to_end(rustix::stdio::stdin(), template::DOCUMENT_BYTES).map_err(|errno| Error::new("read", b"stdin", errno))?
+            let bytes =
+                fs::read_to_end(rustix::stdio::stdin(), template::DOCUMENT_BYTES).map_err(|errno| Error::new("read", b"stdin", errno))?;
+            Document { bytes, source: b"stdin".to_vec() }
         }
-        Some(path) => template::read_file(path)?,
+        Some(path) => Document::from_file(path)?,
         None => template::from_env()?.ok_or_else(|| Error::text(&[b"no template: neither --template nor ARGO_TEMPLATE is given"]))?,
     };
-    template::parse(&document)?;
+    template::check(common.console, &document, &template::parse(&document)?)?;
     let shared = Shared::open(&common.place)?;
     let folder = shared.top()?;
     copy_self(&folder, layout::base_name(File::Binary { argoexec: common.personality == Personality::Argoexec }))?;
-    folder.write(layout::base_name(File::Template), &document, 0o444)
+    folder.write(layout::base_name(File::Template), &document.bytes, 0o444)
 }
 
 #[inline(never)]
@@ -52,7 +54,7 @@ fn copy_self(folder: &Folder, name: &CStr) -> Result<(), Error> {
         .map_err(|errno| Error::new("read", b"this executable", errno))?;
     let draft = folder.draft(name, 0o555)?;
     let size_bytes = fs::fstat(&own).map_or(u64::MAX, |stat| stat.st_size.unsigned_abs());
-    fs::copy(own.as_fd(), draft.file.as_fd(), size_bytes).map_err(|failed| match failed {
+    let _is_cut = fs::copy(own.as_fd(), draft.file.as_fd(), size_bytes).map_err(|failed| match failed {
         CopyError::Read(errno) => Error::new("read", b"this executable", errno),
         CopyError::Write(errno) => Error::new("write", &folder.path_of(name), errno),
     })?;

@@ -34,7 +34,7 @@ use crate::pod::environment::{self, is_true};
 use crate::pod::folder::{self, Folder};
 use crate::pod::own_exit_code::OwnExitCode;
 use crate::pod::shared::Shared;
-use crate::pod::template::{self, decoded, main_containers};
+use crate::pod::template::{self, Document, decoded, main_containers};
 use crate::pod::watch::{Change, FileEvent, Watch};
 use crate::process::argv;
 use crate::process::child::{self, Inherited};
@@ -281,20 +281,20 @@ impl<'a> Run<'a> {
 
     /// Reads the template. Returns what the template asks for.
     #[inline(never)]
-    fn plan(&mut self, document: &'a OnceCell<Vec<u8>>) -> Result<Plan, Error> {
+    fn plan(&mut self, document: &'a OnceCell<Document>) -> Result<Plan, Error> {
         let mut plan = Plan {
             has_dependencies: false,
             is_sidecar: false,
             saves_outputs: false,
             attempts: 1,
             retry_pause: Duration::ZERO,
-            grace: environment::grace(),
+            grace: environment::grace(self.console),
         };
         if self.role == Role::PluginSidecar {
             return Ok(plan);
         }
-        let bytes = template::read(self.shared)?;
-        let template = template::parse(document.get_or_init(|| bytes))?;
+        let read = template::read(self.shared)?;
+        let template = template::parse(document.get_or_init(|| read))?;
         let is_flat = self.shared.layout.kind == Kind::Flat;
         let name = self.shared.layout.container;
         let is_main = is_flat || name == b"main";

@@ -80,11 +80,14 @@ fn deadline(flags: &WaitFlags) -> Result<Option<Instant>, Error> {
 struct Main {
     container: Neighbour,
     logs: Vec<Log>,
+    /// The logs may hold more than was read.
+    may_have_more: bool,
 }
 
 impl Main {
     /// From now on its logs end where they end now.
     fn end_logs(&mut self) {
+        self.may_have_more = true;
         for log in &mut self.logs {
             log.end = self.container.folder.size(log.name).unwrap_or(u64::MAX);
         }
@@ -133,11 +136,14 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
     let mut watch = Watch::new(console);
     let mut mains = mains(&shared, &template, &mut watch, flags.follow)?;
     let mut follower = Follower::new(console, mains.len() > 1);
-    let mut machine = Machine::new(deadline, flags.grace.unwrap_or_else(environment::grace));
+    let grace = flags.grace.unwrap_or_else(|| environment::grace(console));
+    let mut machine = Machine::new(deadline, grace);
     if watch.must_look() {
         machine.handle(clock::now(), Event::CannotWatch);
     }
     let mut is_due = true;
+    let mut reason = "timeout";
+    let began = clock::now();
     loop {
         let now = clock::now();
         if is_due {
@@ -165,11 +171,20 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
         let deadline = machine.next_deadline(now);
         set.wait(now, deadline);
         is_due = deadline.is_some_and(|at| at <= clock::now());
+        if is_due {
+            mains.iter_mut().for_each(|main| {
+                main.container.make_due();
+                main.may_have_more = true;
+            });
+        }
         while let Some(received) = signals.next() {
             if received.signal == Signal::CHLD {
                 // As PID 1 of its container this process has children that it did not start.
                 child::reap(None);
             } else if received.is_request_to_end() {
+                if deadline.is_none_or(|at| clock::now() < at) {
+                    reason = "asked to end";
+                }
                 machine.handle(clock::now(), Event::EndRequested);
                 is_due = true;
             } else if received.is_suspension() {
@@ -179,16 +194,23 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
         carry_out(console, &mut machine, &mut mains, &mut follower);
         watch.take(&mut |change| {
             // Our own looks open files, and are no reason for another look.
-            is_due |= !matches!(change, Change::ExitCode(_, FileEvent::Opened) | Change::Signal(_, FileEvent::Opened));
-            mains.iter_mut().for_each(|main| main.container.note(change));
+            is_due |= !matches!(change, Change::ExitCode(_, FileEvent::Opened) | Change::Signal(_, FileEvent::Opened) | Change::Grown(_));
+            mains.iter_mut().for_each(|main| {
+                main.may_have_more |= main.container.may_grow_by(change);
+                main.container.note(change);
+            });
         });
     }
+    let reason = machine.has_given_up().then_some(reason);
+    if let Some(reason) = reason {
+        say_given_up(console, &mains, reason, clock::now().since(began));
+    }
     let code = exit::first_failure(mains.iter().map(|main| main.container.code));
-    let (mut text, is_whole) = report(console, &shared, &template, &mains, code, flags.json);
+    let (mut text, is_whole) = report(console, &shared, &template, &mains, (code, reason), flags.json);
     if flags.json && follower.is_within_line {
         text.insert(0, b'\n');
     }
-    let length = escalate::wait_after_kill(flags.grace.unwrap_or_else(environment::grace));
+    let length = escalate::wait_after_kill(grace);
     let printed = print(&signals, &text, machine.reader(clock::now()), length).map_err(|error| console.fatal(&error));
     Ok(match printed {
         _ if code != 0 => code,
@@ -196,6 +218,22 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
         Ok(()) if is_whole => 0,
         Ok(()) => exit::FAILURE,
     })
+}
+
+/// Says when and why those that have no exit code are waited for no longer.
+#[cold]
+fn say_given_up(console: Console, mains: &[Main], reason: &str, waited: Duration) {
+    let mut room = [0; 64];
+    let mut out = Writer::new(&mut room);
+    out.text(": no exit code; gave up after ")
+        .decimal(waited.as_ms() / 1_000)
+        .byte(b'.')
+        .padded(waited.as_ms() % 1_000, 3)
+        .text(" s: ")
+        .text(reason);
+    for main in mains.iter().filter(|main| main.container.code.is_none()) {
+        console.error(&Error::text(&[b"container '", &main.container.name, b"'", out.written()]));
+    }
 }
 
 /// Looks at the exit codes that are still missing.
@@ -212,6 +250,7 @@ fn look(console: Console, shared: &Shared<'_>, mains: &mut [Main], now: Instant,
                 // It ended and left no code that can be read: not 0.
                 console.error(&error);
                 container.code = Some(exit::FAILURE);
+                container.is_unread = true;
             }
         }
     }
@@ -247,7 +286,7 @@ fn mains(shared: &Shared<'_>, document: &Template<'_>, watch: &mut Watch, follow
             (true, Kind::Flat) => vec![log(File::Stdout, 0), log(File::Stderr, 1)],
             (true, Kind::Pod) => vec![log(File::Combined, 0)],
         };
-        mains.push(Main { container, logs });
+        mains.push(Main { container, logs, may_have_more: true });
         Ok(())
     };
     if shared.layout.kind == Kind::Flat {
@@ -394,12 +433,15 @@ impl Follower {
         let mut pieces = 0;
         loop {
             let mut moved = false;
-            for (at, main) in mains.iter_mut().enumerate() {
+            for (at, main) in mains.iter_mut().enumerate().filter(|(_, main)| main.may_have_more) {
+                // There may be thousands of containers, and each line of one is an event.
+                let mut has_more = !main.container.is_watched() || given_up;
                 for log in &mut main.logs {
                     if !self.send() {
                         return Progress::Blocked(self.unsent_to);
                     }
                     if self.broken[log.outlet] || !self.lines.may_write(at) {
+                        has_more |= !self.broken[log.outlet];
                         continue;
                     }
                     let mut room = [0; PIECE_BYTES];
@@ -407,6 +449,7 @@ impl Follower {
                         Ok(read) => read,
                         // It is tried again at the next turn.
                         Err(errno) => {
+                            has_more = true;
                             if !core::mem::replace(&mut log.is_said, true) {
                                 self.console.warn(&[&Error::new("read", &main.container.folder.path_of(log.name), errno).text]);
                             }
@@ -428,7 +471,9 @@ impl Follower {
                     log.offset += taken as u64;
                     self.unsent_to = log.outlet;
                     moved |= !self.unsent.is_empty();
+                    has_more |= read > 0;
                 }
+                main.may_have_more = has_more;
             }
             if !self.send() {
                 return Progress::Blocked(self.unsent_to);
@@ -518,7 +563,14 @@ fn parts(below: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The whole report as text, and whether everything that is there could be read.
 #[inline(never)]
-fn report(console: Console, shared: &Shared<'_>, template: &Template<'_>, mains: &[Main], exit_code: u8, json: bool) -> (Vec<u8>, bool) {
+fn report(
+    console: Console,
+    shared: &Shared<'_>,
+    template: &Template<'_>,
+    mains: &[Main],
+    (exit_code, reason): (u8, Option<&'static str>),
+    json: bool,
+) -> (Vec<u8>, bool) {
     let is_whole = Cell::new(true);
     let unread = |what: &[u8], name: &[u8], place: &Place<'_>, errno: Errno| {
         let path = place.path();
@@ -572,7 +624,20 @@ fn report(console: Console, shared: &Shared<'_>, template: &Template<'_>, mains:
         .map(|main| {
             let [stdout_bytes, stderr_bytes, combined_bytes] =
                 [File::Stdout, File::Stderr, File::Combined].map(|file| main.container.folder.size(layout::base_name(file)));
-            Container { name: Text(&main.container.name), exit_code: main.container.code, stdout_bytes, stderr_bytes, combined_bytes }
+            let reason = match &main.container {
+                container if container.was_killed => Some("killed"),
+                container if container.is_unread => Some("no exit code"),
+                container if container.code.is_none() => reason,
+                _ => None,
+            };
+            Container {
+                name: Text(&main.container.name),
+                exit_code: main.container.code,
+                reason,
+                stdout_bytes,
+                stderr_bytes,
+                combined_bytes,
+            }
         })
         .collect();
     let slice = |range: &Range<usize>| Text(&text[range.start..range.end]);
@@ -589,7 +654,7 @@ fn report(console: Console, shared: &Shared<'_>, template: &Template<'_>, mains:
             bytes: found.size_bytes,
         })
         .collect();
-    let report = Report { exit_code, containers: &containers, parameters: &parameters, artifacts: &artifacts };
+    let report = Report { exit_code, reason, containers: &containers, parameters: &parameters, artifacts: &artifacts };
     let mut room = Vec::new();
     if json {
         // A guess that holds unless much of it is escaped. Pages that nobody writes to are not there.

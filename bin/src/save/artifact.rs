@@ -48,7 +48,12 @@ pub(crate) fn save(
     if !kind.is_file() && !kind.is_dir() {
         return Err(Failure::Error(Error::text(&[b"cannot archive ", bytes, b": it is neither a file nor a folder"])));
     }
-    let base = layout::last_component(bytes);
+    // The working directory has a name of its own.
+    let cwd = if layout::is_working_directory(bytes) { rustix::process::getcwd(Vec::new()).ok() } else { None };
+    let base = layout::last_component(cwd.as_ref().map_or(bytes, |cwd| cwd.to_bytes()));
+    if base.is_empty() {
+        return Err(Failure::Error(Error::text(&[b"cannot archive ", bytes, b": it has no name"])));
+    }
     let draft = folder.draft(name, 0o666)?;
     let target = folder.path_of(name);
     compressor.begin(level);
@@ -84,6 +89,9 @@ pub(crate) fn save(
     draft.commit(name)?;
     Ok(())
 }
+
+/// Bytes that are taken of a file which says that it is empty.
+const MOST_WITHOUT_SIZE: usize = 64 << 20;
 
 /// Tar bytes in, gzip bytes to a file, and now and then a word about how far it is.
 struct Sink<'a> {
@@ -254,9 +262,38 @@ impl Archive<'_> {
         }
     }
 
+    /// A file that is said to be empty: some hold something all the same (/proc, control groups, FUSE). The header has the size, so all of it is read first.
+    #[inline(never)]
+    fn file_of_no_size(&mut self, file: BorrowedFd<'_>, stat: &Stat) -> Result<(), Error> {
+        let (mut bytes, mut room) = (Vec::new(), [0; 4_096]);
+        loop {
+            match rustix::io::read(file, &mut room) {
+                Ok(0) => break,
+                Ok(_) if bytes.len() >= MOST_WITHOUT_SIZE => {
+                    self.warn(b" is longer than it says: cut at 64 MiB");
+                    break;
+                }
+                Ok(read) => bytes.extend_from_slice(&room[..read]),
+                Err(Errno::INTR) => {}
+                // It may be one that is only written to.
+                Err(errno) => {
+                    let cause = self.error("read", errno);
+                    self.warn(&[b" says that it is empty: ", &cause.text[..]].concat());
+                    break;
+                }
+            }
+        }
+        self.header(Kind::Regular { size_bytes: bytes.len() as u64 }, stat)?;
+        self.sink.write(&bytes)?;
+        self.sink.zeros(tar::padding(bytes.len() as u64) as u64)
+    }
+
     /// A regular file: its header, exactly as many bytes as the header says, padding. Where it has holes they are not read.
     fn file(&mut self, file: BorrowedFd<'_>, stat: &Stat) -> Result<(), Error> {
         let size_bytes = stat.st_size.unsigned_abs();
+        if size_bytes == 0 {
+            return self.file_of_no_size(file, stat);
+        }
         self.header(Kind::Regular { size_bytes }, stat)?;
         #[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
         let is_sparse = (stat.st_blocks as u64).saturating_mul(512) < size_bytes;

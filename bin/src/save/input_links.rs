@@ -1,7 +1,7 @@
 //! Input artifacts of pods without an init container: a link at each one's path.
 //!
-//! Enters: the template, `/argo/inputs/artifacts/NAME`. Leaves: symbolic links. Refuses, with status 65: a path that lies on a volume mount
-//! once links are resolved, or that has one below it; what cannot be removed.
+//! Enters: the template, `/argo/inputs/artifacts/NAME`. Leaves: symbolic links. Refuses, with status 65: to remove what lies on a volume mount once links are
+//! resolved, or has one below it; to remove the working directory for a path that is empty but for dots; what cannot be removed.
 
 use core::ffi::CStr;
 use std::ffi::CString;
@@ -47,6 +47,10 @@ pub(crate) fn link(template: &Template<'_>) -> Result<(), Error> {
 
 #[inline(never)]
 fn link_one(template: &Template<'_>, mounts: &mut Option<Mounts>, name: Str<'_>, path: Str<'_>, cwd: Option<&CStr>) -> Result<(), Error> {
+    if name.raw_len() == 0 {
+        // It is found by its name.
+        return Ok(());
+    }
     let mut source_room = [0; PATH_BYTES];
     let mut out = Writer::new(&mut source_room);
     out.bytes(SOURCE);
@@ -75,6 +79,7 @@ fn link_one(template: &Template<'_>, mounts: &mut Option<Mounts>, name: Str<'_>,
     let absolute = absolute(path, cwd);
     let refuse =
         |why: &[u8], mount: &[u8]| Err(Error::text(&[b"input artifact ", source.to_bytes(), b" is not linked at ", path, why, mount]));
+    let last = path.rsplit(|&byte| byte == b'/').find(|part| !part.is_empty());
     let target = resolve_parent(&absolute)?;
     let mounts = match mounts {
         Some(mounts) => mounts,
@@ -82,14 +87,17 @@ fn link_one(template: &Template<'_>, mounts: &mut Option<Mounts>, name: Str<'_>,
     };
     let mut room = vec![0; absolute.len() + 1];
     let absolute = layout::clean(&absolute, &mut room).unwrap_or_default();
-    for (written, mount) in mounts.each() {
-        if layout::is_inside(&target, mount) || layout::is_inside(absolute, mount) {
-            return refuse(b": that lies on the volume mount ", written.to_bytes());
-        }
-        if layout::is_inside(mount, &target) {
-            return refuse(b": that would remove the volume mount ", written.to_bytes());
-        }
+    // It is the working directory that such a path is relative to. An image's own working directory is replaced where its path is written out.
+    let is_dots = !path.starts_with(b"/") || matches!(last, Some(b"." | b".."));
+    if is_dots && cwd.is_some_and(|cwd| layout::is_inside(cwd.to_bytes(), &target)) {
+        return refuse(b": that would remove the working directory", b"");
     }
+    let in_the_way = mounts.each().find_map(|(written, mount)| {
+        if layout::is_inside(&target, mount) || layout::is_inside(absolute, mount) {
+            return Some((&b": that lies on the volume mount "[..], written));
+        }
+        layout::is_inside(mount, &target).then_some((&b": that would remove the volume mount "[..], written))
+    });
     let fail = |operation: &str, errno| Error::new(operation, &target, errno);
     let slash = target.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
     let parent = make_folders(&target[..slash]).map_err(|errno| fail("make the folder of", errno))?;
@@ -101,6 +109,8 @@ fn link_one(template: &Template<'_>, mounts: &mut Option<Mounts>, name: Str<'_>,
     match fs::stat_at(parent.as_fd(), base, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => {}
         Err(errno) => return Err(fail("replace", errno)),
+        // Where nothing stands nothing is removed: as Argo does, it lands on the volume.
+        Ok(_) if let Some((why, mount)) = in_the_way => return refuse(why, mount.to_bytes()),
         Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => {
             // First the whole look, then the first removal.
             each_below(&parent, base, stat.st_dev, false).map_err(|errno| fail("replace", errno))?;
@@ -118,7 +128,9 @@ fn resolved_mounts(template: &Template<'_>) -> Result<Mounts, Error> {
     for mount in template.mount_paths() {
         let mut room = [0; PATH_BYTES];
         let mount = pod_template::path(mount, &mut room)?;
-        mounts.push(mount);
+        if !mounts.push(mount) {
+            continue;
+        }
         for resolved in [resolve_parent(mount.to_bytes())?, resolve(mount.to_bytes())?] {
             mounts.push(&CString::new(resolved).unwrap_or_default());
         }

@@ -5,6 +5,7 @@
 use core::cell::RefCell;
 use core::ffi::CStr;
 
+use emissary_core::exit;
 use emissary_core::json::Str;
 use emissary_core::layout::{self, File};
 use emissary_core::limits::PATH_BYTES;
@@ -18,6 +19,9 @@ use crate::pod::shared::Shared;
 use crate::pod::template as pod_template;
 use crate::report::console::Console;
 use crate::report::error::Error;
+
+/// In the place of Huffman only, which the compressor does not have: any reader takes both.
+const FASTEST_LEVEL: u8 = 1;
 
 /// The mount paths of a template, cleaned once: each is compared with every output.
 #[derive(Default)]
@@ -41,16 +45,21 @@ impl Mounts {
         mounts
     }
 
-    /// Adds a path behind the others.
-    pub(crate) fn push(&mut self, path: &CStr) {
+    /// Adds a path behind the others, unless it is empty but for dots: nothing can be mounted there.
+    pub(crate) fn push(&mut self, path: &CStr) -> bool {
         let start = self.text.len();
         self.text.extend_from_slice(path.to_bytes_with_nul());
         let middle = self.text.len();
         // The NUL makes room for the slash that a relative path gets.
         self.text.resize(middle + path.to_bytes_with_nul().len(), 0);
         let length = layout::clean(path.to_bytes(), &mut self.text[middle..]).map_or(0, <[u8]>::len);
+        if length == 0 && path.to_bytes().first() != Some(&b'/') {
+            self.text.truncate(start);
+            return false;
+        }
         self.text.truncate(middle + length);
         self.places.push([start, middle, middle + length]);
+        true
     }
 
     /// Each as it is written, and cleaned.
@@ -73,14 +82,10 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
     // Made for the first artifact, and kept for the next.
     let compressor = RefCell::new(None);
     let mounts = Mounts::new(template);
-    let mut each = |what: &[u8], name: Str<'_>, path: Str<'_>, save: &dyn Fn(&CStr) -> Result<(), Failure>| {
+    let mut each = |what: &[u8], name: Str<'_>, path: Str<'_>, may_be_missing: bool, save: &dyn Fn(&CStr) -> Result<(), Failure>| {
         let mut room = [0; PATH_BYTES];
-        let mut label = what.to_vec();
-        let mut name_room = [0; 256];
-        label.extend_from_slice(b" '");
-        label.extend_from_slice(name.decode(&mut name_room).unwrap_or(b"..."));
-        label.extend_from_slice(b"'");
-        let result = pod_template::path(path, &mut room).map_err(Failure::Error).and_then(|path| {
+        let label = label(what, name, path);
+        let result = pod_template::source(path, &mut room).map_err(Failure::Error).and_then(|path| {
             // The wait side mounts the same volume and reads it there. It does not know what a relative path is relative to.
             if path.to_bytes().starts_with(b"/")
                 && layout::clean(path.to_bytes(), &mut [0; PATH_BYTES]).is_ok_and(|path| mounts.holding(path).is_some())
@@ -88,6 +93,7 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
                 return Ok(());
             }
             save(path).map_err(|failure| match failure {
+                Failure::Missing if may_be_missing => Failure::Missing,
                 Failure::Missing => {
                     console.warn(&[&label, b": ", path.to_bytes(), b" is missing"]);
                     Failure::Missing
@@ -101,17 +107,28 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
         }
     };
     for parameter in template.output_parameters() {
-        each(b"parameter", parameter.name, parameter.path, &|path| {
-            into(shared, path, File::Parameter(path.to_bytes()), &|folder, name| parameter_file::save(path, folder, name))
+        each(b"parameter", parameter.name, parameter.path, parameter.default.is_some(), &|path| {
+            into(shared, path, File::Parameter(path.to_bytes()), &|folder, name| parameter_file::save(console, path, folder, name))
         });
     }
     for artifact in template.output_artifacts() {
         let level = match artifact.packing {
             Packing::Default => DEFAULT_LEVEL,
             Packing::Level(level) => level,
+            Packing::HuffmanOnly => FASTEST_LEVEL,
             Packing::Unpacked => 0,
         };
-        each(b"artifact", artifact.name, artifact.path, &|path| {
+        if let Some(odd) = artifact.odd_level {
+            let mut digits = [0; 3];
+            let taken: &[u8] = match artifact.packing {
+                Packing::Level(level) => exit::digits(level, &mut digits),
+                _ => b"the default",
+            };
+            let label = label(b"artifact", artifact.name, artifact.path);
+            let odd = odd.as_number().filter(|odd| odd.len() < 32).unwrap_or(b"what is given");
+            console.warn(&[&label, b": compressionLevel: ", odd, b" is not a whole number from -2 to 9: ", taken, b" is taken"]);
+        }
+        each(b"artifact", artifact.name, artifact.path, artifact.is_optional, &|path| {
             into(shared, path, File::Artifact(path.to_bytes()), &|folder, name| {
                 let mut compressor = compressor.borrow_mut();
                 artifact::save(console, compressor.get_or_insert_with(Compressor::new), path, folder, name, level)
@@ -119,6 +136,13 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
         });
     }
     all
+}
+
+/// What an output is called in a message: by its name, or by its path where it has none.
+fn label(what: &[u8], name: Str<'_>, path: Str<'_>) -> Vec<u8> {
+    let mut room = [0; 256];
+    let name = if name.raw_len() > 0 { name } else { path };
+    [what, b" '", name.decode(&mut room).unwrap_or(b"..."), b"'"].concat()
 }
 
 /// Saves to where an output belongs. What is missing makes no folder.

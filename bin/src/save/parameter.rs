@@ -1,4 +1,4 @@
-//! An output parameter: one file, copied byte for byte.
+//! An output parameter: one file, copied byte for byte. One that grows without an end is cut, with a warning.
 
 use core::ffi::CStr;
 use std::os::fd::AsFd;
@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use super::Failure;
 use crate::os::fs::{self, CopyError};
 use crate::pod::folder::Folder;
+use crate::report::console::Console;
 use crate::report::error::Error;
 
 /// Copies an output parameter's file, byte for byte.
@@ -16,7 +17,7 @@ use crate::report::error::Error;
 /// # Errors
 /// [`Failure::Missing`] where nothing is there; otherwise what the system said. No partial copy is left.
 #[inline(never)]
-pub(crate) fn save(path: &CStr, folder: &Folder, name: &CStr) -> Result<(), Failure> {
+pub(crate) fn save(console: Console, path: &CStr, folder: &Folder, name: &CStr) -> Result<(), Failure> {
     let bytes = path.to_bytes();
     let error = |errno| Failure::Error(Error::new("read", bytes, errno));
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -31,10 +32,13 @@ pub(crate) fn save(path: &CStr, folder: &Folder, name: &CStr) -> Result<(), Fail
         _ => return Err(Failure::Error(Error::text(&[b"cannot read ", bytes, b": it is no regular file"]))),
     }
     let draft = folder.draft(name, 0o666)?;
-    fs::copy(file.as_fd(), draft.file.as_fd(), stat.st_size.unsigned_abs()).map_err(|failed| match failed {
+    let is_cut = fs::copy(file.as_fd(), draft.file.as_fd(), stat.st_size.unsigned_abs()).map_err(|failed| match failed {
         CopyError::Read(errno) => error(errno),
         CopyError::Write(errno) => Failure::Error(Error::new("write", &folder.path_of(name), errno)),
     })?;
+    if is_cut {
+        console.warn(&[bytes, b" became longer while it was copied: cut"]);
+    }
     draft.commit(name)?;
     Ok(())
 }

@@ -160,7 +160,7 @@ impl Walk {
         loop {
             let Some((folder, name)) = self.place() else { return Err(Fault::System("return to", Errno::BADF)) };
             match fs::open_at(folder, name, flags, 0) {
-                Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => return Ok(None),
+                Err(Errno::NOENT | fs::LINK | Errno::NOTDIR) => return Ok(None),
                 Err(Errno::MFILE | Errno::NFILE) if self.close_one() => {}
                 Err(errno) => return Err(Fault::System("read", errno)),
                 Ok(fd) => {

@@ -54,6 +54,72 @@ fn a_broken_template() {
 }
 
 #[test]
+fn messages_name_the_source_and_the_place() {
+    let broken = "{\"outputs\": {\n  \"artifacts\": [\n    {\"path\": \"/é\"},\n    {\"name\": \"é\", \"path\": 1}\n  ]\n}}";
+    let want = "outputs.artifacts[1].path is not a string at byte 79 (line 4, column 27)";
+    let pod = Pod::new().template(broken);
+    let outcome = pod.sh("echo ran");
+    refused(&outcome, &format!("{}/template: {want}", pod.shared.display()));
+    refused(&Pod::new().no_template().env("ARGO_TEMPLATE", broken).sh("echo ran"), &format!("error: ARGO_TEMPLATE: {want}"));
+    for (args, source) in [(&["init"][..], "ARGO_TEMPLATE"), (&["init", "--template", "$W/t"], "/work/t")] {
+        let pod = Pod::new().no_template().env("ARGO_TEMPLATE", broken);
+        pod.script("t", broken, 0o644);
+        refused(&pod.run(args), &format!("{source}: {want}"));
+    }
+    refused(&Pod::new().template(broken).run(&["wait"]), want);
+    let pod = Pod::new().env("ARGO_CONTAINER_ARGS_FILE", "$W/args");
+    pod.script("args", "[\"a\",\n 1]", 0o644);
+    refused(&pod.sh("echo ran"), "/work/args: expected a string at byte 7 (line 2, column 2)");
+}
+
+#[test]
+fn out_of_range_is_no_other_form() {
+    refused(&Pod::new().run(&["wait", "--timeout", "9999999h"]), "flag --timeout: '9999999h' is not within 292 years");
+    refused(&Pod::new().run(&["wait", "--grace", "-1s"]), "flag --grace: '-1s' is not 0 or more");
+    let pod = Pod::new().template(r#"{"containerSet":{"retryStrategy":{"duration":"9999999h"}}}"#);
+    refused(&pod.sh("echo ran"), "containerSet.retryStrategy.duration is not within 292 years at byte 45");
+}
+
+#[test]
+fn a_grace_period_that_is_none_is_said() {
+    for value in ["soon", "-1", "1.5", "99999999999999999999999"] {
+        for (args, code) in [(&["--", "true"][..], None), (&["wait"], Some("0"))] {
+            let pod = Pod::new().env("ARGO_TERMINATION_GRACE_PERIOD_SECONDS", value);
+            if let Some(code) = code {
+                pod.put("ctr/main/exitcode", code);
+            }
+            let outcome = pod.run(args);
+            let want = format!(
+                "emissary: warning: ARGO_TERMINATION_GRACE_PERIOD_SECONDS: '{value}' is not a whole number of seconds: 30 are taken\n"
+            );
+            assert_eq!((outcome.status, outcome.stderr), (0, want), "{value}");
+        }
+    }
+    for value in ["", "5", " 7\n"] {
+        assert_eq!(Pod::new().env("ARGO_TERMINATION_GRACE_PERIOD_SECONDS", value).sh("true").stderr, "", "{value}");
+    }
+}
+
+#[test]
+fn a_link_that_is_not_followed_is_no_loop() {
+    for (at, what) in [
+        ("template", "cannot read {}/template: it is a link, or lies behind one, and that is not followed"),
+        ("ctr", "cannot make the folder {}/ctr/main: it is a link, or lies behind one, and that is not followed"),
+        ("ctr/main", "cannot make the folder {}/ctr/main: it is a link, or lies behind one, and that is not followed"),
+    ] {
+        let pod = Pod::new();
+        let _ = std::fs::remove_file(pod.shared.join("template"));
+        std::fs::create_dir_all(pod.shared.join(at).parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(&pod.work, pod.shared.join(at)).unwrap();
+        refused(&pod.sh("echo ran"), &what.replace("{}", pod.shared.to_str().unwrap()));
+    }
+    // One that leads to itself is a loop.
+    let pod = Pod::new().template(r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"$W/loop"}}]}}"#);
+    let outcome = pod.sh("ln -s loop $W/loop");
+    assert!(outcome.status == 64 && !outcome.stderr.contains("not followed"), "{outcome:?}");
+}
+
+#[test]
 fn ten_thousand_levels_of_nesting() {
     let pod = Pod::new().template(&format!("{{\"x\":{}{}}}", "[".repeat(10_000), "]".repeat(10_000)));
     refused(&pod.sh("echo ran"), "template: nested deeper than 128 levels at byte 132");
@@ -108,6 +174,7 @@ fn the_shared_folder_is_not_writable() {
 #[test]
 fn an_invalid_name_or_layout() {
     refused(&Pod::new().env("ARGO_CONTAINER_NAME", "../x").sh("echo ran"), "container name '../x': has the byte 0x2e at offset 0");
+    refused(&Pod::new().run(&["run", "--dir", "", "--", "echo", "ran"]), "flag --dir: its path is empty");
     refused(&Pod::new().env("EMISSARY_LAYOUT", "round").sh("echo ran"), "EMISSARY_LAYOUT: 'round' is not `flat` or `pod`");
     // `podSpecPatch` may add a sidecar that has the volume and no name.
     let pod = Pod::flat().env("EMISSARY_LAYOUT", "pod");

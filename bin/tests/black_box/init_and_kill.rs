@@ -60,6 +60,46 @@ fn init_refuses_what_main_would_refuse_and_leaves_nothing() {
 }
 
 #[test]
+fn init_names_misspelt_fields() {
+    let template = "{\"outputs\":{\"paramters\":[],\n\"artifacts\":[{\"name\":\"a\",\"paht\":\"/a\",\"s3\":{\"key\":\"x\"}}]},\"container\":{\"image\":\"x\"}}";
+    let pod = Pod::flat().no_template().env("ARGO_TEMPLATE", template);
+    let outcome = pod.run(&["init"]);
+    let want = "emissary: warning: ARGO_TEMPLATE: outputs: unknown field 'paramters' at byte 24; is 'parameters' meant? (line 1, column 25)\n\
+                emissary: warning: ARGO_TEMPLATE: outputs.artifacts[0]: unknown field 'paht' at byte 60; is 'path' meant? (line 2, column 33)\n";
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, want));
+    assert_eq!(pod.text("template").as_deref(), Some(template));
+}
+
+#[test]
+fn init_refuses_containers_that_wait_for_ever() {
+    for (set, want) in [
+        (r#"{"name":"a","dependencies":["a"]}"#, "containers wait for each other: 'a' is a dependency of 'a'"),
+        (
+            r#"{"name":"x","dependencies":["a"]},{"name":"a","dependencies":["b"]},{"name":"b","dependencies":["c"]},{"name":"c","dependencies":["a"]}"#,
+            "containers wait for each other: 'a' is a dependency of 'c', that of 'b', that of 'a'",
+        ),
+        (r#"{"name":"a"},{"name":"b","dependencies":["a","z"]}"#, "'b' depends on 'z', which is no container of the set"),
+    ] {
+        let pod = Pod::new().no_template().env("ARGO_TEMPLATE", &format!("{{\"containerSet\":{{\"containers\":[{set}]}}}}"));
+        let outcome = pod.run(&["init"]);
+        assert!(outcome.status == 64 && outcome.stderr.contains(&format!("ARGO_TEMPLATE: containerSet: {want}\n")), "{outcome:?}");
+        assert_eq!(std::fs::read_dir(&pod.shared).unwrap().count(), 0);
+    }
+    // A large one, each for all that come before, is checked in no time.
+    let rows: Vec<String> = (0..1_000)
+        .map(|at| {
+            let dependencies: Vec<String> = (0..at).map(|at| format!("\"c{at}\"")).collect();
+            format!("{{\"name\":\"c{at}\",\"dependencies\":[{}]}}", dependencies.join(","))
+        })
+        .collect();
+    let pod = Pod::new().no_template();
+    pod.script("t", &format!("{{\"containerSet\":{{\"containers\":[{}]}}}}", rows.join(",")), 0o644);
+    let outcome = pod.run(&["init", "--template", "$W/t"]);
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+    assert!(outcome.took < core::time::Duration::from_secs(20), "{:?}", outcome.took);
+}
+
+#[test]
 fn kill_by_number_and_name() {
     for signal in ["15", "TERM", "SIGTERM"] {
         let pod = Pod::new().env("SIGNAL", signal);

@@ -129,6 +129,69 @@ fn an_input_artifact_replaces_a_tree_deeper_than_any_stack() {
 }
 
 #[test]
+fn an_input_artifact_never_removes_the_working_directory() {
+    if !may_unshare("--mount") {
+        return;
+    }
+    for (path, status) in [
+        ("", 0),
+        (".", 65),
+        ("./", 65),
+        ("sub/..", 65),
+        ("./sub/./../", 65),
+        ("..", 65),
+        ("../work", 65),
+        ("$W/.", 65),
+        ("$W/sub/..", 65),
+        ("$W/sub/../..", 65),
+        ("sub/../in", 0),
+    ] {
+        let pod = with_input(waiting().template(&format!("{{\"inputs\":{{\"artifacts\":[{{\"name\":\"in\",\"path\":\"{path}\"}}]}}}}")));
+        std::fs::create_dir_all(pod.work.join("sub")).unwrap();
+        std::fs::write(pod.work.join("sub/precious"), "keep").unwrap();
+        let outcome = pod.sh("pwd");
+        assert_eq!((outcome.status, pod.exit_code()), (status, Some(status.to_string())), "{path} {outcome:?}");
+        assert_eq!(outcome.stderr.contains("that would remove the working directory"), status != 0, "{path} {outcome:?}");
+        assert_eq!(std::fs::read_to_string(pod.work.join("sub/precious")).unwrap(), "keep", "{path}");
+        assert!(pod.work.is_dir() && !pod.work.is_symlink(), "{path}");
+    }
+    // Written out it is what an image has there, and what the artifact is to take the place of.
+    let pod = with_input_and(
+        waiting().template(r#"{"inputs":{"artifacts":[{"name":"in","path":"$W"}]}}"#),
+        "rm /argo/inputs/artifacts/in && mkdir /argo/inputs/artifacts/in",
+    );
+    std::fs::write(pod.work.join("old"), "").unwrap();
+    let outcome = pod.sh("pwd -P; ls");
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (0, "/argo/inputs/artifacts/in\n"), "{outcome:?}");
+    // An artifact without a name cannot be found.
+    let pod = with_input(waiting().template(r#"{"inputs":{"artifacts":[{"path":"$W/in"}]}}"#));
+    assert_eq!(pod.sh("ls").stdout, "");
+}
+
+#[test]
+fn an_input_artifact_lands_on_a_volume_where_nothing_stands() {
+    if !may_unshare("--mount") {
+        return;
+    }
+    for path in ["vol/in", "vol/deep/in", "link/in", "vol/../vol/in"] {
+        let template = format!(
+            "{{\"container\":{{\"volumeMounts\":[{{\"mountPath\":\"\"}},{{\"mountPath\":\".\"}},{{\"mountPath\":\"$W/vol\"}}]}},\"inputs\":{{\"artifacts\":[{{\"name\":\"in\",\"path\":\"$W/{path}\"}}]}}}}"
+        );
+        let pod = with_input(waiting().template(&template));
+        std::fs::create_dir_all(pod.work.join("vol")).unwrap();
+        std::os::unix::fs::symlink("vol", pod.work.join("link")).unwrap();
+        // Again: it is there already.
+        for _ in 0..2 {
+            let outcome = pod.sh(&format!("cat $W/{path}"));
+            assert_eq!((outcome.status, outcome.stdout.as_str()), (0, "payload\n"), "{path} {outcome:?}");
+        }
+    }
+    // A mount that is declared and not there, below: nothing is removed.
+    let template = r#"{"container":{"volumeMounts":[{"mountPath":"$W/top/vol"}]},"inputs":{"artifacts":[{"name":"in","path":"$W/top"}]}}"#;
+    assert_eq!(with_input(waiting().template(template)).sh("cat $W/top").stdout, "payload\n");
+}
+
+#[test]
 fn an_input_artifact_never_reaches_into_a_mount() {
     if !may_unshare("--mount") {
         return;

@@ -64,6 +64,100 @@ fn outputs_on_a_mount_are_read_there() {
 }
 
 #[test]
+fn a_mount_may_be_one_file() {
+    // As `subPath` makes it.
+    let template = r#"{"container":{"volumeMounts":[{"mountPath":"$W/f"},{"mountPath":"$W/none"}]},"outputs":{
+        "parameters":[{"name":"p","valueFrom":{"path":"$W/f","default":"dflt"}},{"name":"q","valueFrom":{"path":"$W/none","default":"dflt"}},
+        {"name":"r","valueFrom":{"path":"$W/f/below","default":"dflt"}}],"artifacts":[{"name":"a","path":"$W/f"},{"name":"b","path":"$W/none"}]}}"#;
+    for pod in [Pod::new(), Pod::flat()] {
+        let pod = pod.template(template);
+        assert_eq!(pod.sh("echo on the mount >$W/f").status, 0);
+        let outcome = pod.run(&["wait", "--json"]);
+        assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""));
+        let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        assert_eq!([0, 1, 2].map(|at| report["parameters"][at]["value"].clone()), ["on the mount", "dflt", "dflt"]);
+        assert_eq!((&report["artifacts"][0]["bytes"], &report["artifacts"][0]["file"]), (&13.into(), &at(&pod.work, "f").into()));
+        assert!(report["artifacts"][1]["file"].is_null(), "{report}");
+    }
+    // What cannot be read there is no default.
+    let pod = Pod::new().template(template);
+    assert_eq!(pod.sh("mkfifo $W/f").status, 0);
+    let outcome = pod.run(&["wait", "--json"]);
+    assert!(outcome.status == 64 && outcome.stderr.contains("parameter 'p': cannot read "), "{outcome:?}");
+}
+
+#[test]
+fn a_line_of_one_log_is_no_look_at_all_the_others() {
+    const CONTAINERS: usize = 200;
+    const LINES: usize = 300;
+    let rows: Vec<String> = (0..CONTAINERS).map(|at| format!("{{\"name\":\"c{at}\"}}")).collect();
+    let pod = Pod::new().template(&format!("{{\"containerSet\":{{\"containers\":[{}]}}}}", rows.join(",")));
+    (0..CONTAINERS).for_each(|at| pod.put(&format!("ctr/c{at}/combined"), "begun\n"));
+    let running = pod.start(&["wait", "--follow"]);
+    running.until_it_listens();
+    let mut log = std::fs::File::options().append(true).open(pod.shared.join("ctr/c0/combined")).unwrap();
+    for _ in 0..LINES {
+        log.write_all(b"line\n").unwrap();
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let reads = std::fs::read_to_string(format!("/proc/{}/io", running.child.id())).unwrap();
+    let reads: usize = reads.lines().find_map(|line| line.strip_prefix("syscr: ")).unwrap().parse().unwrap();
+    (0..CONTAINERS).for_each(|at| pod.put(&format!("ctr/c{at}/exitcode"), "0"));
+    let outcome = running.finish();
+    assert_eq!((outcome.status, outcome.stdout.lines().filter(|line| *line == "c0: line").count()), (0, LINES));
+    assert_eq!(outcome.stdout.lines().filter(|line| line.ends_with(": begun")).count(), CONTAINERS);
+    // Two or three for each container and each line. Looking at all took 60,000.
+    assert!(reads < 6 * (CONTAINERS + LINES), "{reads} reads");
+}
+
+#[test]
+fn the_report_says_why() {
+    let reason = |pod: &Pod, args: &[&str]| {
+        let outcome = pod.run(&[&["wait", "--json"][..], args].concat());
+        let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        (outcome, report)
+    };
+    for pod in [Pod::new(), Pod::flat()] {
+        let (outcome, report) = reason(&pod, &["--timeout", "200ms", "--grace", "200ms"]);
+        assert_eq!((&report["reason"], &report["containers"][0]["reason"]), (&"timeout".into(), &"timeout".into()), "{report}");
+        assert!(outcome.status == 64 && outcome.took < Duration::from_secs(5), "{outcome:?}");
+        assert!(outcome.stderr.contains("container 'main': no exit code; gave up after 0."), "{outcome:?}");
+        assert!(outcome.stderr.ends_with(" s: timeout\n"), "{outcome:?}");
+    }
+    let pod = Pod::flat();
+    let running = pod.start(&["wait", "--json", "--grace", "200ms"]);
+    running.until_it_listens();
+    running.kill(15);
+    let outcome = running.finish();
+    let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    assert_eq!((&report["reason"], &report["containers"][0]["reason"]), (&"asked to end".into(), &"asked to end".into()));
+    // One that holds no code, and one whose emissary was killed.
+    let pod = Pod::flat();
+    pod.put("exitcode", "rubbish");
+    let (_, report) = reason(&pod, &[]);
+    assert_eq!((&report["containers"][0]["reason"], report.get("reason")), (&"no exit code".into(), None));
+    let pod = Pod::flat();
+    pod.put(".emissary-lock", "");
+    let (outcome, report) = reason(&pod, &[]);
+    assert_eq!((outcome.status, &report["containers"][0]["reason"], report.get("reason")), (137, &"killed".into(), None));
+    // Where all is well there is none.
+    let pod = Pod::flat();
+    pod.put("exitcode", "0");
+    assert!(!reason(&pod, &[]).0.stdout.contains("reason"));
+}
+
+#[test]
+fn one_newline_is_trimmed_and_nothing_else() {
+    let pod = Pod::flat().template(r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"/p"}}]}}"#);
+    pod.put("exitcode", "0");
+    for (value, want) in [("v\r\n", "v\r"), ("v\n\n", "v\n"), ("v\r", "v\r"), ("\n", "")] {
+        pod.put("outputs/parameters/p", value);
+        let report: serde_json::Value = serde_json::from_str(&pod.run(&["wait", "--json"]).stdout).unwrap();
+        assert_eq!(report["parameters"][0]["value"], want);
+    }
+}
+
+#[test]
 fn a_folder_on_a_mount_is_reported_as_a_folder() {
     let template = r#"{"container":{"volumeMounts":[{"mountPath":"$W"}]},"outputs":{"artifacts":[{"name":"a","path":"$W/f"},{"name":"w","path":"$W"}]}}"#;
     let pod = Pod::new().template(template);
