@@ -10,7 +10,9 @@
 use emissary_core::gzip::noise::{Probe, STRETCH_BYTES};
 use emissary_core::gzip::{STORED_BYTES, stored_header};
 use miniz_oxide::DataFormat;
-use miniz_oxide::deflate::core::{CompressorOxide, TDEFLFlush, TDEFLStatus, compress_to_output, create_comp_flags_from_zip_params};
+use miniz_oxide::deflate::core::{
+    CompressionStrategy, CompressorOxide, TDEFLFlush, TDEFLStatus, compress_to_output, create_comp_flags_from_zip_params,
+};
 
 /// Most bytes of a chunk. Larger chunks take more memory. Smaller ones take more time, because each compresses its window again.
 pub(crate) const CHUNK_BYTES: usize = 262_144;
@@ -22,6 +24,9 @@ pub(crate) const OUT_BYTES: usize = CHUNK_BYTES;
 
 /// The default level: twice as fast as `gzip -6`, with an output that is 2 to 3 % larger.
 pub(crate) const DEFAULT_LEVEL: u8 = 4;
+
+/// The level that stands for Huffman codes alone, without a search for repeated strings: Go's `HuffmanOnly` (compress/flate), -2 in a template.
+pub(crate) const HUFFMAN_ONLY: u8 = 10;
 
 /// State of one thread. It compresses one chunk after another; no chunk affects the output of a later one.
 pub(crate) struct Deflater {
@@ -124,9 +129,14 @@ impl Deflater {
 
     /// Compresses a piece that follows its window.
     fn compress(&mut self, level: u8, window: &[u8], piece: &[u8], out: &mut Out<'_>) -> Option<()> {
-        self.compressor.reset();
-        // The level may change only here, before the first byte, because the levels keep different tables.
-        self.compressor.set_format_and_level(DataFormat::Raw, level);
+        if level == HUFFMAN_ONLY {
+            // The library sets a strategy only in a new compressor.
+            *self.compressor = CompressorOxide::new(create_comp_flags_from_zip_params(1, 0, CompressionStrategy::HuffmanOnly.into()));
+        } else {
+            self.compressor.reset();
+            // The level may change only here, before the first byte, because the levels keep different tables.
+            self.compressor.set_format_and_level(DataFormat::Raw, level);
+        }
         if !window.is_empty() {
             self.feed(window, &mut |_| true)?;
         }
@@ -199,6 +209,17 @@ mod tests {
     fn text(count: usize) -> Vec<u8> {
         let words: [&[u8]; 8] = [b"the ", b"emissary ", b"is sent ", b"out on ", b"a mission ", b"and ", b"comes back.\n", b"fn main() {"];
         noise(count, 7).iter().flat_map(|&byte| words[usize::from(byte) % 8].iter().copied()).take(count).collect()
+    }
+
+    #[test]
+    fn huffman_codes_alone() {
+        let mut deflater = Deflater::new();
+        let contents = text(600_000);
+        let (searched, _) = deflate(&mut deflater, DEFAULT_LEVEL, &contents, CHUNK_BYTES);
+        let (coded, _) = deflate(&mut deflater, HUFFMAN_ONLY, &contents, CHUNK_BYTES);
+        assert!(inflate(&coded) == contents && coded.len() > 2 * searched.len() && coded.len() < contents.len() * 3 / 4, "{}", coded.len());
+        // The strategy ends with its stream.
+        assert!(deflate(&mut deflater, DEFAULT_LEVEL, &contents, CHUNK_BYTES).0 == searched);
     }
 
     #[test]

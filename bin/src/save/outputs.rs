@@ -12,16 +12,13 @@ use emissary_core::limits::PATH_BYTES;
 use emissary_core::template::{Packing, Template};
 
 use super::compressor::Compressor;
-use super::deflate::DEFAULT_LEVEL;
+use super::deflate::{DEFAULT_LEVEL, HUFFMAN_ONLY};
 use super::{Failure, artifact, parameter as parameter_file};
 use crate::pod::folder::Folder;
 use crate::pod::shared::Shared;
 use crate::pod::template as pod_template;
 use crate::report::console::Console;
 use crate::report::error::Error;
-
-/// In the place of Huffman only, which the compressor does not have: any reader takes both.
-const FASTEST_LEVEL: u8 = 1;
 
 /// The mount paths of a template, cleaned once: each is compared with every output.
 #[derive(Default)]
@@ -115,7 +112,7 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
         let level = match artifact.packing {
             Packing::Default => DEFAULT_LEVEL,
             Packing::Level(level) => level,
-            Packing::HuffmanOnly => FASTEST_LEVEL,
+            Packing::HuffmanOnly => HUFFMAN_ONLY,
             Packing::Unpacked => 0,
         };
         if let Some(odd) = artifact.odd_level {
