@@ -60,6 +60,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "slow, minutes: an interpreter takes each byte")]
     fn every_byte_round_trips() {
         for first in 0..=0xff_u8 {
             let text = [b'a', first, b'z'];

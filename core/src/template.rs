@@ -813,6 +813,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "slow, minutes: an interpreter takes each byte")]
     fn the_check_and_each_list_are_walks_forward() {
         // Bytes that are looked at, for the document and for each of its bytes.
         let work = |count: usize| {

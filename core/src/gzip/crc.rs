@@ -216,6 +216,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "slow, minutes: an interpreter takes each byte")]
     fn parts_and_bits_give_the_same_at_every_length() {
         let crc = Crc::new();
         let bytes = bytes(if cfg!(miri) { 70 } else { 700 });
@@ -230,6 +231,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "slow, minutes: an interpreter takes each byte")]
     fn joining_far_apart() {
         let crc = Crc::new();
         let (first, zeros) = (bytes(1_000), std::vec![0; FAR]);
