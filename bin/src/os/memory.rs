@@ -126,6 +126,26 @@ fn map(bytes: usize) -> *mut u8 {
     if at == libc::MAP_FAILED { out_of_memory() } else { at.cast() }
 }
 
+unsafe extern "C" {
+    /// The start of the program's first page, and the end of its code, as the linker defines them (ld(1)).
+    static __ehdr_start: u8;
+    static etext: u8;
+}
+
+/// Gives back the pages of the program's own file that the start has touched. The kernel has mapped up to 64 KiB around each of them. It reads a page from the
+/// file's cache again when the process needs it (madvise(2), MADV_DONTNEED).
+#[inline(always)]
+pub(crate) fn unmap_code() {
+    // SAFETY: getauxval reads the process's own vector.
+    let page = usize::try_from(unsafe { libc::getauxval(libc::AT_PAGESZ) }).unwrap_or(0).max(PAGE_BYTES);
+    let start = (&raw const __ehdr_start).addr().next_multiple_of(page);
+    let end = (&raw const etext).addr() & !(page - 1);
+    if let Some(bytes) = end.checked_sub(start) {
+        // SAFETY: these pages are headers, constants and code. They are mapped from the file and were never written, so nothing is lost.
+        let _ = unsafe { rustix::mm::madvise(ptr::with_exposed_provenance_mut(start), bytes, rustix::mm::Advice::LinuxDontNeed) };
+    }
+}
+
 /// Whether a command runs, during which nothing is to be allocated.
 #[cfg(feature = "strict-allocation")]
 static RUNS: AtomicBool = AtomicBool::new(false);

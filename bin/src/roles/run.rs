@@ -144,6 +144,7 @@ fn supervise(
         own_watch: None,
         may_be_gone: false,
         is_watching: false,
+        holds_code: true,
         dependencies: Vec::new(),
         mains: Vec::new(),
     };
@@ -225,6 +226,8 @@ struct Run<'a> {
     may_be_gone: bool,
     /// We have begun to watch our own folder, or have tried to.
     is_watching: bool,
+    /// The pages that the start has touched are still mapped.
+    holds_code: bool,
     /// Containers that must succeed before our command starts.
     dependencies: Vec<Container>,
     /// For a sidecar: the containers after whose end the sidecar ends.
@@ -524,7 +527,12 @@ impl<'a> Run<'a> {
         if let Some(terminal) = &self.terminal {
             terminal.poll_for(&mut set);
         }
-        set.wait(clock::now(), self.machine.next_deadline());
+        let (now, deadline) = (clock::now(), self.machine.next_deadline());
+        // The start is over, and the command runs on: from here on little of the code is needed.
+        if self.is_watching && core::mem::take(&mut self.holds_code) {
+            memory::unmap_code();
+        }
+        set.wait(now, deadline);
         // The machine's queue is bounded. Signals that do not fit stay in the kernel.
         while !self.machine.has_action()
             && let Some(received) = self.signals.next()
