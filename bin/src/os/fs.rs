@@ -330,7 +330,7 @@ pub(crate) fn read_to_end(file: BorrowedFd<'_>, limit: usize) -> Result<Vec<u8>,
     }
 }
 
-/// Which side of a copy failed.
+/// The side of a copy that failed, with its error number.
 pub(crate) enum CopyError {
     Read(Errno),
     Write(Errno),

@@ -82,7 +82,7 @@ fn out_of_memory() -> ! {
     static IS_ENDING: AtomicBool = AtomicBool::new(false);
     // The first thread writes the exit code. Any other thread waits here for the end of the process.
     while IS_ENDING.swap(true, Ordering::AcqRel) {
-        // SAFETY: touches no memory; every signal is blocked.
+        // SAFETY: the call touches no memory, and every signal is blocked.
         unsafe { libc::pause() };
     }
     let code = EXIT_CODE.load(Ordering::Relaxed);
@@ -170,7 +170,7 @@ unsafe impl GlobalAlloc for Pages {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         // SAFETY: our caller makes the promises that `alloc` needs.
         let at = unsafe { self.alloc(layout) };
-        // Fresh pages are zero.
+        // The kernel's new pages are zero already.
         if !at.is_null() && in_arena(at).is_some() {
             // SAFETY: `alloc` has just returned that many bytes.
             unsafe { at.write_bytes(0, layout.size()) };

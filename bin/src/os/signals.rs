@@ -85,7 +85,7 @@ pub(crate) fn suspend() {
 
 /// Returns whether a process leads its process group, and `true` if a sandbox refuses to tell.
 pub(crate) fn leads_its_group(pid: i32) -> bool {
-    // SAFETY: touches no memory. A group outside our PID namespace is 0.
+    // SAFETY: the call touches no memory. For a group outside our PID namespace, the call returns 0.
     let group = unsafe { libc::getpgid(pid) };
     group == pid || group < 0
 }
@@ -187,6 +187,6 @@ pub(crate) fn end_at_requests_as_first_process() {
         // SAFETY: the handler is async-signal-safe.
         unsafe { libc::signal(signal, handler as libc::sighandler_t) };
     }
-    // SAFETY: runs no code of ours.
+    // SAFETY: `SIG_IGN` runs no code of ours.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }

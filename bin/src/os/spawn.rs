@@ -378,7 +378,7 @@ fn reap_by_waitid() -> Result<Option<(Pid, c_int)>, Errno> {
 
 /// Replaces this process by another program. Returns only if that fails.
 pub(crate) fn execute(path: &CStr, argv: &Argv<'_>) -> Errno {
-    // SAFETY: `Argv` ends with a null pointer and holds NUL-terminated strings; `environ` is the C library's.
+    // SAFETY: `Argv` ends with a null pointer and holds NUL-terminated strings; the C library owns `environ`.
     unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), environ.cast_const()) };
     last_errno()
 }

@@ -62,7 +62,7 @@ pub(crate) fn peer(master: BorrowedFd<'_>, flags: OpenptFlags) -> Result<OwnedFd
 
 /// Returns our process group, or `None` if the group is outside our PID namespace.
 pub(crate) fn own_group() -> Option<Pid> {
-    // SAFETY: touches no memory.
+    // SAFETY: the call touches no memory.
     Pid::from_raw(unsafe { libc::getpgrp() })
 }
 

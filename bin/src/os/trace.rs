@@ -1,5 +1,5 @@
-//! Processes that asked their parent to trace them (ptrace(2), `PTRACE_TRACEME`). emissary is the parent and does not trace, so such a process would stop for
-//! ever at its next signal.
+//! Processes that made their parent trace them (ptrace(2), `PTRACE_TRACEME`). If emissary is the parent, the kernel stops such a process at its next signal
+//! until emissary lets the process go on.
 //!
 //! Enters: a stopped child and the signal that stopped it. Leaves: the child, running again. Refuses: a child that we do not trace; that child stays stopped.
 #![allow(unsafe_code, reason = "the edge to the kernel and the C library")]

@@ -1,8 +1,9 @@
 //! The wait role waits until every main container of a pod has an exit code, then prints a report (docs/protocol.md, "Wait"). A pod is a group of containers
 //! that share one volume; a main container runs a step's command.
 //!
-//! Enters: the exit-code files and logs on the shared volume, the template, signals, and the time. Leaves: the report on stdout, and the first failing
-//! container's exit code as the status. Refuses: an exit-code file that holds no exit code, and an output that cannot be read; either gives the status 64.
+//! Enters: the exit-code files and logs on the shared volume, the template (a JSON document that names the outputs), signals, and the time. Leaves: the
+//! report on stdout, and the first exit code that is not 0 as the status. Refuses: an exit-code file that holds no exit code, which counts as 64; an output
+//! that cannot be read, which gives the status 64 if every exit code is 0.
 //!
 //! At the deadline, or after a request to end, the wait container writes SIGTERM to the containers' signal files, and SIGKILL after the grace period. With
 //! `--follow`, the wait container copies the containers' captured logs while they grow. A reader that takes nothing does not delay the deadline.

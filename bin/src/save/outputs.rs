@@ -85,7 +85,8 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
         let mut room = [0; PATH_BYTES];
         let label = label(what, name, path);
         let result = pod_template::source(path, &mut room).map_err(Failure::Error).and_then(|path| {
-            // The wait container mounts the same volume and reads the output there. It does not know the working directory that a relative path starts from.
+            // The wait container mounts the same volume and reads the output there. But the wait container does not know the working directory that a
+            // relative path starts from, so such an output is saved.
             if path.to_bytes().starts_with(b"/")
                 && layout::clean(path.to_bytes(), &mut [0; PATH_BYTES]).is_ok_and(|path| mounts.holding(path).is_some())
             {
