@@ -1,7 +1,8 @@
-//! argv to [`Command`].
+//! Reads the command line: arguments in, [`Command`] out (docs/protocol.md).
 //!
-//! Enters: the arguments and the name we were called by. Leaves: which role to play, with its flags. Refuses: an unknown flag, a flag
-//! without its value, a missing command; the message names the word.
+//! Enters: the arguments, and the name that the binary was called by. Leaves: the role to play, with its flags. Refuses: an unknown flag, a flag without its
+//! value, a missing command; the message names the word. Called as `argoexec`, the name of Argo Workflows' own executor, the binary takes that program's
+//! subcommands and flags too (docs/argo.md).
 
 use core::ffi::CStr;
 
@@ -22,7 +23,7 @@ pub(crate) enum Command<'a> {
     Run {
         command: &'a [&'a CStr],
     },
-    /// The same for an artifact plugin's server: no template, no outputs, SIGTERM is not passed on.
+    /// Run the server of an artifact plugin: no template, no outputs, and SIGTERM is not passed on.
     PluginSidecar {
         command: &'a [&'a CStr],
     },
@@ -36,7 +37,7 @@ pub(crate) enum Command<'a> {
     Signal {
         signal: Signal,
         container: Option<&'a CStr>,
-        /// For a container that is still to come, too.
+        /// Write the signal file also for a container that does not exist yet.
         create: bool,
     },
     /// Send a signal to a process.
@@ -44,32 +45,32 @@ pub(crate) enum Command<'a> {
         signal: Signal,
         pid: i32,
     },
-    /// Hand over to the full executor.
+    /// Become the full executor.
     Delegate,
     Version,
     Help(Topic),
 }
 
-/// Flags of `argoexec` that mean nothing here (client-go's `clientcmd` and Argo's own): those that take a value, and those that take none.
+/// Flags of `argoexec` that the binary ignores (those of client-go's `clientcmd`, and Argo's own): first those with a value, then those without.
 const ACCEPTED: WordList = WordList(
     "--gloglevel --as --as-group --as-uid --cache-dir --certificate-authority --client-certificate --client-key --cluster --context --kubeconfig \
      --namespace -n --password --proxy-url --request-timeout --server -s --tls-server-name --token --user --username",
 );
 const ACCEPTED_ALONE: WordList = WordList("--disable-compression --insecure-skip-tls-verify");
 
-/// Subcommands of `argoexec` that are not a main-level container's.
+/// Subcommands of `argoexec` that no main container calls. The full executor runs them, if it exists.
 const DELEGATED: WordList = WordList("init wait supervisor resource data agent artifact artifact-plugin-init");
 
-/// Subcommands of `argoexec` that are a main-level container's, and ours to do.
+/// Subcommands of `argoexec` that a main container calls, and that this binary runs.
 const ARGO_SUBCOMMANDS: WordList = WordList("emissary kill artifact-plugin-sidecar");
 
-/// Ours, in the order in which `parse` looks at them.
+/// The binary's own subcommands. `parse` uses their positions.
 const SUBCOMMANDS: WordList = WordList("run emissary init wait signal kill artifact-plugin-sidecar version help");
 
-/// A position in the command line's words. Each word is read once.
+/// A position among the arguments. Each argument is read once.
 struct Cursor<'a> {
     args: &'a [&'a CStr],
-    /// What stood behind `=` in the word that was taken last.
+    /// The text behind `=` in the flag that was read last.
     attached: Option<&'a CStr>,
 }
 
@@ -80,7 +81,7 @@ impl<'a> Cursor<'a> {
         Some(first)
     }
 
-    /// The name of a flag, without `=` and what follows.
+    /// Returns a flag's name, without `=` and the text behind it.
     fn flag_name(&mut self, word: &'a CStr) -> &'a [u8] {
         let bytes = word.to_bytes();
         self.attached = None;
@@ -93,7 +94,7 @@ impl<'a> Cursor<'a> {
         bytes
     }
 
-    /// The value of the flag that was taken last.
+    /// Returns the value of the flag that was read last.
     fn value(&mut self, flag: &[u8]) -> Result<&'a CStr, Error> {
         if let Some(value) = self.attached.take() {
             return Ok(value);
@@ -131,7 +132,7 @@ fn signal(word: &CStr) -> Result<Signal, Error> {
     Signal::parse(word.to_bytes()).map_err(|cause| Error::because(&[b"signal '", word.to_bytes(), b"'"], &|out| cause.describe(out)))
 }
 
-/// Which role a subcommand's name means.
+/// The role that a subcommand names.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Role {
     Run,
@@ -154,16 +155,16 @@ impl Role {
     }
 }
 
-/// Reads the arguments after our own name. `delegate_exists` says whether the full executor is there to hand over to.
+/// Reads the arguments after the binary's name. `delegate_exists` returns whether the full executor exists.
 ///
 /// # Errors
-/// A word that is not understood, in words, status 64.
+/// A message that names the unexpected word; status 64.
 pub(crate) fn parse<'a>(
     args: &'a [&'a CStr],
     common: &mut Common<'a>,
     delegate_exists: impl FnOnce() -> bool,
 ) -> Result<Command<'a>, Error> {
-    // Whatever is not clearly another role is waited for, by its exit code.
+    // Another container may wait for this run's exit code. So every command line counts as a run until it names another role.
     common.is_run = true;
     let mut cursor = Cursor { args, attached: None };
     let mut role = None;
@@ -185,7 +186,7 @@ pub(crate) fn parse<'a>(
                     let argoexec = common.personality == Personality::Argoexec;
                     let delegated = DELEGATED.position(bytes).is_some();
                     common.is_run = matches!(SUBCOMMANDS.position(bytes), None | Some(0 | 1 | 6)) && !(argoexec && delegated);
-                    // Argo's own subcommands are called in its pods alone, whether a container was told its name or not.
+                    // Argo calls its own subcommands in its pods alone, even if a container was not told its name.
                     common.place.is_in_pod = argoexec && ARGO_SUBCOMMANDS.position(bytes).is_some();
                     if argoexec && delegated && delegate_exists.take().is_some_and(|exists| exists()) {
                         return Ok(Command::Delegate);
@@ -221,7 +222,7 @@ pub(crate) fn parse<'a>(
                     });
                     continue;
                 }
-                // The command begins at the first word that is no flag.
+                // The command begins at the first word that is not a flag.
                 Some(Role::Run | Role::PluginSidecar) => break before,
                 Some(Role::Signal | Role::Kill) => {
                     let Some(slot) = operands.iter_mut().find(|slot| slot.is_none()) else {

@@ -1,13 +1,15 @@
-//! What the processor can do beyond its baseline.
+//! Instructions that a processor may have beyond its target's baseline (Intel's manual, volume 2, CPUID; getauxval(3) `AT_HWCAP`).
+//!
+//! Enters: bytes. Leaves: their CRC-32 (RFC 1952, section 8). Refuses: nothing; without the instructions, tables do the work.
 #![allow(unsafe_code, reason = "the edge to the kernel and the C library")]
 
 use emissary_core::gzip::crc::Crc;
 
-/// The CRC-32 of bytes, by the processor's instructions where it has them.
+/// Computes the CRC-32 of bytes, with the processor's own instructions if the processor has them.
 pub(crate) fn crc(tables: &Crc, bytes: &[u8]) -> u32 {
     #[cfg(target_arch = "x86_64")]
     {
-        // Leaf 1, bit 1 of ECX: PCLMULQDQ (Intel's manual, volume 2, CPUID).
+        // Leaf 1, bit 1 of ECX: PCLMULQDQ.
         if core::arch::x86_64::__cpuid(1).ecx & 1 << 1 != 0 {
             // SAFETY: the processor has just said that it has the instruction.
             return unsafe { tables.update_clmul(0, bytes) };

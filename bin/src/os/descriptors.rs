@@ -1,6 +1,9 @@
-//! The descriptors that we were started with (poll(2), proc_pid_fd(5)).
+//! The file descriptors that emissary inherits from the program that started it (poll(2), proc_pid_fd(5)).
 //!
-//! Ours close at execve, every one. What does not is the command's.
+//! Enters: the open descriptors of this process. Leaves: descriptors 0 to 2 open, and inherited ones closed on request. Refuses: nothing; a descriptor that
+//! cannot be handled stays as it is.
+//!
+//! Every descriptor that emissary opens closes at execve. So a descriptor that stays open at execve belongs to the command.
 #![allow(unsafe_code, reason = "the edge to the kernel and the C library")]
 
 use core::ffi::CStr;
@@ -12,15 +15,16 @@ use rustix::io::FdFlags;
 
 use super::fs::open_at;
 
-/// Descriptors that are asked for at once.
+/// How many descriptors one poll(2) asks about.
 const ASKED: usize = 256;
 
-/// Asks for each of the first descriptors whether it is open. Says whether so many can be asked for: no more than the limit of descriptors.
+/// Asks the kernel whether each of the first descriptors is open. Returns whether the kernel answered: poll(2) refuses more entries than the limit of open
+/// descriptors.
 fn ask(fds: &mut [libc::pollfd]) -> bool {
     for (number, entry) in (0..).zip(&mut *fds) {
         entry.fd = number;
     }
-    // SAFETY: there are so many entries.
+    // SAFETY: the slice has as many entries as the call is told.
     unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, 0) >= 0 }
 }
 
@@ -28,8 +32,8 @@ const fn is_open(entry: &libc::pollfd) -> bool {
     entry.revents & libc::POLLNVAL == 0
 }
 
-/// Makes sure that descriptors 0 to 2 are taken, so that nothing we open gets one of them. What fills a gap closes at execve: the
-/// command finds closed what we found closed. Says whether there are others: `true` also where that is not known.
+/// Opens descriptors 0 to 2 if they are closed, so that no file of ours gets one of these numbers. The fillers close at execve: the command finds a
+/// descriptor closed if we found it closed. Returns whether descriptors past 2 are open, and `true` if the kernel does not tell.
 pub(crate) fn occupy_standard() -> bool {
     let mut fds = [const { libc::pollfd { fd: 0, events: 0, revents: 0 } }; ASKED];
     let knows = ask(&mut fds);
@@ -38,7 +42,7 @@ pub(crate) fn occupy_standard() -> bool {
     }
     for entry in &fds[..3] {
         if !is_open(entry)
-            // The lowest free number is this one. A path descriptor needs no device, and fails at every read and write.
+            // The kernel gives the lowest free number, which is this entry's. A path descriptor needs no device, and every read and write of it fails.
             && let Ok(filler) = open_at(CWD, c"/", OFlags::PATH, 0)
         {
             core::mem::forget(filler);
@@ -47,7 +51,7 @@ pub(crate) fn occupy_standard() -> bool {
     !knows || fds[3..].iter().any(is_open)
 }
 
-/// Puts another descriptor, of which nothing can be read, in the place of our stdin.
+/// Replaces our stdin by a descriptor that cannot be read.
 pub(crate) fn replace_stdin(filler: BorrowedFd<'_>) {
     let _ = rustix::stdio::dup2_stdin(filler);
 }
@@ -56,7 +60,7 @@ pub(crate) fn replace_stdin(filler: BorrowedFd<'_>) {
 #[inline(never)]
 pub(crate) fn close_inherited() {
     let Ok(folder) = open_at(CWD, c"/proc/self/fd", OFlags::RDONLY | OFlags::DIRECTORY, 0) else {
-        // Those that were asked for at the start.
+        // Without /proc, we close the descriptors that `occupy_standard` asked about.
         for number in 3..ASKED {
             close_unless_ours(number as RawFd);
         }
@@ -77,10 +81,10 @@ fn number(name: &CStr) -> Option<RawFd> {
 
 fn close_unless_ours(fd: RawFd) {
     if fd > 2 {
-        // SAFETY: only asked about, and one that is not open is an error.
+        // SAFETY: fcntl(2) only reads the flags, and gives an error if the descriptor is not open.
         let flags = rustix::io::fcntl_getfd(unsafe { BorrowedFd::borrow_raw(fd) });
         if flags.is_ok_and(|flags| !flags.contains(FdFlags::CLOEXEC)) {
-            // SAFETY: every descriptor of ours closes at execve, so nothing here uses this one.
+            // SAFETY: every descriptor of ours closes at execve. This one does not, so no code of ours uses it.
             unsafe { rustix::io::close(fd) };
         }
     }

@@ -1,10 +1,12 @@
 //! The C library's entry into the program: `main` and its arguments (C11, 5.1.2.2.1).
+//!
+//! Enters: `argc` and `argv`. Leaves: the arguments as strings, and `main`'s result as the exit status. Refuses: nothing.
 #![allow(unsafe_code, reason = "the edge to the kernel and the C library")]
 
 use core::ffi::{CStr, c_char, c_int};
 
-/// Defines the C library's `main`, which calls `start` with the arguments. No Rust runtime runs before it: that runtime would ignore SIGPIPE and install
-/// handlers, and the command would inherit both.
+/// Defines the C library's `main`, which calls `start` with the arguments. The Rust runtime does not run: it would ignore SIGPIPE and install signal
+/// handlers, and the command would inherit the ignored signal.
 macro_rules! c_main {
     ($start:path) => {
         #[cfg(not(test))]
@@ -19,7 +21,7 @@ macro_rules! c_main {
 }
 pub(crate) use c_main;
 
-/// The arguments, as strings that live as long as the process.
+/// Returns the arguments as strings that live as long as the process.
 ///
 /// # Safety
 /// `argv` holds `argc` pointers to NUL-terminated strings that live as long as the process.

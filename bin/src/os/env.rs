@@ -1,21 +1,24 @@
-//! The process's environment and its own executable (environ(7), getauxval(3)).
+//! The environment of this process and the path of its executable (environ(7), getenv(3), getauxval(3)).
+//!
+//! Enters: a variable's name. Leaves: its value, or the path. Refuses: nothing; what is missing is `None`.
 #![allow(unsafe_code, reason = "the edge to the kernel and the C library")]
 
 use core::ffi::CStr;
 use core::ptr;
 
-/// The value of an environment variable. It lives as long as the process, which never changes its environment.
+/// Returns the value of an environment variable. The value lives as long as the process, because emissary never changes its environment except while it
+/// starts the command (see `spawn`).
 pub(crate) fn var(name: &CStr) -> Option<&'static CStr> {
     // SAFETY: `name` is NUL-terminated; no thread changes the environment.
     let value = unsafe { libc::getenv(name.as_ptr()) };
     if value.is_null() {
         return None;
     }
-    // SAFETY: getenv gives a NUL-terminated string of the environment.
+    // SAFETY: getenv returns a pointer to a NUL-terminated string of the environment.
     Some(unsafe { CStr::from_ptr(value) })
 }
 
-/// Where the kernel says that our own executable was started from, for a system without /proc.
+/// Returns the path that execve(2) started our executable from. For a system without /proc.
 pub(crate) fn executable_path() -> Option<&'static CStr> {
     // SAFETY: getauxval reads the process's own vector.
     let at = unsafe { libc::getauxval(libc::AT_EXECFN) };

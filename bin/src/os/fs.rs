@@ -1,7 +1,7 @@
-//! Files and folders by descriptor: opening below a folder, reading, writing, copying (openat(2), copy_file_range(2)).
+//! Files and folders by descriptor: opening below a folder, reading, writing, copying, locking (openat(2), renameat(2), copy_file_range(2), fcntl(2)).
 //!
-//! Enters: a folder's descriptor, names, bytes. Leaves: descriptors, bytes, the system's error number. Refuses: a link where a file or folder of another
-//! container's making is opened, and whatever is no regular file where one is read.
+//! Enters: a folder's descriptor, names, bytes. Leaves: descriptors, bytes, the kernel's error number. Refuses: a symbolic link where another container may
+//! have made the file or folder, and anything but a regular file where a file is read.
 #![allow(unsafe_code, reason = "the edge to the kernel")]
 
 use core::ffi::CStr;
@@ -17,10 +17,10 @@ use rustix::process::{Flock, FlockOffsetType, FlockType};
 use super::clock;
 use super::errno::{is_refusal, last_errno, noted, refused};
 
-/// Name of the file that holds the room of the exit code until that is known. Nobody else writes it.
+/// Name of the file that reserves room on the volume until the exit code is known. Only this container's emissary writes the file.
 pub(crate) const RESERVED_EXIT_CODE: &CStr = c".emissary-exitcode";
 
-/// A file name for the kernel, which wants it NUL-terminated. One that is longer than any name can be does not fit.
+/// A file name with the NUL that the kernel needs. `NAME_MAX` is 255 bytes, so every valid name fits.
 pub(crate) struct Name([u8; 256]);
 
 impl Name {
@@ -34,20 +34,19 @@ impl Name {
         Ok(Self(room))
     }
 
-    /// The name.
+    /// Returns the name.
     pub(crate) fn as_c_str(&self) -> &CStr {
         CStr::from_bytes_until_nul(&self.0).unwrap_or_default()
     }
 }
 
-/// In the place of the system's number where a link was to be opened, and is not followed. The kernel has none of its own for that: it says «too many
-/// links», or «not a directory».
+/// Our own error number for a link that must not be followed. The kernel has no number for that alone: it says «too many links» or «not a directory».
 pub(crate) const LINK: Errno = Errno::from_raw_os_error(4_000);
 
-/// openat(2), close-on-exec; one that is interrupted is done again, which slow file systems ask for.
+/// Opens a file (openat(2)) that closes at execve. Calls openat(2) again if a signal interrupts it, as slow file systems need.
 ///
 /// # Errors
-/// [`LINK`] for a link that is not to be followed; what the system says otherwise.
+/// [`LINK`] for a link that must not be followed; otherwise the error number that the kernel gives.
 #[inline(never)]
 pub(crate) fn open_at(folder: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: RawMode) -> Result<OwnedFd, Errno> {
     loop {
@@ -62,10 +61,10 @@ pub(crate) fn open_at(folder: BorrowedFd<'_>, path: &CStr, flags: OFlags, mode: 
     }
 }
 
-/// What is known of an open file (fstat(2), fstatat(2)).
+/// Returns an open file's metadata (fstat(2), or fstatat(2)).
 ///
 /// # Errors
-/// What the system says.
+/// The error number that the kernel gives.
 #[inline(never)]
 pub(crate) fn fstat(file: impl AsFd) -> Result<Stat, Errno> {
     match rustix::fs::fstat(file.as_fd()) {
@@ -76,10 +75,10 @@ pub(crate) fn fstat(file: impl AsFd) -> Result<Stat, Errno> {
     }
 }
 
-/// What is known of a file in a folder; of a link, with `SYMLINK_NOFOLLOW` (fstatat(2), else openat(2) and fstat(2)).
+/// Returns the metadata of a file in a folder. With `SYMLINK_NOFOLLOW`, returns that of a link itself (fstatat(2), or openat(2) and fstat(2)).
 ///
 /// # Errors
-/// What the system says.
+/// The error number that the kernel gives.
 #[inline(never)]
 pub(crate) fn stat_at(folder: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Result<Stat, Errno> {
     match rustix::fs::statat(folder, name, flags) {
@@ -91,15 +90,15 @@ pub(crate) fn stat_at(folder: BorrowedFd<'_>, name: &CStr, flags: AtFlags) -> Re
     }
 }
 
-/// What a path leads to.
+/// Returns the metadata of the file that a path leads to. Follows links.
 ///
 /// # Errors
-/// What the system says.
+/// The error number that the kernel gives.
 pub(crate) fn stat(path: &CStr) -> Result<Stat, Errno> {
     stat_at(CWD, path, AtFlags::empty())
 }
 
-/// The working directory's path (getcwd(2), else proc_pid_cwd(5)); `None` where it has none.
+/// Returns the working directory's path (getcwd(2), or proc_pid_cwd(5)); `None` if the directory has no path.
 pub(crate) fn working_directory() -> Option<CString> {
     match rustix::process::getcwd(Vec::new()) {
         Err(errno) if is_refusal(errno) => rustix::fs::readlinkat(CWD, c"/proc/self/cwd", Vec::new()),
@@ -108,10 +107,10 @@ pub(crate) fn working_directory() -> Option<CString> {
     .ok()
 }
 
-/// Reads from a place in a file, for which nobody else reads (pread(2), else lseek(2) and read(2)).
+/// Reads from an offset of a file (pread(2), or lseek(2) and read(2)). The caller must be the only reader, because lseek(2) moves the file's own offset.
 ///
 /// # Errors
-/// What the system says.
+/// The error number that the kernel gives.
 #[inline(never)]
 pub(crate) fn read_at(file: BorrowedFd<'_>, room: &mut [u8], at: u64) -> Result<usize, Errno> {
     match rustix::io::pread(file, &mut *room, at) {
@@ -123,31 +122,32 @@ pub(crate) fn read_at(file: BorrowedFd<'_>, room: &mut [u8], at: u64) -> Result<
     }
 }
 
-/// Whether our effective user may use a file in these ways (faccessat2(2), faccessat(2)). Where neither call is to be had, yes: the use itself will tell.
+/// Returns whether our effective user may use a file in these ways (faccessat2(2), or faccessat(2)). If a sandbox refuses both calls, the answer is yes: the
+/// use itself then fails.
 ///
 /// # Errors
-/// What the system says otherwise.
+/// Otherwise the error number that the kernel gives.
 #[inline(never)]
 pub(crate) fn access(folder: BorrowedFd<'_>, path: &CStr, how: Access) -> Result<(), Errno> {
     let mut allowed = rustix::fs::accessat(folder, path, how, AtFlags::EACCESS);
     if allowed.is_err_and(is_refusal) {
-        // Without flags it is about the real user, who is the same one unless the binary is set-uid.
+        // Without flags, the call checks the real user. That is the effective user, unless the binary is set-uid.
         allowed = rustix::fs::accessat(folder, path, how, AtFlags::empty());
     }
     if allowed.is_err_and(is_refusal) { Ok(()) } else { allowed }
 }
 
-/// Replaces the file mode creation mask and gives the one from before; `None` where that is refused.
+/// Replaces the file mode creation mask. Returns the previous mask; `None` if a sandbox refuses the call.
 pub(crate) fn set_umask(mask: RawMode) -> Option<RawMode> {
     let before = rustix::process::umask(Mode::from_raw_mode(mask)).as_raw_mode();
-    // rustix takes an error for a mask.
+    // rustix returns a refused call's error number as a mask.
     (before & !0o777 == 0).then_some(before)
 }
 
-/// renameat(2), or renameat2(2) where a sandbox knows that alone.
+/// Renames a file in a folder (renameat(2), or renameat2(2) if a sandbox allows that alone).
 ///
 /// # Errors
-/// What the system says.
+/// The error number that the kernel gives.
 #[inline(never)]
 pub(crate) fn rename(folder: BorrowedFd<'_>, from: &CStr, to: &CStr) -> Result<(), Errno> {
     match rustix::fs::renameat(folder, from, folder, to) {
@@ -157,10 +157,10 @@ pub(crate) fn rename(folder: BorrowedFd<'_>, from: &CStr, to: &CStr) -> Result<(
     .map_err(|errno| noted(c"renameat", errno))
 }
 
-/// A pipe, both ends close-on-exec: its reading end and its writing end (pipe2(2), pipe(2)).
+/// Makes a pipe whose ends close at execve. Returns the reading end and the writing end (pipe2(2), or pipe(2)).
 ///
 /// # Errors
-/// What the system says.
+/// The error number that the kernel gives.
 #[inline(never)]
 pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
     match rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC) {
@@ -173,7 +173,7 @@ pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
         return Err(refused(c"pipe2", last_errno()));
     }
     let [source, sink] = ends.map(|end| {
-        // SAFETY: the kernel has just opened it for us.
+        // SAFETY: the kernel has just opened this descriptor for us.
         unsafe { OwnedFd::from_raw_fd(end) }
     });
     let close = rustix::io::FdFlags::CLOEXEC;
@@ -182,10 +182,10 @@ pub(crate) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
     Ok((source, sink))
 }
 
-/// Lets reads and writes of an open file description of ours not block (ioctl(2) `FIONBIO`, fcntl(2) `F_SETFL`).
+/// Makes reads and writes of an open file description of ours non-blocking (ioctl(2) `FIONBIO`, or fcntl(2) `F_SETFL`).
 ///
 /// # Errors
-/// What the system says.
+/// The error number that the kernel gives.
 pub(crate) fn do_not_block(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     match rustix::io::ioctl_fionbio(fd, true) {
         Err(errno) if is_refusal(errno) => {
@@ -195,10 +195,10 @@ pub(crate) fn do_not_block(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     }
 }
 
-/// Opens folders one below the other, each relative to the one before, following no link. With a mode, those that are missing are made.
+/// Opens folders one below the other, each relative to the one before it, and follows no link. With a mode, makes the folders that are missing.
 ///
 /// # Errors
-/// What the system says; [`LINK`] for a link.
+/// The error number that the kernel gives; [`LINK`] for a link.
 pub(crate) fn descend(from: BorrowedFd<'_>, parts: &mut dyn Iterator<Item = &[u8]>, made: Option<RawMode>) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
     let mut at = open_at(from, c".", flags, 0)?;
@@ -208,7 +208,7 @@ pub(crate) fn descend(from: BorrowedFd<'_>, parts: &mut dyn Iterator<Item = &[u8
         at = match (open_at(at.as_fd(), name, flags, 0), made) {
             (Err(Errno::NOENT), Some(mode)) => {
                 match rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(mode)) {
-                    // Another container was first.
+                    // Another container may make the folder before we do.
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(errno) => return Err(noted(c"mkdirat", errno)),
                 }
@@ -220,12 +220,12 @@ pub(crate) fn descend(from: BorrowedFd<'_>, parts: &mut dyn Iterator<Item = &[u8
     Ok(at)
 }
 
-/// Whether a later attempt may go better: the cause lies in the machine's state, not in the file.
+/// Returns whether a later attempt may succeed: the cause is the machine's state, not the file.
 pub(crate) const fn is_passing(errno: Errno) -> bool {
     matches!(errno, Errno::INTR | Errno::AGAIN | Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::IO | Errno::NOSPC)
 }
 
-/// A name that nobody else uses or foresees: containers that share a folder may have the same process id, the clock tells them apart.
+/// Returns a name that no other process uses or can guess. Containers that share a folder may have the same process id; the clock makes their names differ.
 pub(crate) fn unique_name(next: u64) -> Name {
     let serial = clock::clock(clock::Clock::Monotonic).1.unsigned_abs().wrapping_add(next);
     let mut name = Name([0; 256]);
@@ -238,7 +238,7 @@ pub(crate) fn is_regular(stat: &Stat) -> bool {
     rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file()
 }
 
-/// Which writing of which file it is.
+/// Returns the inode and the time of the last write, which tell one version of a file from another.
 pub(crate) fn version(stat: &Stat) -> Version {
     #[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
     Version { inode: stat.st_ino as u64, written: (stat.st_mtime as i64, stat.st_mtime_nsec as i64) }
@@ -250,7 +250,7 @@ pub(crate) fn age_ms(stat: &Stat) -> i64 {
     clock::unix_ms().saturating_sub(written)
 }
 
-/// Opens a regular file for reading; a pipe does not block, and neither it nor anything else that is no file is read.
+/// Opens a regular file for reading. Refuses everything else, and does not block on a pipe.
 pub(crate) fn open_regular(folder: BorrowedFd<'_>, name: &CStr, more: OFlags) -> Result<(OwnedFd, Stat), Errno> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | more;
     let file = open_at(folder, name, flags, 0)?;
@@ -263,7 +263,7 @@ pub(crate) fn open_regular(folder: BorrowedFd<'_>, name: &CStr, more: OFlags) ->
     }
 }
 
-/// Fills `room` as far as the file goes.
+/// Reads until `room` is full or the file ends. Returns the filled part.
 pub(crate) fn read_some<'b>(file: &OwnedFd, room: &'b mut [u8]) -> Result<&'b [u8], Errno> {
     let mut filled = 0;
     while filled < room.len() {
@@ -277,19 +277,20 @@ pub(crate) fn read_some<'b>(file: &OwnedFd, room: &'b mut [u8]) -> Result<&'b [u
     Ok(&room[..filled])
 }
 
-/// A whole file below a folder, reached through no link.
+/// Reads a whole file below a folder. Follows no link on the way.
 ///
 /// # Errors
-/// What the system says; [`LINK`] for a link, `EFBIG` past `limit`.
+/// The error number that the kernel gives; [`LINK`] for a link, `EFBIG` past `limit`.
 pub(crate) fn read_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>, limit: usize) -> Result<Vec<u8>, Errno> {
     let (file, _) = open_below(folder, parts)?;
     read_to_end(file.as_fd(), limit)
 }
 
-/// Opens a regular file below a folder, reached through no link; the folder's own path may itself be that of a file, which a volume can be mounted at.
+/// Opens a regular file below a folder. Follows no link on the way. Without `parts`, the folder's own path may name a file, because a volume can be mounted
+/// at a file.
 ///
 /// # Errors
-/// As [`read_below`].
+/// The error number that the kernel gives; [`LINK`] for a link.
 pub(crate) fn open_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>) -> Result<(OwnedFd, Stat), Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY;
     let Some(mut last) = parts.next() else { return open_regular(CWD, folder, OFlags::empty()) };
@@ -303,10 +304,10 @@ pub(crate) fn open_below(folder: &CStr, parts: &mut dyn Iterator<Item = &[u8]>) 
     open_regular(at.as_fd(), Name::new(last)?.as_c_str(), OFlags::NOFOLLOW)
 }
 
-/// Reads up to the end. What a file says of its size is not believed: it may be sparse.
+/// Reads a file up to its end. Does not rely on the file's size, because the file may be sparse.
 ///
 /// # Errors
-/// What the system says; `EFBIG` past `limit`.
+/// The error number that the kernel gives; `EFBIG` past `limit`.
 pub(crate) fn read_to_end(file: BorrowedFd<'_>, limit: usize) -> Result<Vec<u8>, Errno> {
     let mut bytes = vec![0; 4096];
     let mut filled = 0;
@@ -329,25 +330,25 @@ pub(crate) fn read_to_end(file: BorrowedFd<'_>, limit: usize) -> Result<Vec<u8>,
     }
 }
 
-/// Which side of a copy failed.
+/// The side of a copy that failed, with its error number.
 pub(crate) enum CopyError {
     Read(Errno),
     Write(Errno),
 }
 
-/// Bytes of a file that are copied at least, whatever its size is said to be: one of /proc has none.
+/// Minimum of a copy's upper limit. A file of /proc has the size 0 and is copied all the same.
 const LEAST_COPIED: u64 = 64 << 20;
 
-/// Copies one file to another: in the kernel where the two file systems allow it, which may even share the blocks, else through us. One that grows meanwhile
-/// is cut at `size_bytes`, or at [`LEAST_COPIED`] where that is more, so that there is an end. Returns whether it was cut.
+/// Copies one file to another. The kernel copies, and may share the blocks, if both file systems allow that; otherwise we copy. A file may grow meanwhile, so
+/// the copy ends at `size_bytes` or at [`LEAST_COPIED`], whichever is more. Returns whether the copy was cut.
 ///
 /// # Errors
-/// What the system says, and of which side.
+/// The error number that the kernel gives, and the side that it concerns.
 pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size_bytes: u64) -> Result<bool, CopyError> {
-    /// Bytes that are asked for at once.
+    /// Maximum bytes of one copy_file_range(2).
     const MOST: usize = 1 << 30;
-    // A refusal has many numbers, and a file of /proc says it has nothing: whatever ends this, the loop below goes on where it stood, and meets a
-    // real error itself.
+    // The kernel refuses copy_file_range(2) with many error numbers, and reports 0 bytes for a file of /proc. So on any of these, the loop below goes on at
+    // the same offset. A real error occurs there again.
     let mut left = size_bytes.max(LEAST_COPIED);
     let most = |left: u64, room: usize| usize::try_from(left).unwrap_or(room).min(room);
     loop {
@@ -372,7 +373,7 @@ pub(crate) fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, size_bytes: u64) ->
     Ok(matches!(rustix::io::read(from, &mut room[..1]), Ok(1)))
 }
 
-/// Writes everything, or gives the first error.
+/// Writes all bytes. Returns the first error.
 pub(crate) fn write_all(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
     let mut left = bytes;
     while !left.is_empty() {
@@ -386,7 +387,7 @@ pub(crate) fn write_all(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Gives something that stands for another file the mode and, where we may, the owner of that.
+/// Gives `stand_in` the mode of `original` and, if we may, the owner.
 pub(crate) fn resemble(original: BorrowedFd<'_>, stand_in: BorrowedFd<'_>) {
     if let Ok(stat) = fstat(original) {
         let _ = rustix::fs::fchmod(stand_in, Mode::from_raw_mode(stat.st_mode & 0o777));
@@ -395,74 +396,76 @@ pub(crate) fn resemble(original: BorrowedFd<'_>, stand_in: BorrowedFd<'_>) {
     }
 }
 
-/// A whole file by a path of ours, not of another container's.
+/// Reads a whole file by a path that no other container chose. Follows links.
 ///
 /// # Errors
-/// What the system says; `EFBIG` past `limit`.
+/// The error number that the kernel gives; `EFBIG` past `limit`.
 pub(crate) fn read_file(path: &CStr, limit: usize) -> Result<Vec<u8>, Errno> {
     let (file, _) = open_regular(CWD, path, OFlags::empty())?;
     read_to_end(file.as_fd(), limit)
 }
 
-/// Closes a file that was written to. Network and quota file systems say only here that they could not keep what was written (close(2)).
+/// Closes a file that we wrote to. Network file systems and quotas report only at close(2) that the data could not be stored.
 ///
 /// # Errors
-/// What the system says; the descriptor is closed all the same.
+/// The error number that the kernel gives. The descriptor is closed even then.
 pub(crate) fn close(file: OwnedFd) -> Result<(), Errno> {
-    // SAFETY: the descriptor is owned, and given up here.
+    // SAFETY: we own the descriptor and give it up here.
     match unsafe { rustix::io::try_close(file.into_raw_fd()) } {
-        // Linux has closed it all the same.
+        // Linux closes the descriptor before it returns this error.
         Err(Errno::INTR) => Ok(()),
         other => other,
     }
 }
 
-/// Asks a file system that says only at close(2) what it could not keep, about a file that stays open: each close of a descriptor of it is told.
+/// Returns a late write error of a file that stays open. Some file systems report a late error only at close(2), and they report it at the close of any
+/// descriptor of the file. So we close a duplicate.
 ///
 /// # Errors
-/// What the system says.
+/// The error number that the kernel gives.
 pub(crate) fn check_written(file: BorrowedFd<'_>) -> Result<(), Errno> {
-    // Without another descriptor nothing can be asked.
+    // If the kernel gives no duplicate, we cannot ask.
     rustix::io::fcntl_dupfd_cloexec(file, 3).map_or(Ok(()), close)
 }
 
-/// Locks a file for as long as this process has it open, in both of the ways that file systems know (fcntl(2), flock(2)): some know one of them.
+/// Locks a file for as long as this process has the file open. Uses both kinds of lock (fcntl(2) and flock(2)), because some file systems support only one of
+/// them.
 ///
 /// # Errors
-/// Where neither is to be had, or another process has it locked.
+/// Both kinds are refused, or another process holds the lock.
 pub(crate) fn lock(file: BorrowedFd<'_>) -> Result<(), Errno> {
     let by_record = rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockExclusive);
     by_record.or(rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive))
 }
 
-/// Whether another process has a file locked.
+/// Returns whether another process holds a lock on a file.
 pub(crate) fn is_locked(file: BorrowedFd<'_>) -> bool {
     let any = Flock { start: 0, length: 0, pid: None, typ: FlockType::WriteLock, offset_type: FlockOffsetType::Set };
     if matches!(rustix::process::fcntl_getlk(file, &any), Ok(Some(_))) {
         return true;
     }
-    // It is given back when the caller closes the file.
+    // The kernel releases this lock when the caller closes the file.
     rustix::fs::flock(file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
 }
 
-/// Renames a file unless another has that name.
+/// Renames a file, unless the new name is taken.
 ///
 /// # Errors
-/// `EEXIST`, and what renameat(2) says.
+/// `EEXIST` if the name is taken; otherwise the error number of renameat(2).
 pub(crate) fn rename_if_free(folder: BorrowedFd<'_>, from: &CStr, to: &CStr) -> Result<(), Errno> {
     match rustix::fs::renameat_with(folder, from, folder, to, RenameFlags::NOREPLACE) {
-        // Some file systems know no such flag, some kernels and sandboxes no such call.
+        // Some file systems do not support the flag. Some kernels and sandboxes do not know the call. Then the rename may replace a file.
         Err(Errno::INVAL | Errno::NOSYS | Errno::PERM) => rename(folder, from, to),
         other => other,
     }
 }
 
-/// Lets a descriptor's number stand for another open file, whoever holds it (dup3(2), dup2(2)).
+/// Makes a descriptor's number refer to another open file, for every holder of the number (dup3(2), or dup2(2)).
 ///
 /// # Errors
-/// What the system says.
+/// The error number that the kernel gives.
 pub(crate) fn replace(fd: BorrowedFd<'_>, by: OwnedFd) -> Result<(), Errno> {
-    // SAFETY: takes numbers. The number stays open throughout, so whoever owns or borrows it still does.
+    // SAFETY: the call takes numbers. The number stays open throughout, so every owner or borrower of it still holds an open descriptor.
     if unsafe { libc::dup3(by.as_raw_fd(), fd.as_raw_fd(), libc::O_CLOEXEC) } >= 0 {
         return Ok(());
     }

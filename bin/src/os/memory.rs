@@ -1,7 +1,7 @@
-//! The allocator, and the end of a run that has no memory left.
+//! The memory allocator, and the end of a run when the system has no memory left (mmap(2), mremap(2), `core::alloc::GlobalAlloc`).
 //!
-//! Enters: requests of the `alloc` library. Leaves: pieces of one arena, or pages. Refuses nothing: where the kernel has no page left, the process writes
-//! its exit code and ends.
+//! Enters: requests of Rust's `alloc` library. Leaves: pieces of one fixed arena, or whole pages of the kernel. Refuses: alignments above a page. If the
+//! kernel has no page left, the process writes its exit code and ends.
 #![allow(unsafe_code, reason = "the edge to the kernel and the C library")]
 
 use core::alloc::{GlobalAlloc, Layout};
@@ -12,28 +12,28 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 
 use emissary_core::exit;
 
-/// An allocator for a process that allocates little: what is small comes from one arena, one behind the other, and what is large (a template, a
-/// compressor's state) has pages of its own by mmap. Once a main container's command has started and its outputs are taken nothing is allocated, unless
-/// something is to be said. Memory that is not touched is not there.
+/// An allocator for a process that allocates little. Small pieces come from one arena, one behind the other. Large ones, such as a template or a compressor's
+/// state, get pages of their own from mmap(2). While a main container's command runs, emissary allocates nothing, unless emissary prints a message or runs on
+/// a terminal. A page that is never touched takes no memory.
 ///
-/// Only the last piece of the arena can be given back or grow in place. Others stay taken; where none is left there are still pages.
+/// Only the arena's last piece can be given back or grow in place. The other pieces stay taken. When the arena is full, small pieces get pages too.
 pub(crate) struct Pages;
 
 #[cfg(not(test))]
 #[global_allocator]
 static PAGES: Pages = Pages;
 
-/// Smallest page of any architecture. The kernel rounds lengths up to its own.
+/// Smallest page size of any architecture. The kernel rounds lengths up to its own page size.
 const PAGE_BYTES: usize = 4096;
 
-/// Bytes of the arena, and of the largest piece of it.
+/// Bytes of the arena, and of the largest piece of the arena.
 const ARENA_BYTES: usize = 8 * 1024;
 const SMALL_BYTES: usize = 1024;
 
 #[repr(align(16))]
 struct Arena(UnsafeCell<[u8; ARENA_BYTES]>);
 
-// SAFETY: a piece is handed out to one owner at a time, by the exchange of `TAKEN`.
+// SAFETY: the exchange of `TAKEN` gives each piece to one owner at a time.
 unsafe impl Sync for Arena {}
 
 static ARENA: Arena = Arena(UnsafeCell::new([0; ARENA_BYTES]));
@@ -44,45 +44,45 @@ const fn whole_pages(bytes: usize) -> usize {
     bytes.saturating_add(PAGE_BYTES - 1) & !(PAGE_BYTES - 1)
 }
 
-/// Pieces are multiples of 16 bytes, so that all are aligned to that.
+/// Rounds a length up to 16 bytes, so that every piece is aligned to 16.
 const fn piece(bytes: usize) -> usize {
     bytes.saturating_add(15) & !15
 }
 
-/// Where in the arena an address lies.
+/// Returns an address's offset in the arena, or `None` if the address is outside the arena.
 fn in_arena(at: *mut u8) -> Option<usize> {
     let offset = at.addr().wrapping_sub(ARENA.0.get().addr());
     (offset < ARENA_BYTES).then_some(offset)
 }
 
-/// Moves the end of what is taken, if it is where it is thought to be.
+/// Moves the end of the taken part from `from` to `to`. Returns whether the end was at `from` and `to` is inside the arena.
 fn moves(from: usize, to: usize) -> bool {
     to <= ARENA_BYTES && TAKEN.compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed).is_ok()
 }
 
-/// Where the exit code of a run goes that ends because there is no memory: a folder's descriptor.
+/// Descriptor of the folder for the exit code of a run that memory exhaustion ends; -1 for none.
 static EXIT_CODE_FOLDER: AtomicI32 = AtomicI32::new(-1);
-/// The command's code, once it has one that is not 0.
+/// Exit code of such a run: the command's code, if the command has ended with a code that is not 0.
 static EXIT_CODE: AtomicU8 = AtomicU8::new(exit::FAILURE);
 
-/// Says where the exit code goes, should memory run out. The descriptor stays open as long as the process.
+/// Sets the folder for the exit code of a run that memory exhaustion ends. The caller keeps the descriptor open as long as the process lives.
 pub(crate) fn set_exit_code_folder(folder: BorrowedFd<'_>) {
     EXIT_CODE_FOLDER.store(folder.as_raw_fd(), Ordering::Relaxed);
 }
 
-/// Says which exit code the run has if memory runs out from now on.
+/// Sets the exit code of a run that memory exhaustion ends.
 pub(crate) fn set_exit_code(code: u8) {
     EXIT_CODE.store(code, Ordering::Relaxed);
 }
 
-/// Ends the run: there is no memory. Says so and leaves the exit code, with nothing but the stack.
+/// Ends the run because the system has no memory left: writes the exit code and prints a message. Needs only the stack.
 #[cold]
 #[inline(never)]
 fn out_of_memory() -> ! {
     static IS_ENDING: AtomicBool = AtomicBool::new(false);
-    // One thread writes the exit code. Another one waits for the end.
+    // The first thread writes the exit code. Any other thread waits here for the end of the process.
     while IS_ENDING.swap(true, Ordering::AcqRel) {
-        // SAFETY: touches no memory; every signal is blocked.
+        // SAFETY: the call touches no memory, and every signal is blocked.
         unsafe { libc::pause() };
     }
     let code = EXIT_CODE.load(Ordering::Relaxed);
@@ -91,14 +91,14 @@ fn out_of_memory() -> ! {
     let mut room = [0; 3];
     let digits = exit::digits(code, &mut room);
     let draft = super::fs::RESERVED_EXIT_CODE;
-    // The file whose room is reserved, or a new one.
+    // If the run reserved room for the exit code, this opens that file. Otherwise it makes a new one.
     let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
-    // SAFETY: the name is NUL-terminated; a descriptor that is none is an error.
+    // SAFETY: the name is NUL-terminated; the kernel gives an error if `folder` is no descriptor.
     let file = unsafe { libc::openat(folder, draft.as_ptr(), flags, 0o644) };
     if file >= 0 {
-        // SAFETY: the pointer is to so many bytes.
+        // SAFETY: the pointer and the length are those of one slice.
         let written = unsafe { libc::pwrite(file, digits.as_ptr().cast(), digits.len(), 0) };
-        // SAFETY: takes numbers.
+        // SAFETY: the call takes numbers alone.
         let cut = unsafe { libc::ftruncate(file, digits.len() as libc::off_t) };
         if cut == 0 && usize::try_from(written) == Ok(digits.len()) {
             // SAFETY: both names are NUL-terminated.
@@ -106,15 +106,15 @@ fn out_of_memory() -> ! {
         }
     }
     super::terminal::restore();
-    // Last, and only where somebody takes it.
+    // The message comes last, and only if stderr takes it without waiting.
     let text = b"emissary: error: out of memory\n";
     let mut ready = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
     // SAFETY: the pointer is to one entry of ours.
     if unsafe { libc::poll(&raw mut ready, 1, 0) } == 1 {
-        // SAFETY: the pointer is to so many bytes.
+        // SAFETY: the pointer and the length are those of one slice.
         unsafe { libc::write(2, text.as_ptr().cast(), text.len()) };
     }
-    // SAFETY: ends the process. The command, if it runs, is killed by the kernel.
+    // SAFETY: the call ends the process. If the command runs, the kernel kills the command.
     unsafe { libc::_exit(code.into()) }
 }
 
@@ -146,11 +146,11 @@ pub(crate) fn unmap_code() {
     }
 }
 
-/// Whether a command runs, during which nothing is to be allocated.
+/// Whether a command runs. Meanwhile emissary must allocate nothing.
 #[cfg(feature = "strict-allocation")]
 static RUNS: AtomicBool = AtomicBool::new(false);
 
-/// Says that a command runs, or does no longer: with the feature `strict-allocation` any allocation in between ends the process.
+/// Notes whether a command runs. With the feature `strict-allocation`, an allocation while a command runs ends the process.
 pub(crate) fn command_runs(runs: bool) {
     #[cfg(feature = "strict-allocation")]
     RUNS.store(runs, Ordering::Relaxed);
@@ -158,18 +158,18 @@ pub(crate) fn command_runs(runs: bool) {
     let _ = runs;
 }
 
-/// Ends the process where a command runs.
+/// Ends the process if a command runs. Without the feature `strict-allocation`, does nothing.
 #[inline(always)]
 fn expect_no_command() {
     #[cfg(feature = "strict-allocation")]
     if RUNS.load(Ordering::Relaxed) {
-        // SAFETY: ends the process; nothing is unwound.
+        // SAFETY: the call ends the process and unwinds nothing.
         unsafe { libc::abort() }
     }
 }
 
-// SAFETY: a piece of the arena is nobody else's until it is given back, and aligned to 16; mmap gives memory that nothing else uses, aligned to a
-// page, until munmap; larger alignments are refused.
+// SAFETY: a piece of the arena has one owner until it is given back, and is aligned to 16. mmap gives memory that has no other owner until munmap and is
+// aligned to a page. `alloc` refuses larger alignments.
 unsafe impl GlobalAlloc for Pages {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         expect_no_command();
@@ -178,9 +178,9 @@ unsafe impl GlobalAlloc for Pages {
         }
         if layout.size() <= SMALL_BYTES && layout.align() <= 16 {
             let taken = TAKEN.load(Ordering::Relaxed);
-            // Another thread that was faster is no reason to try again: there are pages.
+            // If another thread took the piece first, we do not try again: pages are still available.
             if moves(taken, taken + piece(layout.size())) {
-                // SAFETY: within the arena, as `moves` has checked.
+                // SAFETY: `moves` has checked that the piece is within the arena.
                 return unsafe { ARENA.0.get().cast::<u8>().add(taken) };
             }
         }
@@ -188,11 +188,11 @@ unsafe impl GlobalAlloc for Pages {
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: our caller makes the promises that `alloc` needs.
         let at = unsafe { self.alloc(layout) };
-        // Fresh pages are zero.
+        // The kernel's new pages are zero already.
         if !at.is_null() && in_arena(at).is_some() {
-            // SAFETY: `alloc` has just given so many bytes.
+            // SAFETY: `alloc` has just returned that many bytes.
             unsafe { at.write_bytes(0, layout.size()) };
         }
         at
@@ -203,7 +203,7 @@ unsafe impl GlobalAlloc for Pages {
             Some(offset) => {
                 moves(offset + piece(layout.size()), offset);
             }
-            // SAFETY: the caller says that `at` came from `alloc` with this layout, and it is no part of the arena.
+            // SAFETY: the caller promises that `at` came from `alloc` with this layout; `at` is outside the arena, so it is a mapping.
             None => unsafe {
                 libc::munmap(at.cast(), whole_pages(layout.size()));
             },
@@ -217,12 +217,12 @@ unsafe impl GlobalAlloc for Pages {
             if old == new || new_size <= SMALL_BYTES && moves(offset + old, offset + new) || new < old {
                 return at;
             }
-            // SAFETY: the alignment is the old one, and the caller says that the size is no larger than it may be.
+            // SAFETY: the alignment is the old one, and the caller promises that the new size is valid for it.
             let layout_now = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
-            // SAFETY: as above; a size of zero never gets here (GlobalAlloc::realloc).
+            // SAFETY: as above; the caller promises that the size is not zero (GlobalAlloc::realloc).
             let now = unsafe { self.alloc(layout_now) };
             if !now.is_null() {
-                // SAFETY: both are at least that long, and different pieces.
+                // SAFETY: both pieces are at least that long, and they do not overlap.
                 unsafe { ptr::copy_nonoverlapping(at, now, layout.size().min(new_size)) };
                 moves(offset + old, offset);
             }
@@ -232,16 +232,16 @@ unsafe impl GlobalAlloc for Pages {
             return at;
         }
         let old = at;
-        // SAFETY: the caller says that `at` came from `alloc` with this layout, and it is no part of the arena.
+        // SAFETY: the caller promises that `at` came from `alloc` with this layout; `at` is outside the arena, so it is a mapping.
         let at = unsafe { libc::mremap(old.cast(), whole_pages(layout.size()), whole_pages(new_size), libc::MREMAP_MAYMOVE) };
         if at != libc::MAP_FAILED {
             return at.cast();
         }
-        // A sandbox that refuses mremap(2) still gives pages.
+        // If a sandbox refuses mremap(2), mmap(2) still gives pages.
         let now = map(new_size);
-        // SAFETY: both are at least that long, and `now` is fresh.
+        // SAFETY: both mappings are at least that long, and `now` is a new one.
         unsafe { ptr::copy_nonoverlapping(old, now, layout.size().min(new_size)) };
-        // SAFETY: the caller gives it up, and it is no part of the arena.
+        // SAFETY: the caller gives `old` up, and `old` is a mapping.
         unsafe { libc::munmap(old.cast(), whole_pages(layout.size())) };
         now
     }

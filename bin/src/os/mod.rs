@@ -1,7 +1,10 @@
-//! The edge to the kernel and the C library, one file a concern.
+//! The edge to the kernel and the C library. Each file covers one concern and names the man pages that it follows.
 //!
-//! Every wrapper is safe, takes and returns plain data or descriptors, and holds no policy. `unsafe` is below this folder alone. Where a kernel or a
-//! sandbox lacks a call, the older call that stands for it is made here and not at the call site.
+//! Enters: plain data and descriptors. Leaves: what a system call returned, as plain data, owned descriptors or an error number. Refuses: nothing itself; the
+//! kernel does.
+//!
+//! Every wrapper is safe and holds no policy. `unsafe` occurs below this folder alone. If the kernel or a sandbox refuses a call, the wrapper makes the older
+//! call that does the same, so no call site has to.
 
 pub(crate) mod clock;
 pub(crate) mod cpu;

@@ -1,6 +1,7 @@
-//! Starting a command, and becoming another program (clone(2), execve(2)).
+//! Starting a command as a child, becoming another program, and reaping children (clone(2), execve(2), wait(2)).
 //!
-//! Enters: an executable, its arguments, its descriptors. Leaves: the process id of a command that runs. Refuses: what execve(2) refuses, by its error number.
+//! Enters: an executable, its arguments, its descriptors. Leaves: the process id of a command that runs, later its exit status. Refuses: what execve(2)
+//! refuses, by its error number.
 #![allow(unsafe_code, reason = "the edge to the kernel and the C library")]
 
 use core::ffi::{CStr, c_char, c_int, c_void};
@@ -14,21 +15,21 @@ use rustix::process::Pid;
 use super::errno::{is_refusal, last_errno, noted, refused};
 use super::signals::{Mask, set_mask};
 
-/// An argument vector: borrowed strings, and the null pointer that ends it.
+/// An argument vector: borrowed strings, and the null pointer that ends the vector.
 pub(crate) struct Argv<'a> {
     pointers: Vec<*const c_char>,
     strings: PhantomData<&'a CStr>,
 }
 
 impl<'a> Argv<'a> {
-    /// No arguments yet, room for `count`.
+    /// Makes an empty vector with room for `count` arguments.
     pub(crate) fn with_capacity(count: usize) -> Self {
         let mut pointers = Vec::with_capacity(count.saturating_add(1));
         pointers.push(ptr::null());
         Self { pointers, strings: PhantomData }
     }
 
-    /// Appends one.
+    /// Appends an argument.
     pub(crate) fn push(&mut self, arg: &'a CStr) {
         let end = self.pointers.len() - 1;
         self.pointers[end] = arg.as_ptr();
@@ -40,23 +41,23 @@ impl<'a> Argv<'a> {
 pub(crate) struct Spawn<'a> {
     /// The executable.
     pub(crate) path: &'a CStr,
-    /// Its arguments, its own name first.
+    /// Its arguments. The first is the name that the command was called by.
     pub(crate) argv: &'a Argv<'a>,
-    /// What becomes its stdin, stdout and stderr; `None` leaves ours.
+    /// The command's stdin, stdout and stderr. `None` means that the command inherits ours.
     pub(crate) stdio: [Option<BorrowedFd<'a>>; 3],
-    /// Its stdin is a terminal that becomes the controlling one of a session of its own.
+    /// The command's stdin is a terminal. The terminal becomes the controlling terminal of a new session.
     pub(crate) terminal: bool,
-    /// Where there is no such terminal: ours, in whose foreground it starts.
+    /// Our own terminal, if `terminal` is false and the command starts in our terminal's foreground.
     pub(crate) foreground: Option<BorrowedFd<'a>>,
-    /// The signal mask it starts with.
+    /// The command's signal mask.
     pub(crate) mask: Mask,
-    /// SIGCHLD is ignored.
+    /// The command starts with SIGCHLD ignored.
     pub(crate) ignores_sigchld: bool,
-    /// The file mode creation mask it starts with; `None` leaves ours.
+    /// The command's file mode creation mask. `None` means that the command inherits ours.
     pub(crate) umask: Option<u32>,
 }
 
-/// What the child's side needs. It lives on the parent's stack, which waits until the child has called execve or ended.
+/// The data that the child reads before execve. It lies on the parent's stack: the parent waits until the child has called execve or ended.
 struct Child {
     path: *const c_char,
     argv: *const *const c_char,
@@ -71,22 +72,22 @@ struct Child {
     report: RawFd,
 }
 
-/// Bytes of the stack on which the child runs until execve. It makes system calls and nothing deep.
+/// Bytes of the child's stack until execve. The child makes system calls and no deep calls.
 const CHILD_STACK_BYTES: usize = 4 * 1024;
 
 #[repr(align(16))]
 struct ChildStack(#[allow(dead_code, reason = "only its address is used")] [core::mem::MaybeUninit<u8>; CHILD_STACK_BYTES]);
 
-/// Starts a command in a process group (or session) of its own, which dies with us. Returns once it runs.
+/// Starts a command in a process group (or session) of its own. Returns once the command runs. The kernel kills the command when emissary dies.
 ///
-/// The child shares our memory until execve, as with vfork(2): nothing is copied, however large we are.
+/// The child shares our memory until execve, as with vfork(2). So the kernel copies no memory, however much we use.
 ///
 /// # Errors
-/// What execve(2) or a step before it gave, or what pipe(2) or clone(2) gave; `ENOSYS` where a call was refused that nothing stands in for, which
-/// [`super::errno::cause`] names.
+/// The error number of execve(2) or of a step before it, of pipe(2) or of clone(2). `ENOSYS` for a refused call that has no substitute;
+/// [`super::errno::cause`] names that call.
 #[inline(never)]
 pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<Pid, Errno> {
-    // Its write end closes at execve; until then it carries the error number, on systems that emulate vfork too.
+    // The pipe's write end closes at execve. Before that, the pipe carries the error number, also on systems that emulate vfork(2).
     let (failed, report) = super::fs::pipe()?;
     let mut child = Child {
         path: spawn.path.as_ptr(),
@@ -102,11 +103,11 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<Pid, Errno> {
         report: report.as_raw_fd(),
     };
     let mut stack = core::mem::MaybeUninit::<ChildStack>::uninit();
-    // SAFETY: one past the end of the stack, whose type is aligned to 16.
+    // SAFETY: the pointer is one past the end of the stack, whose type is aligned to 16.
     let top = unsafe { stack.as_mut_ptr().add(1) };
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-    // SAFETY: with CLONE_VFORK this thread waits until the child has replaced its memory or ended, so `child` and `stack` outlive it; all
-    // signals are blocked, so no handler runs on either side.
+    // SAFETY: with CLONE_VFORK, this thread waits until the child has replaced its memory or ended, so `child` and `stack` outlive the child; all signals are
+    // blocked, so no handler runs in either process.
     let pid = unsafe { libc::clone(run_child, top.cast(), flags, ptr::from_mut(&mut child).cast()) };
     let pid = if pid < 0 && is_refusal(last_errno()) { fork(&mut child) } else { pid };
     for naming in child.names.iter().flatten() {
@@ -117,7 +118,7 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<Pid, Errno> {
     }
     drop(report);
     let pid = Pid::from_raw(pid).ok_or(Errno::CHILD)?;
-    // The error number, and which step gave it.
+    // The error number, and the step that gave it.
     let mut report = [0; 5];
     loop {
         match rustix::io::read(&failed, &mut report) {
@@ -133,16 +134,16 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<Pid, Errno> {
     }
 }
 
-/// Without shared memory, which a sandbox may refuse: fork(2), which copies us. All that the child's side changes is its own then.
+/// Starts the child by fork(2), for a sandbox that refuses shared memory. The kernel copies our memory, and the child changes its own copy.
 #[cold]
 #[inline(never)]
 fn fork(child: &mut Child) -> libc::pid_t {
-    // The C library's would make system calls of its own.
+    // The C library's fork makes further system calls, so we make the system call ourselves.
     #[cfg(any(target_arch = "aarch64", target_arch = "riscv64"))]
-    // SAFETY: nothing is shared; the child's side goes on with what is async-signal-safe alone, and does not return.
+    // SAFETY: the child shares no memory, makes async-signal-safe calls alone, and does not return.
     let pid = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD as libc::c_long, 0_usize, 0_usize, 0_usize, 0_usize) };
     #[cfg(not(any(target_arch = "aarch64", target_arch = "riscv64")))]
-    // SAFETY: the child's side goes on with what is async-signal-safe alone, and does not return.
+    // SAFETY: the child makes async-signal-safe calls alone, and does not return.
     let pid = unsafe { libc::syscall(libc::SYS_fork) };
     let pid = pid as libc::pid_t;
     if pid == 0 {
@@ -151,11 +152,11 @@ fn fork(child: &mut Child) -> libc::pid_t {
     pid
 }
 
-/// The steps of the child's side that can fail.
+/// The child's steps that can fail.
 const DUP2: u8 = 1;
 const EXECVE: u8 = 2;
 
-/// The child's side, from clone to execve. Async-signal-safe throughout: system calls only, no allocation, no lock.
+/// What the child does from clone to execve. Async-signal-safe throughout: system calls alone, no allocation, no lock.
 extern "C" fn run_child(child: *mut c_void) -> c_int {
     let child = child.cast::<Child>();
     // SAFETY: the parent passes a pointer to its `Child` and waits.
@@ -166,9 +167,9 @@ extern "C" fn run_child(child: *mut c_void) -> c_int {
     let (errno, step) = exec_child(child);
     let [a, b, c, d] = errno.raw_os_error().to_ne_bytes();
     let report = [a, b, c, d, step];
-    // SAFETY: five bytes to a descriptor of ours; where that fails the parent reads nothing and reaps status 127.
+    // SAFETY: the pointer and the length are those of `report`. If the write fails, the parent reads nothing and reaps status 127.
     unsafe { libc::write(child.report, report.as_ptr().cast(), report.len()) };
-    // SAFETY: ends this process without running what the parent has registered.
+    // SAFETY: the call ends this process and runs none of the parent's exit handlers.
     unsafe { libc::_exit(127) }
 }
 
@@ -176,7 +177,7 @@ fn check(result: c_int) -> Result<(), Errno> {
     if result < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
-/// What the kernel or a sandbox refuses the command runs without.
+/// Ignores a refusal of the kernel or a sandbox: the command then runs without that step.
 fn if_allowed(result: c_int) -> Result<(), Errno> {
     match check(result) {
         Err(errno) if is_refusal(errno) => Ok(()),
@@ -184,18 +185,18 @@ fn if_allowed(result: c_int) -> Result<(), Errno> {
     }
 }
 
-/// Puts an open file in another descriptor's place (dup2(2), dup3(2), fcntl(2) `F_DUPFD`, which takes the lowest number that is free).
+/// Makes descriptor `target` refer to the open file of `source` (dup2(2), dup3(2), or fcntl(2) `F_DUPFD`, which takes the lowest free number).
 fn put_in_place(source: RawFd, target: RawFd) -> Result<(), Errno> {
-    // SAFETY: takes numbers; descriptors 0 to 2 are always open (see `events`), so `source` is another one.
+    // SAFETY: the call takes numbers; descriptors 0 to 2 are always open (see `descriptors::occupy_standard`), so `source` is another one.
     let mut result = check(unsafe { libc::dup2(source, target) });
     if result.is_err_and(is_refusal) {
         // SAFETY: as above.
         result = check(unsafe { libc::dup3(source, target, 0) });
     }
     if result.is_err_and(is_refusal) {
-        // SAFETY: the command's stdin, stdout or stderr, which it gets anew.
+        // SAFETY: the child owns its stdin, stdout and stderr, and replaces this one at once.
         unsafe { libc::close(target) };
-        // SAFETY: takes numbers.
+        // SAFETY: the call takes numbers.
         result = check(unsafe { libc::fcntl(source, libc::F_DUPFD, target) });
     }
     result
@@ -205,7 +206,7 @@ fn exec_child(child: &Child) -> (Errno, u8) {
     prepare_child(child).map_or_else(
         |errno| (errno, DUP2),
         |()| {
-            // SAFETY: the parent passes a NUL-terminated path and a vector that ends with a null pointer; `environ` is the C library's.
+            // SAFETY: the parent passes a NUL-terminated path and a vector that ends with a null pointer; the C library owns `environ`.
             unsafe { libc::execve(child.path, child.argv, environ.cast_const()) };
             (last_errno(), EXECVE)
         },
@@ -214,29 +215,30 @@ fn exec_child(child: &Child) -> (Errno, u8) {
 
 fn prepare_child(child: &Child) -> Result<(), Errno> {
     if child.terminal {
-        // SAFETY: touches no memory.
+        // SAFETY: the call touches no memory.
         if_allowed(unsafe { libc::setsid() })?;
-        // SAFETY: makes the terminal on the given descriptor the controlling one; takes a number.
+        // SAFETY: the call takes numbers. It makes the terminal on the descriptor the controlling one.
         if_allowed(unsafe { libc::ioctl(child.stdio[0], libc::TIOCSCTTY as _, 0) })?;
     } else {
-        // SAFETY: touches no memory.
+        // SAFETY: the call touches no memory.
         if_allowed(unsafe { libc::setpgid(0, 0) })?;
         if child.foreground >= 0 {
-            // Before it can read from it. That is allowed from the background, too, while SIGTTOU is blocked, as every signal is.
-            // SAFETY: touches no memory.
+            // The command needs the foreground before it reads from the terminal. A process in the background may take the foreground while it blocks
+            // SIGTTOU, and the child blocks every signal.
+            // SAFETY: the call touches no memory.
             let group = unsafe { libc::getpid() };
-            // SAFETY: takes numbers.
+            // SAFETY: the call takes numbers.
             unsafe { libc::tcsetpgrp(child.foreground, group) };
         }
     }
-    // SAFETY: takes numbers.
+    // SAFETY: the call takes numbers.
     if_allowed(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
-    // SAFETY: touches no memory.
+    // SAFETY: the call touches no memory.
     let parent = unsafe { libc::getppid() };
-    // A child that is the first of a PID namespace sees none. Where either call was refused, its number is negative.
+    // The first process of a PID namespace sees no parent. If a sandbox refuses either call, that call's number is negative.
     if parent != child.parent && parent > 0 && child.parent > 0 {
-        // The parent died before the line above: nobody is left to report to.
-        // SAFETY: ends this process.
+        // The parent died before prctl(2) took effect, so no process waits for this child.
+        // SAFETY: the call ends this process.
         unsafe { libc::_exit(127) };
     }
     for (target, &source) in (0..).zip(&child.stdio) {
@@ -245,11 +247,11 @@ fn prepare_child(child: &Child) -> Result<(), Errno> {
         }
     }
     if child.ignores_sigchld {
-        // SAFETY: runs no code of ours.
+        // SAFETY: `SIG_IGN` runs no code of ours.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     }
     if let Some(umask) = child.umask {
-        // SAFETY: takes a number.
+        // SAFETY: the call takes a number.
         unsafe { libc::umask(umask) };
     }
     set_mask(child.mask);
@@ -260,16 +262,16 @@ unsafe extern "C" {
     static environ: *mut *const c_char;
 }
 
-/// Variables that name the one process for which something is meant, by its id or, with `true`, by the number of its process descriptor's file
+/// Variables in which systemd names the one process that it addresses: by the process id or, with `true`, by the inode number of the process's pidfd
 /// (sd_listen_fds(3), sd_watchdog_enabled(3)).
 const NAMING: [(&[u8], bool); 3] = [(b"LISTEN_PID=", false), (b"WATCHDOG_PID=", false), (b"LISTEN_PIDFDID=", true)];
 
-/// Bytes of the longest of them: its name, the digits of a number, a NUL.
+/// Bytes of the longest such variable: its name, the digits of a number, a NUL.
 const NAMING_BYTES: usize = 15 + 20 + 1;
 
-/// A variable that names us, and is to name the command.
+/// A variable that names emissary and must name the command instead.
 struct Naming {
-    /// Where the environment points to it.
+    /// The element of the environment that points to the variable.
     slot: *mut *const c_char,
     original: *const c_char,
     changed: [u8; NAMING_BYTES],
@@ -278,18 +280,18 @@ struct Naming {
 }
 
 impl Naming {
-    /// The variable of this name, if it names us.
+    /// Returns the variable of this name, if its value names us.
     #[inline(never)]
     fn of_us((name, by_descriptor): (&[u8], bool)) -> Option<Self> {
-        // SAFETY: the C library's; nobody else changes the environment.
+        // SAFETY: the C library owns `environ`, and no other thread changes the environment.
         let mut slot = unsafe { environ };
         loop {
-            // SAFETY: the environment ends with a null pointer, at which this stops.
+            // SAFETY: the environment ends with a null pointer, and the loop stops there.
             let original = unsafe { slot.read() };
             if original.is_null() {
                 return None;
             }
-            // SAFETY: each of its pointers is to a NUL-terminated string.
+            // SAFETY: each pointer of the environment is to a NUL-terminated string.
             let variable = unsafe { CStr::from_ptr(original) }.to_bytes();
             if let Some(value) = variable.strip_prefix(name) {
                 let names_us = emissary_core::exit::parse_decimal(value).is_some_and(|value| Some(value) == caller(by_descriptor));
@@ -297,12 +299,12 @@ impl Naming {
                 changed[..name.len()].copy_from_slice(name);
                 return names_us.then_some(Self { slot, original, changed, name_bytes: name.len(), by_descriptor });
             }
-            // SAFETY: this was not the last.
+            // SAFETY: this element was not the null pointer, so another follows.
             slot = unsafe { slot.add(1) };
         }
     }
 
-    /// Makes it name the process that calls this. Async-signal-safe.
+    /// Makes the variable name the calling process. Async-signal-safe.
     fn name_caller(&mut self) {
         let Some(mut left) = caller(self.by_descriptor) else { return };
         let (mut digits, mut first) = ([0; 20], 20);
@@ -314,19 +316,19 @@ impl Naming {
         let digits = &digits[first..];
         if let Some(room) = self.changed[self.name_bytes..].get_mut(..digits.len()) {
             room.copy_from_slice(digits);
-            // SAFETY: an element of the environment, which nobody else uses meanwhile; the string ends with a zero of its array.
+            // SAFETY: `slot` is an element of the environment, and no other code uses the environment meanwhile; `changed` ends with a zero.
             unsafe { self.slot.write(self.changed.as_ptr().cast()) };
         }
     }
 
-    /// Makes the environment ours again.
+    /// Puts the variable's original value back.
     fn put_back(&self) {
-        // SAFETY: the element that was there before.
+        // SAFETY: `slot` is an element of the environment, and `original` was its value.
         unsafe { self.slot.write(self.original) };
     }
 }
 
-/// The number of the process that calls this. Async-signal-safe.
+/// Returns the calling process's number: its process id, or the inode number of its pidfd. Async-signal-safe.
 #[inline(never)]
 fn caller(by_descriptor: bool) -> Option<u64> {
     let pid = rustix::process::getpid();
@@ -338,10 +340,10 @@ fn caller(by_descriptor: bool) -> Option<u64> {
     super::fs::fstat(descriptor).ok().map(|stat| stat.st_ino.into())
 }
 
-/// A child that has ended or stopped, and its status in the words of wait(2) (wait4(2), waitid(2)); `None` where there is none at the moment.
+/// Returns a child that has ended or stopped, with its status in wait(2)'s form (wait4(2), or waitid(2)). Returns `None` if no child has done either.
 ///
 /// # Errors
-/// What the system says: `ECHILD` where there is no child.
+/// The error number that the kernel gives, such as `ECHILD` if this process has no child.
 #[inline(never)]
 pub(crate) fn reap() -> Result<Option<(Pid, c_int)>, Errno> {
     match rustix::process::wait(rustix::process::WaitOptions::NOHANG | rustix::process::WaitOptions::UNTRACED) {
@@ -350,7 +352,7 @@ pub(crate) fn reap() -> Result<Option<(Pid, c_int)>, Errno> {
     }
 }
 
-/// The signal that has stopped a child, if it has stopped.
+/// Returns the signal that stopped a child, if the status is that of a stopped child.
 pub(crate) fn stopped_by(status: c_int) -> Option<c_int> {
     libc::WIFSTOPPED(status).then_some(libc::WSTOPSIG(status))
 }
@@ -360,9 +362,9 @@ fn reap_by_waitid() -> Result<Option<(Pid, c_int)>, Errno> {
     let mut info = core::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
     // SAFETY: the pointer is to room for one record.
     check(unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), libc::WEXITED | libc::WSTOPPED | libc::WNOHANG) })?;
-    // SAFETY: the kernel has filled it, or it is zeroes.
+    // SAFETY: the kernel has filled the record, or the record is all zeroes.
     let info = unsafe { info.assume_init() };
-    // SAFETY: a record about a child has both; without one they are zeroes.
+    // SAFETY: a record about a child has both fields; without a child, both are zero.
     let pid = unsafe { info.si_pid() };
     // SAFETY: as above.
     let value = unsafe { info.si_status() };
@@ -374,9 +376,9 @@ fn reap_by_waitid() -> Result<Option<(Pid, c_int)>, Errno> {
     Ok(Pid::from_raw(pid).map(|pid| (pid, status)))
 }
 
-/// Replaces this process. Returns only what went wrong.
+/// Replaces this process by another program. Returns only if that fails.
 pub(crate) fn execute(path: &CStr, argv: &Argv<'_>) -> Errno {
-    // SAFETY: `Argv` ends with a null pointer and holds NUL-terminated strings; `environ` is the C library's.
+    // SAFETY: `Argv` ends with a null pointer and holds NUL-terminated strings; the C library owns `environ`.
     unsafe { libc::execve(path.as_ptr(), argv.pointers.as_ptr(), environ.cast_const()) };
     last_errno()
 }

@@ -1,4 +1,7 @@
-//! Processes that made us their tracer (ptrace(2), `PTRACE_TRACEME`).
+//! Processes that made their parent trace them (ptrace(2), `PTRACE_TRACEME`). If emissary is the parent, the kernel stops such a process at its next signal
+//! until emissary lets the process go on.
+//!
+//! Enters: a stopped child and the signal that stopped it. Leaves: the child, running again. Refuses: a child that we do not trace; that child stays stopped.
 #![allow(unsafe_code, reason = "the edge to the kernel and the C library")]
 
 use core::ffi::c_int;
@@ -7,20 +10,19 @@ use core::ptr;
 
 use rustix::process::Pid;
 
-/// Lets go of a process that has stopped before it takes a signal, because it made us its tracer; it takes the signal. Says whether that was so: any other
-/// process that has stopped stays as it is.
+/// Detaches from a process that we trace and that stopped before it took a signal. The process then takes the signal. Returns whether we traced the process.
 pub(crate) fn let_go(pid: Pid, signal: c_int) -> bool {
     let pid = pid.as_raw_nonzero().get();
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    // SAFETY: the pointer is to room for one record; the kernel refuses a process that is not ours to trace.
+    // SAFETY: the pointer is to room for one record; the kernel refuses a process that we do not trace.
     let asked = unsafe { libc::ptrace(libc::PTRACE_GETSIGINFO, pid, ptr::null_mut::<libc::c_void>(), info.as_mut_ptr()) };
-    // SAFETY: the kernel has filled it, or it is zeroes.
+    // SAFETY: the kernel has filled the record, or the record is all zeroes.
     let info = unsafe { info.assume_init() };
-    // The kernel's own stop at execve is a SIGTRAP that comes from nobody but the process itself; it would end it.
-    // SAFETY: a signal that was sent by kill(2), which the code 0 says, names its sender.
+    // At execve, the kernel stops a traced process by a SIGTRAP whose sender is the process itself. That SIGTRAP would end the process, so we drop it.
+    // SAFETY: the code `SI_USER` says that kill(2) sent the signal, and a record of kill(2) has the sender's process id.
     let is_execve = asked == 0 && signal == libc::SIGTRAP && info.si_code == libc::SI_USER && unsafe { info.si_pid() } == pid;
     let signal = if is_execve { 0 } else { signal };
-    // SAFETY: no address is used; the last argument is a number in the place of a pointer.
+    // SAFETY: the call uses no address; the last argument is a number in the form of a pointer.
     let detached = unsafe {
         libc::ptrace(
             libc::PTRACE_DETACH,

@@ -1,4 +1,5 @@
-//! Another container of the pod, whose exit code this process waits for (docs/protocol.md, "Files").
+//! Another container of the pod, the group of containers that share one volume. This process waits for that container's exit code (docs/protocol.md,
+//! "Files").
 //!
 //! Enters: changes from the watch, and the time. Leaves: the container's exit code, or when to look again. Refuses: an exit-code file that stays
 //! unreadable, or that is complete and holds no exit code. `core::exit_file` decides when the file is complete.
@@ -26,16 +27,16 @@ pub(crate) struct Container {
     watch: Option<i32>,
     /// The folder may have been removed.
     may_be_gone: bool,
-    /// Something happened in its folder since the last look.
+    /// The folder changed after the last look.
     is_due: bool,
-    /// When to look again although nothing happens.
+    /// Time of the next look, if no change is reported before.
     again_at: Option<Instant>,
     file: ExitFile,
     /// The container's exit code, once it is known.
     pub(crate) code: Option<u8>,
     /// The container's emissary was killed and wrote no exit code. `code` is then that of SIGKILL.
     pub(crate) was_killed: bool,
-    /// The container left something that is no exit code, or cannot be read. `code` stands for that.
+    /// The container's exit-code file holds no exit code, or cannot be read. `code` stands for that.
     pub(crate) is_unread: bool,
     /// At the last look the container had no exit code, and its emissary was running.
     pub(crate) emissary_runs: bool,
@@ -69,7 +70,7 @@ impl Container {
     /// Handles a change in a watched folder.
     pub(crate) fn note(&mut self, change: Change) {
         self.is_due |= match change {
-            // We open it ourselves.
+            // We open these files ourselves, so an open is no reason to look.
             Change::ExitCode(_, FileEvent::Opened) | Change::Signal(..) | Change::Grown(_) => false,
             Change::ExitCode(watch, _) | Change::Gone(watch) | Change::Deleted(watch) | Change::Other(watch) => Some(watch) == self.watch,
             Change::Overflow | Change::Folders => true,
@@ -103,7 +104,7 @@ impl Container {
         }
     }
 
-    /// Whether its logs may be longer by this.
+    /// Returns whether the container's logs may have grown by this change.
     pub(crate) fn may_grow_by(&self, change: Change) -> bool {
         match change {
             Change::Grown(watch) | Change::ExitCode(watch, _) | Change::Other(watch) => Some(watch) == self.watch,
@@ -112,18 +113,18 @@ impl Container {
         }
     }
 
-    /// Whether events tell of all that happens in its folder.
+    /// Returns whether events report every change in the container's folder.
     pub(crate) const fn is_watched(&self) -> bool {
         self.watch.is_some()
     }
 
-    /// Is to be looked at, whatever happened.
+    /// Makes the next look read the exit code, even if no change was reported.
     pub(crate) const fn make_due(&mut self) {
         self.is_due = true;
     }
 
-    /// Looks at its exit code, unless that is known, or nothing happened that could have changed it: there may be many containers, and each end, each log line, is
-    /// an event.
+    /// Looks at the container's exit code. Does not look if the code is known, or if no change can have affected it: a pod may have many containers, and each
+    /// end of one and each log line is an event.
     ///
     /// # Errors
     /// The file stays unreadable, or it is complete and holds no exit code.

@@ -1,4 +1,8 @@
-//! The template: where it is read from, checking it, and what the roles ask it.
+//! The template: a JSON document that names a step's outputs, containers and mounts (docs/protocol.md, "Files").
+//!
+//! Enters: a file of the shared folder, or the variable `ARGO_TEMPLATE`. Leaves: the checked template, its containers' names and its paths. Refuses: a
+//! template that is missing, malformed or too large, and containers that wait for each other. `core::template` decides; this file adds the document's path,
+//! line and column to the message.
 
 use core::ffi::CStr;
 use std::ffi::CString;
@@ -15,18 +19,18 @@ use crate::os::{env, fs};
 use crate::report::console::Console;
 use crate::report::error::Error;
 
-/// Bytes of a template or an argument file at most: far more than an API server stores.
+/// Maximum bytes of a template or an argument file. An API server stores far less.
 pub(crate) const DOCUMENT_BYTES: usize = 64 << 20;
 
-/// A template's bytes, and where they are from.
+/// A template's bytes, and their source for messages.
 pub(crate) struct Document {
     pub(crate) bytes: Vec<u8>,
-    /// A path, or the name of a variable.
+    /// A path, or a variable's name.
     pub(crate) source: Vec<u8>,
 }
 
 impl Document {
-    /// A file, by a path of ours.
+    /// Reads a document by a path that no other container chose.
     ///
     /// # Errors
     /// As [`read_file`].
@@ -35,10 +39,10 @@ impl Document {
     }
 }
 
-/// The template's bytes: the file, else `ARGO_TEMPLATE`, else what `offloaded` stands for.
+/// Reads the template: the file in the shared folder, or else the variable `ARGO_TEMPLATE`, or else the file that the value `offloaded` stands for.
 ///
 /// # Errors
-/// A template that is nowhere or cannot be read.
+/// The template is missing or cannot be read.
 pub(crate) fn read(shared: &Shared<'_>) -> Result<Document, Error> {
     let mut room = [0; PATH_BYTES];
     let path = shared.path(File::Template, &mut room)?;
@@ -54,13 +58,13 @@ pub(crate) fn read(shared: &Shared<'_>) -> Result<Document, Error> {
     }
 }
 
-/// Where a template is that was too large for the environment.
+/// Path of a template that was too large for the environment.
 const OFFLOADED_TEMPLATE: &CStr = c"/argo/config/ARGO_TEMPLATE";
 
-/// The template in `ARGO_TEMPLATE`, where it is set.
+/// Returns the template in `ARGO_TEMPLATE`, if that variable is set.
 ///
 /// # Errors
-/// An offloaded template that cannot be read.
+/// The offloaded template cannot be read.
 pub(crate) fn from_env() -> Result<Option<Document>, Error> {
     match env::var(c"ARGO_TEMPLATE").map(CStr::to_bytes) {
         None => Ok(None),
@@ -69,20 +73,20 @@ pub(crate) fn from_env() -> Result<Option<Document>, Error> {
     }
 }
 
-/// A whole file by a path of ours, not of another container's.
+/// Reads a whole file by a path that no other container chose.
 ///
 /// # Errors
-/// What the system says, by the path; `EFBIG` past [`DOCUMENT_BYTES`].
+/// The kernel's error, with the path; `EFBIG` past [`DOCUMENT_BYTES`].
 pub(crate) fn read_file(path: &CStr) -> Result<Vec<u8>, Error> {
     fs::read_file(path, DOCUMENT_BYTES).map_err(|errno| Error::new("read", path.to_bytes(), errno))
 }
 
-/// A container's name that the template's check has found to fit.
+/// Decodes a container's name. The template's check has found that the name fits.
 pub(crate) fn decoded<'b>(name: Str<'_>, room: &'b mut [u8; CONTAINER_NAME_BYTES]) -> &'b [u8] {
     name.decode(room).unwrap_or_default()
 }
 
-/// Checks a template; the message says where it is wrong.
+/// Checks a template. An error's message names the line and the column.
 ///
 /// # Errors
 /// As [`Template::parse`].
@@ -95,16 +99,17 @@ pub(crate) fn parse(document: &Document) -> Result<Template<'_>, Error> {
     })
 }
 
-/// Line and column for a message.
+/// Appends the line and the column of an offset to a message.
 pub(crate) fn describe_place(document: &[u8], offset: usize, out: &mut Writer<'_>) {
     let (line, column) = json::place(document, offset);
     out.text(" (line ").decimal(line as u64).text(", column ").decimal(column as u64).text(")");
 }
 
-/// Looks for what no container would refuse, and no person can want: containers that wait for ever, and misspelt fields, which are warnings.
+/// Checks the template for mistakes that no single container would notice. Refuses containers that would wait for ever. Prints a warning for each misspelt
+/// field.
 ///
 /// # Errors
-/// Containers that wait for each other, or for one that there is not.
+/// Containers wait for each other, or a container waits for one that does not exist.
 #[inline(never)]
 pub(crate) fn check(console: Console, document: &Document, template: &Template<'_>) -> Result<(), Error> {
     template.misspelt(&mut |misspelt| {
@@ -140,33 +145,34 @@ pub(crate) fn check(console: Console, document: &Document, template: &Template<'
     })
 }
 
-/// Containers of a cycle that a message names at most.
+/// Maximum number of containers that a message about a cycle names.
 const CYCLE_NAMES: usize = 8;
 
-/// Names of the main containers of a pod: those of the set, or `main`.
+/// Returns the names of a pod's main containers: those of the container set, or `main`.
 pub(crate) fn main_containers<'a>(template: &Template<'a>) -> impl Iterator<Item = Str<'a>> + use<'a> {
     let has_set = template.container_names().next().is_some();
     template.container_names().chain((!has_set).then_some(Str::MAIN))
 }
 
-/// An output's path as the system is to open it: cleaned as text, as what it is saved as is, so that `f/.` and `link/../f` are `f`.
+/// Writes an output's path as the kernel must open it. The path is cleaned as text, exactly like the path that the output is saved under: `f/.` and
+/// `link/../f` become `f`.
 ///
 /// # Errors
 /// As [`path`].
 pub(crate) fn source<'b>(path: Str<'_>, room: &'b mut Room) -> Result<&'b CStr, Error> {
     let (mut written, mut clean) = ([0; PATH_BYTES], [0; PATH_BYTES]);
     let written = self::path(path, &mut written)?;
-    // Never longer, since it is not empty.
+    // The written path is not empty, so the cleaned path is never longer.
     let cleaned = layout::clean_source(written.to_bytes(), &mut clean).unwrap_or_default();
     room[..cleaned.len()].copy_from_slice(cleaned);
     room[cleaned.len()] = 0;
     Ok(CStr::from_bytes_until_nul(room).unwrap_or_default())
 }
 
-/// Decodes a path with the NUL that system calls want, without slashes at its end: `a/` is the same output as `a`, whatever it is.
+/// Decodes a path and adds the NUL that system calls need. Removes slashes at the end, because `a/` is the same output as `a`, whether a file or a folder.
 ///
 /// # Errors
-/// A path that is too long or has a NUL of its own.
+/// The path is too long or contains a NUL.
 pub(crate) fn path<'b>(path: Str<'_>, room: &'b mut Room) -> Result<&'b CStr, Error> {
     let mut out = Writer::new(room);
     path.write(&mut out);

@@ -1,8 +1,8 @@
 //! The main role runs a container's command (docs/protocol.md, "Main"): prepare, wait, start, supervise, save, write the exit code.
 //!
-//! Enters: the command line, the environment, the template, signals, and files of the shared folder. Leaves: the command's logs, its outputs and its
-//! exit code as files, and the same exit code as emissary's own status. Refuses: a shared folder that is missing, a template that is not valid, and a
-//! command that cannot be found. Each of these ends the run with an exit code of emissary's own.
+//! Enters: the command line, the environment, the template (a JSON document that names the outputs), signals, and files of the shared folder. Leaves: the
+//! command's logs, its outputs and its exit code as files, and the same exit code as emissary's own status. Refuses: a shared folder that is missing, a
+//! template that is not valid, and a command that cannot be found. Each of these ends the run with an exit code of emissary's own.
 //!
 //! `core::supervise::Machine` decides. This file owns every buffer: it does the machine's actions and reports events back.
 
@@ -212,7 +212,7 @@ struct Run<'a> {
     /// Descriptors that we got for the command are still open here: stdin, and those past 2.
     holds_stdin: bool,
     holds_inherited: bool,
-    /// We have such descriptors past 2, or may have them.
+    /// Descriptors past 2 that we got for the command are open, or may be open.
     may_have_inherited: bool,
     is_draining: bool,
     reap_is_due: bool,
@@ -282,7 +282,7 @@ impl<'a> Run<'a> {
         opened
     }
 
-    /// Reads the template. Returns what the template asks for.
+    /// Reads the template, and plans the run by it.
     #[inline(never)]
     fn plan(&mut self, document: &'a OnceCell<Document>) -> Result<Plan, Error> {
         let mut plan = Plan {
@@ -478,7 +478,7 @@ impl<'a> Run<'a> {
         self.tee.iter_mut().for_each(Tee::begin_drain);
     }
 
-    /// Passes on what the command has written and what was typed.
+    /// Passes on the command's output and the keys that were typed.
     fn pump(&mut self) {
         if self.terminal.as_mut().is_some_and(Terminal::pump) {
             // Our own terminal was hung up, so we hang up the command's terminal. The kernel then sends SIGHUP to the command.

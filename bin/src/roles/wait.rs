@@ -1,7 +1,13 @@
-//! The wait role: until every main container has an exit code, then the report.
+//! The wait role waits until every main container of a pod has an exit code, then prints a report (docs/protocol.md, "Wait"). A pod is a group of containers
+//! that share one volume; a main container runs a step's command.
 //!
-//! Past the deadline, or when asked to end, it leaves SIGTERM for them, and SIGKILL after the grace period. With `--follow` it copies their
-//! captured logs while they grow; a reader that takes nothing never keeps it from the deadline.
+//! Enters: the exit-code files and logs on the shared volume, the template (a JSON document that names the outputs), signals, and the time. Leaves: the
+//! report on stdout, and the first exit code that is not 0 as the status. Refuses: an exit-code file that holds no exit code, which counts as 64; an output
+//! that cannot be read, which gives the status 64 if every exit code is 0.
+//!
+//! At the deadline, or after a request to end, the wait container writes SIGTERM to the containers' signal files, and SIGKILL after the grace period. With
+//! `--follow`, the wait container copies the containers' captured logs while they grow. A reader that takes nothing does not delay the deadline.
+//! `core::waiting::Machine` decides.
 
 use core::cell::Cell;
 use core::ffi::CStr;
@@ -44,13 +50,13 @@ use crate::report::error::Error;
 use crate::report::output::OwnOutput;
 use crate::save::outputs::Mounts;
 
-/// Bytes of a log that are read at once.
+/// Bytes of a log that one read takes.
 const PIECE_BYTES: usize = 4_096;
 
-/// What Argo writes where there is no deadline: the zero time of Go, 0001-01-01T00:00:00Z.
+/// Argo's value for no deadline: Go's zero time, 0001-01-01T00:00:00Z.
 const NO_DEADLINE_MS: i64 = -62_135_596_800_000;
 
-/// Waits and reports; gives the status to exit with.
+/// Waits and reports. Returns the status to exit with.
 pub(crate) fn wait(common: &Common<'_>, flags: &WaitFlags) -> u8 {
     rustix::process::umask(Mode::empty());
     signals::block_all_signals();
@@ -61,7 +67,7 @@ pub(crate) fn wait(common: &Common<'_>, flags: &WaitFlags) -> u8 {
     }
 }
 
-/// When the containers are to end, if ever.
+/// Returns the time at which the containers must end, if there is one.
 #[inline(never)]
 fn deadline(flags: &WaitFlags) -> Result<Option<Instant>, Error> {
     let now = clock::now();
@@ -76,16 +82,16 @@ fn deadline(flags: &WaitFlags) -> Result<Option<Instant>, Error> {
     Ok(Some(timeout.map_or(deadline, |timeout| timeout.min(deadline))))
 }
 
-/// A main container as it is waited for.
+/// A main container that this role waits for.
 struct Main {
     container: Neighbour,
     logs: Vec<Log>,
-    /// The logs may hold more than was read.
+    /// The logs may have grown since the last read.
     may_have_more: bool,
 }
 
 impl Main {
-    /// From now on its logs end where they end now.
+    /// Sets the end of the container's logs to their present size. Nothing beyond it is copied.
     fn end_logs(&mut self) {
         self.may_have_more = true;
         for log in &mut self.logs {
@@ -94,21 +100,21 @@ impl Main {
     }
 }
 
-/// A captured log on its way to our own stdout or stderr.
+/// A captured log that is copied to our own stdout or stderr.
 struct Log {
     name: &'static CStr,
-    /// Which of the follower's outlets it goes to.
+    /// Index of the follower's outlet that gets this log.
     outlet: usize,
     file: Option<OwnedFd>,
     offset: u64,
-    /// Up to where it is copied, once its container has ended.
+    /// Offset at which the copy ends, once the container has ended.
     end: u64,
-    /// That it cannot be read has been said.
+    /// A read error of this log has been reported.
     is_said: bool,
 }
 
 impl Log {
-    /// What it holds next, once it is there.
+    /// Reads the log's next bytes. Returns 0 while the log does not exist.
     fn read(&mut self, folder: &Folder, room: &mut [u8]) -> Result<usize, Errno> {
         if self.file.is_none() {
             self.file = folder.open_log(self.name)?;
@@ -179,7 +185,7 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
         }
         while let Some(received) = signals.next() {
             if received.signal == Signal::CHLD {
-                // As PID 1 of its container this process has children that it did not start.
+                // PID 1 of the container also becomes the parent of processes that it did not start.
                 child::reap(None);
             } else if received.is_request_to_end() {
                 if deadline.is_none_or(|at| clock::now() < at) {
@@ -193,7 +199,7 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
         }
         carry_out(console, &mut machine, &mut mains, &mut follower);
         watch.take(&mut |change| {
-            // Our own looks open files, and are no reason for another look.
+            // We open exit-code and signal files ourselves when we look, so an open is no reason for another look.
             is_due |= !matches!(change, Change::ExitCode(_, FileEvent::Opened) | Change::Signal(_, FileEvent::Opened) | Change::Grown(_));
             mains.iter_mut().for_each(|main| {
                 main.may_have_more |= main.container.may_grow_by(change);
@@ -220,7 +226,7 @@ fn wait_and_report(common: &Common<'_>, flags: &WaitFlags) -> Result<u8, Error> 
     })
 }
 
-/// Says when and why those that have no exit code are waited for no longer.
+/// Prints when and why the wait gave up on the containers without an exit code.
 #[cold]
 fn say_given_up(console: Console, mains: &[Main], reason: &str, waited: Duration) {
     let mut room = [0; 64];
@@ -236,7 +242,7 @@ fn say_given_up(console: Console, mains: &[Main], reason: &str, waited: Duration
     }
 }
 
-/// Looks at the exit codes that are still missing.
+/// Looks for the exit codes that are still missing.
 fn look(console: Console, shared: &Shared<'_>, mains: &mut [Main], now: Instant, watch: &mut Watch) -> Event {
     let mut again_after = None;
     for container in mains.iter_mut().map(|main| &mut main.container).filter(|container| container.code.is_none()) {
@@ -247,7 +253,7 @@ fn look(console: Console, shared: &Shared<'_>, mains: &mut [Main], now: Instant,
             Ok(Reading::LookAfter(length)) => again_after = Some(again_after.map_or(length, |now: Duration| now.min(length))),
             Ok(_) => {}
             Err(error) => {
-                // It ended and left no code that can be read: not 0.
+                // The container ended without a readable exit code, so its code is not 0.
                 console.error(&error);
                 container.code = Some(exit::FAILURE);
                 container.is_unread = true;
@@ -261,7 +267,7 @@ fn look(console: Console, shared: &Shared<'_>, mains: &mut [Main], now: Instant,
     }
 }
 
-/// Does what the machine asks for; says whether the report is due.
+/// Does the machine's actions. Returns whether the report is due.
 fn carry_out(console: Console, machine: &mut Machine, mains: &mut [Main], follower: &mut Follower) -> bool {
     while let Some(action) = machine.poll_action() {
         match action {
@@ -274,7 +280,7 @@ fn carry_out(console: Console, machine: &mut Machine, mains: &mut [Main], follow
     false
 }
 
-/// The containers to wait for, their folders made and watched.
+/// Returns the containers to wait for. Makes and watches their folders.
 #[inline(never)]
 fn mains(shared: &Shared<'_>, document: &Template<'_>, watch: &mut Watch, follow: bool) -> Result<Vec<Main>, Error> {
     let mut mains = Vec::new();
@@ -308,7 +314,7 @@ fn leave(console: Console, mains: &[Main], signal: Signal) {
     }
 }
 
-/// Writes the report to stdout; after a request to end, as long as it is read.
+/// Writes the report to stdout. After a request to end, gives up on a reader that takes nothing.
 #[inline(never)]
 fn print(signals: &Signals, mut text: &[u8], mut reader: ReaderTime, grace: Duration) -> Result<(), Error> {
     let error = |errno| Error::new("write the report to", b"stdout", errno);
@@ -339,18 +345,18 @@ fn print(signals: &Signals, mut text: &[u8], mut reader: ReaderTime, grace: Dura
             }
         }
     }
-    // Its reader may be a file on a network or a quota volume.
+    // Stdout may be a file on a network file system or under a quota, which reports a write error only at close(2).
     fs::check_written(rustix::stdio::stdout()).map_err(error)
 }
 
 /// How far the logs are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
-    /// Everything that is there.
+    /// Every log is copied up to its present end.
     Idle,
-    /// There is more; others have their turn first.
+    /// A log has more to copy. Signals, the deadline and exit codes come first.
     More,
-    /// This outlet takes no more now.
+    /// This outlet takes no more bytes now.
     Blocked(usize),
 }
 
@@ -364,24 +370,24 @@ impl Progress {
     }
 }
 
-/// Pieces that are copied before signals, deadline and exit codes are looked at again.
+/// Rounds of copying before signals, the deadline and exit codes are looked at again.
 const PIECES_A_TURN: usize = 64;
 
-/// Copies logs; with several containers, each line under its container's name.
+/// Copies logs. If there are several containers, each line begins with its container's name.
 struct Follower {
     console: Console,
     prefixed: bool,
     /// Our own stdout and stderr.
     outlets: [OwnOutput; 2],
-    /// What an outlet has not taken yet.
+    /// Bytes that an outlet has not taken yet.
     unsent: Vec<u8>,
     unsent_to: usize,
     lines: Lines,
-    /// Which of the outlets nobody reads any more.
+    /// Whether each outlet has failed. Nothing more is written to a failed outlet.
     broken: [bool; 2],
-    /// A reader has taken something.
+    /// A reader has taken bytes since the machine was told last.
     passed_on: bool,
-    /// What stdout's reader got last is no whole line.
+    /// The last byte that stdout's reader got does not end a line.
     is_within_line: bool,
 }
 
@@ -392,7 +398,7 @@ impl Follower {
         Self { console, prefixed, outlets, unsent, unsent_to: 0, lines, broken, passed_on: false, is_within_line: false }
     }
 
-    /// Says how much of the logs is not copied.
+    /// Prints how many bytes of the logs were not copied.
     #[inline(never)]
     fn say_cut(&self, mains: &[Main]) {
         let mut left = self.unsent.len() as u64;
@@ -405,7 +411,7 @@ impl Follower {
         self.console.warn(&[&Error::count(b"the logs are cut: ", left, b" bytes were not copied in time").text]);
     }
 
-    /// Sends what is unsent; says whether all of it is gone.
+    /// Writes the unsent bytes. Returns whether none is left.
     fn send(&mut self) -> bool {
         let to = self.unsent_to;
         while !self.unsent.is_empty() && !self.broken[to] {
@@ -428,13 +434,13 @@ impl Follower {
         true
     }
 
-    /// Copies what is there, and no more than a turn's worth. `given_up` says that no container is waited for any more.
+    /// Copies the logs' new bytes, for one turn at most. `given_up` says that the wait has given up on the containers.
     fn follow(&mut self, mains: &mut [Main], given_up: bool) -> Progress {
         let mut pieces = 0;
         loop {
             let mut moved = false;
             for (at, main) in mains.iter_mut().enumerate().filter(|(_, main)| main.may_have_more) {
-                // There may be thousands of containers, and each line of one is an event.
+                // A log is read only after a change: there may be thousands of containers, and each line of one is an event.
                 let mut has_more = !main.container.is_watched() || given_up;
                 for log in &mut main.logs {
                     if !self.send() {
@@ -447,7 +453,7 @@ impl Follower {
                     let mut room = [0; PIECE_BYTES];
                     let read = match log.read(&main.container.folder, &mut room) {
                         Ok(read) => read,
-                        // It is tried again at the next turn.
+                        // The next turn reads the log again.
                         Err(errno) => {
                             has_more = true;
                             if !core::mem::replace(&mut log.is_said, true) {
@@ -463,7 +469,7 @@ impl Follower {
                         let piece = Piece { at, name: &main.container.name, bytes, has_ended, is_full: read == room.len() };
                         self.lines.take(piece, &mut |bytes| unsent.extend_from_slice(bytes))
                     } else {
-                        // The other log may go to the same file.
+                        // The other log may go to the same file, so the piece ends at a line's end if it can.
                         let taken = if read == room.len() { lines::before_more(bytes) } else { read };
                         unsent.extend_from_slice(&bytes[..taken]);
                         taken
@@ -488,7 +494,7 @@ impl Follower {
     }
 }
 
-/// What a parameter or an artifact is reported as: places in one text, as there may be thousands of them.
+/// A parameter or an artifact for the report. The fields are ranges of one text, because there may be thousands of outputs.
 struct Found {
     name: Range<usize>,
     path: Range<usize>,
@@ -496,17 +502,17 @@ struct Found {
     size_bytes: Option<u64>,
 }
 
-/// Bytes of a parameter's value that are reported: what the objects of an API server hold.
+/// Maximum bytes of a parameter's value in the report. An API server stores no larger object.
 const VALUE_BYTES: usize = 1 << 20;
 
-/// Adds bytes to a text; where they are in it.
+/// Appends bytes to a text. Returns their range.
 fn add(text: &mut Vec<u8>, bytes: &[u8]) -> Range<usize> {
     let start = text.len();
     text.extend_from_slice(bytes);
     start..text.len()
 }
 
-/// The same for a string of the template.
+/// Appends a string of the template, decoded, to a text. Returns its range.
 fn add_str(text: &mut Vec<u8>, string: Str<'_>) -> Range<usize> {
     let start = text.len();
     text.resize(start + string.raw_len(), 0);
@@ -515,7 +521,7 @@ fn add_str(text: &mut Vec<u8>, string: Str<'_>) -> Range<usize> {
     start..text.len()
 }
 
-/// Where an output is: the shared folder or a mount, and the path below it, which other containers may have filled with links.
+/// The place of an output: a folder (the shared folder or a mount), and the path below that folder. Other containers may have put links on that path.
 struct Place<'p> {
     folder: &'p CStr,
     below: &'p [u8],
@@ -530,7 +536,7 @@ impl Place<'_> {
     }
 }
 
-/// Where to look for outputs.
+/// The folders that hold outputs.
 struct Places<'a> {
     shared: &'a Shared<'a>,
     /// The shared folder's path.
@@ -561,7 +567,7 @@ fn parts(below: &[u8]) -> impl Iterator<Item = &[u8]> {
     below.split(|&byte| byte == b'/').filter(|part| !part.is_empty())
 }
 
-/// The whole report as text, and whether everything that is there could be read.
+/// Returns the report's text, and whether every output that exists could be read.
 #[inline(never)]
 fn report(
     console: Console,
@@ -575,7 +581,7 @@ fn report(
     let unread = |what: &[u8], name: &[u8], place: &Place<'_>, errno: Errno| {
         let path = place.path();
         let words: &[&[u8]] = &[what, b" '", name, b"': ", &Error::new("read", &path, errno).text];
-        // What is too long to be reported is there all the same.
+        // A value that is too long for the report still exists, so this is a warning.
         if errno == Errno::FBIG {
             console.warn(words);
         } else {
@@ -593,7 +599,7 @@ fn report(
         let read = |place: &Place<'_>| fs::read_below(place.folder, &mut parts(place.below), VALUE_BYTES);
         let contents = match found.map(|place| (read(&place), place)) {
             Some((Ok(value), _)) => Some(add(&mut text, report::trim_newline(&value))),
-            // The default stands for what is missing, not for what cannot be read.
+            // The default replaces a missing value, but not one that cannot be read.
             None | Some((Err(Errno::NOENT | Errno::NOTDIR), _)) => parameter.default.map(|default| add_str(&mut text, default)),
             Some((Err(errno), place)) => {
                 unread(b"parameter", &text[name.clone()], &place, errno);
@@ -657,7 +663,7 @@ fn report(
     let report = Report { exit_code, reason, containers: &containers, parameters: &parameters, artifacts: &artifacts };
     let mut room = Vec::new();
     if json {
-        // A guess that holds unless much of it is escaped. Pages that nobody writes to are not there.
+        // An estimate that suffices unless much of the text is escaped. Pages that are never written take no memory.
         let mut capacity = 4_096 + text.len() + 128 * (containers.len() + parameters.len() + artifacts.len());
         let length = loop {
             room = vec![0; capacity];

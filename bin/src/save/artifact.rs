@@ -1,9 +1,9 @@
-//! An artifact: walk, tar, deflate, gzip, file.
+//! Saves an artifact: a file or folder that a step hands on, as one archive on the shared volume (docs/protocol.md, "Artifacts").
 //!
-//! Enters: a path and a folder to put the archive in. Leaves: a gzip-compressed tar that appears complete or not at all. Refuses: what is
-//! neither file nor folder, and what cannot be read, by its path.
+//! Enters: a path, and a folder for the archive. Leaves: a gzip-compressed tar (POSIX pax, RFC 1951, RFC 1952), which appears complete or not at all.
+//! Refuses: anything but a file or a folder, and anything that cannot be read; the message has its path.
 //!
-//! Entries are sorted: the same tree gives the same bytes. The artifact's own path may be a link, and is followed; no other is.
+//! Entries are sorted, so the same tree gives the same bytes. If the artifact's own path is a link, the link is followed. No other link is followed.
 
 use core::ffi::CStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,7 +28,7 @@ use crate::report::output::OwnOutput;
 /// Archives `path` as `name` in `folder`.
 ///
 /// # Errors
-/// [`Failure::Missing`] where nothing is there; otherwise what the system said, by its path. No partial archive is left.
+/// [`Failure::Missing`] if nothing exists at the path; otherwise the kernel's error, with the path. No partial archive is left.
 #[inline(never)]
 pub(crate) fn save(
     console: Console,
@@ -40,7 +40,7 @@ pub(crate) fn save(
 ) -> Result<(), Failure> {
     let bytes = path.to_bytes();
     let stat = match fs::stat(path) {
-        // A link to nothing is as good as nothing.
+        // A link to nothing counts as missing.
         Err(Errno::NOENT | Errno::NOTDIR) => return Err(Failure::Missing),
         other => other.map_err(|errno| Error::new("read", bytes, errno))?,
     };
@@ -48,7 +48,7 @@ pub(crate) fn save(
     if !kind.is_file() && !kind.is_dir() {
         return Err(Failure::Error(Error::text(&[b"cannot archive ", bytes, b": it is neither a file nor a folder"])));
     }
-    // The working directory has a name of its own.
+    // A path such as `.` has no name to archive under. The working directory's own name takes its place.
     let cwd = if layout::is_working_directory(bytes) { rustix::process::getcwd(Vec::new()).ok() } else { None };
     let base = layout::last_component(cwd.as_ref().map_or(bytes, |cwd| cwd.to_bytes()));
     if base.is_empty() {
@@ -58,7 +58,7 @@ pub(crate) fn save(
     let target = folder.path_of(name);
     compressor.begin(level);
     let is_terminal = rustix::termios::isatty(rustix::stdio::stderr());
-    // Of a folder it would take a walk of its own to know.
+    // A folder's size is not known without a further walk.
     let total = kind.is_file().then_some(stat.st_size.unsigned_abs());
     let mut archive = Archive {
         console,
@@ -77,7 +77,7 @@ pub(crate) fn save(
     };
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = fs::open_at(CWD, path, flags, 0).map_err(|errno| Error::new("read", bytes, errno))?;
-    // What was opened counts, should the name have changed hands in between.
+    // The path may lead to another file by now. The open file counts.
     let stat = fs::fstat(&file).map_err(|errno| Error::new("read", bytes, errno))?;
     match FileType::from_raw_mode(stat.st_mode) {
         FileType::Directory => archive.folder(file, stat)?,
@@ -90,17 +90,17 @@ pub(crate) fn save(
     Ok(())
 }
 
-/// Bytes that are taken of a file which says that it is empty.
+/// Maximum bytes that are read from a file whose size is given as 0.
 const MOST_WITHOUT_SIZE: usize = 64 << 20;
 
-/// Tar bytes in, gzip bytes to a file, and now and then a word about how far it is.
+/// Takes tar bytes, writes gzip bytes to a file, and reports the progress from time to time.
 struct Sink<'a> {
     console: Console,
     compressor: &'a mut Compressor,
     to: To<'a>,
     progress: Progress,
     is_terminal: bool,
-    /// Whether a bar stands on the terminal's line.
+    /// The progress bar is on the terminal's line.
     has_bar: bool,
 }
 
@@ -110,7 +110,7 @@ impl Sink<'_> {
     }
 
     fn zeros(&mut self, mut count: u64) -> Result<(), Error> {
-        /// Bytes between two looks at the clock.
+        /// Bytes between two reads of the clock.
         const SLICE: u64 = 1 << 36;
         while count > 0 {
             let now = count.min(SLICE);
@@ -126,7 +126,7 @@ impl Sink<'_> {
         self.compressor.finish(&self.to)
     }
 
-    /// Says how far it is, where it is time to.
+    /// Reports the progress, if a report is due.
     fn report(&mut self) {
         let now = clock::now();
         if !self.progress.take_due(now) {
@@ -137,7 +137,7 @@ impl Sink<'_> {
         let mut out = Writer::new(&mut room);
         if self.is_terminal {
             self.progress.bar(layout::last_component(self.to.path), now, read, written, &mut out);
-            // A terminal that is stopped stops nothing here.
+            // A terminal that is stopped (^S) must not stop the archive.
             let _ = OwnOutput::new(rustix::stdio::stderr()).write_soon(out.written());
             self.has_bar = true;
         } else {
@@ -159,22 +159,22 @@ impl Drop for Sink<'_> {
     }
 }
 
-/// A tree on its way into an archive.
+/// A tree that is being archived.
 struct Archive<'a> {
     console: Console,
     sink: Sink<'a>,
-    /// Name of the present entry in the archive; it begins with the artifact's base name.
+    /// Name of the present entry in the archive. The name begins with the artifact's base name.
     name: Vec<u8>,
     /// The artifact's own path, for messages.
     source: Vec<u8>,
-    /// How much of `name` stands for `source`.
+    /// Length of the part of `name` that stands for `source`.
     source_base: usize,
-    /// Room for header blocks.
+    /// Buffer for header blocks.
     header: Vec<u8>,
 }
 
 impl Archive<'_> {
-    /// The path of the present entry, for a message.
+    /// Returns the present entry's path, for a message.
     fn path(&self) -> Vec<u8> {
         [&self.source, &self.name[self.source_base..]].concat()
     }
@@ -205,7 +205,7 @@ impl Archive<'_> {
         }
     }
 
-    /// A folder and all below it.
+    /// Archives a folder and everything below it.
     fn folder(&mut self, root: OwnedFd, stat: Stat) -> Result<(), Error> {
         let mut walk = Walk::new(root, stat, &self.name, true);
         loop {
@@ -233,7 +233,7 @@ impl Archive<'_> {
         }
     }
 
-    /// Anything but a folder or a regular file.
+    /// Archives an entry that is neither a folder nor a regular file.
     fn other(&mut self, parent: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<(), Error> {
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::Symlink => match rustix::fs::readlinkat(parent, name, Vec::new()) {
@@ -262,7 +262,8 @@ impl Archive<'_> {
         }
     }
 
-    /// A file that is said to be empty: some hold something all the same (/proc, control groups, FUSE). The header has the size, so all of it is read first.
+    /// Archives a file whose size is given as 0. Some such files have contents (/proc, control groups, FUSE). The header comes first and holds the size, so
+    /// the whole file is read before the header is written.
     #[inline(never)]
     fn file_of_no_size(&mut self, file: BorrowedFd<'_>, stat: &Stat) -> Result<(), Error> {
         let (mut bytes, mut room) = (Vec::new(), [0; 4_096]);
@@ -275,7 +276,7 @@ impl Archive<'_> {
                 }
                 Ok(read) => bytes.extend_from_slice(&room[..read]),
                 Err(Errno::INTR) => {}
-                // It may be one that is only written to.
+                // Some files of this kind can only be written to, so this is no failure.
                 Err(errno) => {
                     let cause = self.error("read", errno);
                     self.warn(&[b" says that it is empty: ", &cause.text[..]].concat());
@@ -288,7 +289,7 @@ impl Archive<'_> {
         self.sink.zeros(tar::padding(bytes.len() as u64) as u64)
     }
 
-    /// A regular file: its header, exactly as many bytes as the header says, padding. Where it has holes they are not read.
+    /// Archives a regular file: its header, exactly as many bytes as the header says, padding. Holes are not read.
     fn file(&mut self, file: BorrowedFd<'_>, stat: &Stat) -> Result<(), Error> {
         let size_bytes = stat.st_size.unsigned_abs();
         if size_bytes == 0 {
@@ -298,13 +299,13 @@ impl Archive<'_> {
         #[allow(clippy::unnecessary_cast, reason = "the types differ between targets")]
         let is_sparse = (stat.st_blocks as u64).saturating_mul(512) < size_bytes;
         let mut tells_holes = is_sparse;
-        // Where we are, and up to where there is data.
+        // The present offset, and the end of the present stretch of data.
         let (mut at, mut until) = (0, 0);
         while at < size_bytes {
             if at == until {
                 let begin;
                 let stretch = if tells_holes { data_behind(file, at, size_bytes).ok() } else { None };
-                // Some file systems do not tell.
+                // Some file systems do not report holes.
                 tells_holes = stretch.is_some();
                 (begin, until) = stretch.unwrap_or((at, size_bytes));
                 self.sink.zeros(begin - at)?;
@@ -325,7 +326,7 @@ impl Archive<'_> {
             at += read as u64;
         }
         let now_bytes = fs::fstat(file).map_or(size_bytes, |stat| stat.st_size.unsigned_abs());
-        // A hole up to the end may stand for what was cut off.
+        // If the file became shorter, the missing end looks like a hole.
         if at < size_bytes || is_sparse && now_bytes < size_bytes {
             self.warn(b" became shorter while it was archived: filled up with zeros");
             self.sink.zeros(size_bytes - at)?;
@@ -336,17 +337,16 @@ impl Archive<'_> {
     }
 }
 
-/// The next stretch of data in a file (SEEK_DATA and SEEK_HOLE of lseek(2)). Both ends are `size_bytes`
-/// where only a hole is left.
+/// Returns the next stretch of data in a file (SEEK_DATA and SEEK_HOLE of lseek(2)). If only a hole follows, both ends are `size_bytes`.
 fn data_behind(file: BorrowedFd<'_>, at: u64, size_bytes: u64) -> Result<(u64, u64), Errno> {
     let begin = match rustix::fs::seek(file, SeekFrom::Data(at)) {
-        // Nothing but a hole, if anything.
+        // Only a hole follows, or nothing.
         Err(Errno::NXIO) => return Ok((size_bytes, size_bytes)),
         other => other?.clamp(at, size_bytes),
     };
     let end = rustix::fs::seek(file, SeekFrom::Hole(begin)).unwrap_or(size_bytes).clamp(begin, size_bytes);
     if end == begin && begin < size_bytes {
-        // Data of no length: the file system does not know what it says.
+        // The file system reports data without a length, so its report cannot be used.
         return Err(Errno::INVAL);
     }
     Ok((begin, end))

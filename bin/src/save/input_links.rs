@@ -1,7 +1,9 @@
-//! Input artifacts of pods without an init container: a link at each one's path.
+//! Links a step's input artifacts in pods without an init container (docs/protocol.md, "Main", step 5). There, a supervisor leaves each input artifact in one
+//! folder, and the command expects it at a path of its own (symlink(2)).
 //!
-//! Enters: the template, `/argo/inputs/artifacts/NAME`. Leaves: symbolic links. Refuses, with status 65: to remove what lies on a volume mount once links are
-//! resolved, or has one below it; to remove the working directory for a path that is empty but for dots; what cannot be removed.
+//! Enters: the template, and the files `/argo/inputs/artifacts/NAME`. Leaves: a symbolic link at each artifact's path. Refuses, with status 65: to remove a
+//! path that lies on a volume mount (once links are resolved), has a mount below it or holds another file system; to remove the working directory, or a
+//! folder above it, for a path that is relative or ends in dots; a path that cannot be removed.
 
 use core::ffi::CStr;
 use std::ffi::CString;
@@ -23,18 +25,18 @@ use crate::os::fs::{self, Name};
 use crate::pod::template as pod_template;
 use crate::report::error::Error;
 
-/// Where the supervisor leaves them.
+/// The folder where the supervisor leaves the artifacts.
 const SOURCE: &[u8] = b"/argo/inputs/artifacts/";
 
-/// Links every input artifact that is there.
+/// Links every input artifact that exists.
 ///
 /// # Errors
-/// The first that is refused or fails, with status 65.
+/// The first artifact that is refused or fails; status 65.
 pub(crate) fn link(template: &Template<'_>) -> Result<(), Error> {
     let cwd = fs::working_directory();
-    // It may lie in what is replaced.
+    // The working directory may lie in a folder that a link replaces.
     let has_left = rustix::process::chdir(c"/").is_ok();
-    // Resolved for the first artifact that is there: no link that is made leads another way to a mount, or it would be refused.
+    // The mounts are resolved once, for the first artifact that exists. A link that we make cannot change the way to a mount, because such a link is refused.
     let mut mounts = None;
     let result =
         template.input_artifacts().try_for_each(|artifact| link_one(template, &mut mounts, artifact.name, artifact.path, cwd.as_deref()));
@@ -48,7 +50,7 @@ pub(crate) fn link(template: &Template<'_>) -> Result<(), Error> {
 #[inline(never)]
 fn link_one(template: &Template<'_>, mounts: &mut Option<Mounts>, name: Str<'_>, path: Str<'_>, cwd: Option<&CStr>) -> Result<(), Error> {
     if name.raw_len() == 0 {
-        // It is found by its name.
+        // An artifact without a name has no file.
         return Ok(());
     }
     let mut source_room = [0; PATH_BYTES];
@@ -87,7 +89,8 @@ fn link_one(template: &Template<'_>, mounts: &mut Option<Mounts>, name: Str<'_>,
     };
     let mut room = vec![0; absolute.len() + 1];
     let absolute = layout::clean(&absolute, &mut room).unwrap_or_default();
-    // It is the working directory that such a path is relative to. An image's own working directory is replaced where its path is written out.
+    // A path that is relative or ends in dots may not remove the working directory. An absolute path without such dots may: it names an image's own working
+    // directory on purpose.
     let is_dots = !path.starts_with(b"/") || matches!(last, Some(b"." | b".."));
     if is_dots && cwd.is_some_and(|cwd| layout::is_inside(cwd.to_bytes(), &target)) {
         return refuse(b": that would remove the working directory", b"");
@@ -109,10 +112,10 @@ fn link_one(template: &Template<'_>, mounts: &mut Option<Mounts>, name: Str<'_>,
     match fs::stat_at(parent.as_fd(), base, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::NOENT) => {}
         Err(errno) => return Err(fail("replace", errno)),
-        // Where nothing stands nothing is removed: as Argo does, it lands on the volume.
+        // If the path does not exist, nothing is removed. The link then lands on the volume, as under Argo.
         Ok(_) if let Some((why, mount)) = in_the_way => return refuse(why, mount.to_bytes()),
         Ok(stat) if FileType::from_raw_mode(stat.st_mode).is_dir() => {
-            // First the whole look, then the first removal.
+            // The whole folder is checked before anything is removed.
             each_below(&parent, base, stat.st_dev, false).map_err(|errno| fail("replace", errno))?;
             each_below(&parent, base, stat.st_dev, true).map_err(|errno| fail("replace", errno))?;
         }
@@ -121,7 +124,7 @@ fn link_one(template: &Template<'_>, mounts: &mut Option<Mounts>, name: Str<'_>,
     rustix::fs::symlinkat(source, &parent, base).map_err(|errno| fail("link", noted(c"symlinkat", errno)))
 }
 
-/// The paths of the mounts: each as it is written, as it is once links on the way are resolved, and where it leads if it is a link itself.
+/// Returns each mount's paths: as written, with the links in its parent resolved, and with all links resolved.
 #[inline(never)]
 fn resolved_mounts(template: &Template<'_>) -> Result<Mounts, Error> {
     let mut mounts = Mounts::default();
@@ -138,19 +141,19 @@ fn resolved_mounts(template: &Template<'_>) -> Result<Mounts, Error> {
     Ok(mounts)
 }
 
-/// The path with every link resolved as far as it exists.
+/// Resolves every link of a path, as far as the path exists.
 fn resolve(path: &[u8]) -> Result<Vec<u8>, Error> {
-    // With one more component, what was the last is part of the parent.
+    // With a component appended, the path's last component becomes part of the parent.
     let mut resolved = resolve_parent(&[path, b"/x"].concat())?;
     resolved.truncate(resolved.len() - b"/x".len());
     Ok(if resolved.is_empty() { b"/".to_vec() } else { resolved })
 }
 
-/// The path with every link in its parent resolved as far as it exists; the last component is kept as it is.
+/// Resolves every link in a path's parent, as far as the parent exists. Keeps the last component unchanged.
 #[inline(never)]
 fn resolve_parent(path: &[u8]) -> Result<Vec<u8>, Error> {
     let mut resolved: Vec<u8> = Vec::new();
-    // Components still to come, the next one last.
+    // The remaining components; the next one is last.
     let mut left: Vec<Vec<u8>> = split(path);
     let mut links = 0;
     while let Some(part) = left.pop() {
@@ -188,7 +191,7 @@ fn resolve_parent(path: &[u8]) -> Result<Vec<u8>, Error> {
     Ok(resolved)
 }
 
-/// A path from the root. A relative one is the command's, whose working directory is ours.
+/// Returns an absolute path. A relative path belongs to the command, which has our working directory.
 fn absolute(path: &[u8], cwd: Option<&CStr>) -> Vec<u8> {
     match (path.first(), cwd) {
         (Some(b'/'), _) | (_, None) => path.to_vec(),
@@ -203,7 +206,7 @@ fn split(path: &[u8]) -> Vec<Vec<u8>> {
     parts
 }
 
-/// Opens a folder by its absolute, resolved path, making what is missing.
+/// Opens a folder by its absolute, resolved path. Makes the folders that are missing.
 #[inline(never)]
 fn make_folders(path: &[u8]) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW;
@@ -212,7 +215,7 @@ fn make_folders(path: &[u8]) -> Result<OwnedFd, Errno> {
         let name = Name::new(part)?;
         match rustix::fs::mkdirat(&at, name.as_c_str(), Mode::from_raw_mode(0o755)) {
             Ok(()) | Err(Errno::EXIST) => {}
-            // It may be there on a file system that is read-only.
+            // On a read-only file system, the folder may exist all the same.
             Err(Errno::ROFS | Errno::ACCESS | Errno::PERM) => {}
             Err(errno) => return Err(errno),
         }
@@ -221,7 +224,8 @@ fn make_folders(path: &[u8]) -> Result<OwnedFd, Errno> {
     Ok(at)
 }
 
-/// Looks at, or removes, a folder and all below it. Another file system below is refused: a mount that nobody declared is kept too.
+/// Checks, or removes, a folder and everything below it. Refuses another file system below the folder, because a mount that the template does not declare
+/// must stay too.
 fn each_below(parent: &OwnedFd, name: &CStr, device: u64, remove: bool) -> Result<(), Errno> {
     let root = fs::open_at(parent.as_fd(), name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, 0)?;
     let stat = fs::fstat(&root)?;

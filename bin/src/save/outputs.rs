@@ -1,6 +1,8 @@
-//! The outputs of a step: every parameter and artifact that the template asks for and that does not lie on a volume mount.
+//! Saves a step's outputs: the parameters (small files) and artifacts (archives of files or folders) that the template asks for (docs/protocol.md, "Main" and
+//! "Artifacts").
 //!
-//! Each is tried, whatever became of the others. A missing one is a warning.
+//! Enters: the template. Leaves: each output as a file on the shared volume. Refuses: nothing; each output is tried even if another one failed, and a missing
+//! output is a warning. An output on a volume mount is skipped, because the wait container mounts the same volume and reads the output there.
 
 use core::cell::RefCell;
 use core::ffi::CStr;
@@ -20,17 +22,17 @@ use crate::pod::template as pod_template;
 use crate::report::console::Console;
 use crate::report::error::Error;
 
-/// The mount paths of a template, cleaned once: each is compared with every output.
+/// A template's mount paths. Each one is cleaned once, because every output is compared with it.
 #[derive(Default)]
 pub(crate) struct Mounts {
-    /// Each path as it is written, with its NUL, then as it is once cleaned; one behind the other.
+    /// The paths, one behind the other. Each path stands here twice: as the template has it, with a NUL, and cleaned.
     text: Vec<u8>,
-    /// Where in `text` each begins, where its cleaned form begins, and where that ends.
+    /// For each path: where in `text` its written form begins, where its cleaned form begins, and where its cleaned form ends.
     places: Vec<[usize; 3]>,
 }
 
 impl Mounts {
-    /// Those of the template. A path that is longer than the system takes, or has a NUL, can hold no output.
+    /// Takes the mount paths of a template. Skips a path that has a NUL or is longer than the kernel takes: no output can lie on it.
     pub(crate) fn new(template: &Template<'_>) -> Self {
         let mut mounts = Self::default();
         for mount in template.mount_paths() {
@@ -42,12 +44,12 @@ impl Mounts {
         mounts
     }
 
-    /// Adds a path behind the others, unless it is empty but for dots: nothing can be mounted there.
+    /// Adds a path. Skips a path that is empty or consists of dots, because nothing can be mounted there. Returns whether the path was added.
     pub(crate) fn push(&mut self, path: &CStr) -> bool {
         let start = self.text.len();
         self.text.extend_from_slice(path.to_bytes_with_nul());
         let middle = self.text.len();
-        // The NUL makes room for the slash that a relative path gets.
+        // A relative path gets a slash in front when it is cleaned. The byte of the NUL makes room for the slash.
         self.text.resize(middle + path.to_bytes_with_nul().len(), 0);
         let length = layout::clean(path.to_bytes(), &mut self.text[middle..]).map_or(0, <[u8]>::len);
         if length == 0 && path.to_bytes().first() != Some(&b'/') {
@@ -59,31 +61,32 @@ impl Mounts {
         true
     }
 
-    /// Each as it is written, and cleaned.
+    /// Returns each path, as written and cleaned.
     pub(crate) fn each(&self) -> impl Iterator<Item = (&CStr, &[u8])> {
         self.places.iter().map(|&[start, middle, end]| {
             (CStr::from_bytes_with_nul(&self.text[start..middle]).unwrap_or_default(), &self.text[middle..end])
         })
     }
 
-    /// The first that a cleaned path lies on, as it is written, and what of the path lies below it.
+    /// Returns the first mount path that holds a cleaned path, as written, and the part of the cleaned path below the mount.
     pub(crate) fn holding<'p>(&self, path: &'p [u8]) -> Option<(&CStr, &'p [u8])> {
         self.each().find(|(_, mount)| layout::is_inside(path, mount)).map(|(written, mount)| (written, &path[mount.len()..]))
     }
 }
 
-/// Saves all outputs; says whether every one that is there was saved.
+/// Saves all outputs. Returns whether every output that exists was saved.
 #[inline(never)]
 pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_>) -> bool {
     let mut all = true;
-    // Made for the first artifact, and kept for the next.
+    // The first artifact makes the compressor. Later artifacts use it again.
     let compressor = RefCell::new(None);
     let mounts = Mounts::new(template);
     let mut each = |what: &[u8], name: Str<'_>, path: Str<'_>, may_be_missing: bool, save: &dyn Fn(&CStr) -> Result<(), Failure>| {
         let mut room = [0; PATH_BYTES];
         let label = label(what, name, path);
         let result = pod_template::source(path, &mut room).map_err(Failure::Error).and_then(|path| {
-            // The wait side mounts the same volume and reads it there. It does not know what a relative path is relative to.
+            // The wait container mounts the same volume and reads the output there. But the wait container does not know the working directory that a
+            // relative path starts from, so such an output is saved.
             if path.to_bytes().starts_with(b"/")
                 && layout::clean(path.to_bytes(), &mut [0; PATH_BYTES]).is_ok_and(|path| mounts.holding(path).is_some())
             {
@@ -135,14 +138,14 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
     all
 }
 
-/// What an output is called in a message: by its name, or by its path where it has none.
+/// Returns an output's label for a message: its name, or its path if it has no name.
 fn label(what: &[u8], name: Str<'_>, path: Str<'_>) -> Vec<u8> {
     let mut room = [0; 256];
     let name = if name.raw_len() > 0 { name } else { path };
     [what, b" '", name.decode(&mut room).unwrap_or(b"..."), b"'"].concat()
 }
 
-/// Saves to where an output belongs. What is missing makes no folder.
+/// Saves an output to its place on the shared volume. A missing output makes no folder.
 fn into(shared: &Shared<'_>, path: &CStr, file: File<'_>, save: &dyn Fn(&Folder, &CStr) -> Result<(), Failure>) -> Result<(), Failure> {
     if matches!(rustix::fs::stat(path), Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR)) {
         return Err(Failure::Missing);

@@ -1,4 +1,7 @@
-//! An output parameter: one file, copied byte for byte. One that grows without an end is cut, with a warning.
+//! Saves an output parameter: a small file of a step, copied byte for byte (docs/protocol.md, "Main").
+//!
+//! Enters: the file's path, and a folder of the shared volume. Leaves: a copy, which appears complete or not at all. Refuses: anything but a regular file. A
+//! file that grows without an end is cut, with a warning.
 
 use core::ffi::CStr;
 use std::os::fd::AsFd;
@@ -12,10 +15,10 @@ use crate::pod::folder::Folder;
 use crate::report::console::Console;
 use crate::report::error::Error;
 
-/// Copies an output parameter's file, byte for byte.
+/// Copies an output parameter's file to `name` in `folder`.
 ///
 /// # Errors
-/// [`Failure::Missing`] where nothing is there; otherwise what the system said. No partial copy is left.
+/// [`Failure::Missing`] if nothing exists at the path; otherwise the kernel's error, with the path. No partial copy is left.
 #[inline(never)]
 pub(crate) fn save(console: Console, path: &CStr, folder: &Folder, name: &CStr) -> Result<(), Failure> {
     let bytes = path.to_bytes();
