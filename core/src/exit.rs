@@ -1,30 +1,30 @@
-//! Wait outcome to exit code to the digits of an exit-code file, and back.
+//! Exit codes: from the end of a process, and to and from the digits of an exit-code file (docs/protocol.md, "Files"; wait(2)).
 //!
-//! Enters: a wait status as wait(2) gives it, or the bytes of an exit-code file. Leaves: a code of 0 to 255.
-//! Refuses: a file that is not digits, or a number past 255.
+//! Enters: a wait status of wait(2), or the bytes of an exit-code file. Leaves: a code from 0 to 255, or its digits. Refuses: a file that does not hold decimal
+//! digits, and a number above 255.
 
 use crate::buf::{Writer, display_by_describe};
 use crate::signal::Signal;
 
-/// Our own exit status: bad input, or an output that could not be saved.
+/// Emissary's own exit status for bad input, or for an output that it could not save.
 pub const FAILURE: u8 = 64;
 
-/// Our own exit status: the supervisor of an init-less pod failed, or an input artifact was refused.
+/// Emissary's own exit status if the supervisor of a pod without an init container failed, or if an input artifact was refused.
 pub const NOT_READY: u8 = 65;
 
-/// What wait(2) says of a child.
+/// What wait(2) reports of a child.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It ended by itself with this status.
+    /// The child exited with this status.
     Exited(u8),
-    /// A signal ended it.
+    /// This signal ended the child.
     Killed(u8),
-    /// It was stopped or continued, and has not ended.
+    /// The child was stopped or continued, and has not ended.
     Alive,
 }
 
 impl Outcome {
-    /// Reads a wait status of Linux (wait(2); the layout is the same on every architecture).
+    /// Parses a wait status of Linux (wait(2)). The layout is the same on every architecture.
     #[must_use]
     pub const fn from_wait_status(status: i32) -> Self {
         let [low, high, ..] = status.to_le_bytes();
@@ -35,7 +35,7 @@ impl Outcome {
         }
     }
 
-    /// The code for the exit-code file and our own exit: the status, or 128 + the signal. `None` while it lives.
+    /// The code for the exit-code file and for emissary's own exit: the status, or 128 + the signal. `None` while the child lives.
     #[must_use]
     pub const fn exit_code(self) -> Option<u8> {
         match self {
@@ -46,18 +46,18 @@ impl Outcome {
     }
 }
 
-/// The code of a step that a signal ended before its command ran: 128 + its number.
+/// The exit code of a step that a signal ended before its command ran: 128 + the signal's number.
 #[must_use]
 pub const fn code_of_signal(signal: Signal) -> u8 {
     128_u8.saturating_add(signal.number())
 }
 
-/// Why some bytes are no exit code.
+/// Why bytes are no exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ExitCodeError {
-    /// Nothing there yet: the writer has created the file and not written it.
+    /// The file has no digits yet: the writer has created the file and not written to it.
     Empty,
-    /// Not decimal digits, or past 255.
+    /// The file holds something other than decimal digits, or a number above 255.
     Malformed,
 }
 
@@ -73,10 +73,10 @@ impl ExitCodeError {
 
 display_by_describe!(ExitCodeError);
 
-/// Parses an exit-code file: decimal digits, white space around them.
+/// Parses an exit-code file: decimal digits, with or without white space around them.
 ///
 /// # Errors
-/// [`ExitCodeError::Empty`] for a file without digits yet, [`ExitCodeError::Malformed`] for anything else that is no code.
+/// [`ExitCodeError::Empty`] for a file without digits yet; [`ExitCodeError::Malformed`] for any other contents that are no code.
 pub fn parse(bytes: &[u8]) -> Result<u8, ExitCodeError> {
     let digits = bytes.trim_ascii();
     if digits.is_empty() {
@@ -85,22 +85,22 @@ pub fn parse(bytes: &[u8]) -> Result<u8, ExitCodeError> {
     parse_decimal(digits).and_then(|code| u8::try_from(code).ok()).ok_or(ExitCodeError::Malformed)
 }
 
-/// The code that stands for several containers: the first that is not 0. One that left none counts as [`FAILURE`].
+/// The exit code that stands for several containers: the first one that is not 0. A container without an exit code counts as [`FAILURE`].
 #[must_use]
 pub fn first_failure(codes: impl Iterator<Item = Option<u8>>) -> u8 {
     codes.map(|code| code.unwrap_or(FAILURE)).find(|code| *code != 0).unwrap_or(0)
 }
 
-/// Writes an exit code's digits into `buf`, without a newline, and returns them.
+/// Writes the digits of an exit code into `buf`, without a newline, and returns them.
 #[must_use]
 pub fn digits(code: u8, buf: &mut [u8; 3]) -> &[u8] {
     let mut out = Writer::new(buf);
     out.decimal(u64::from(code));
-    // Three bytes hold every u8.
+    // Three bytes hold every `u8`.
     out.finish().map_or(&[], |digits| &*digits)
 }
 
-/// A number of decimal digits and nothing else; `None` for no digits, another byte, or more than a `u64` holds.
+/// Parses a number of decimal digits alone. `None` if there is no digit, if there is another byte, or if the number does not fit a `u64`.
 #[must_use]
 pub fn parse_decimal(digits: &[u8]) -> Option<u64> {
     if digits.is_empty() {

@@ -1,39 +1,38 @@
-//! JSON bytes (RFC 8259) to a borrowed view: nothing is copied, lists have any length.
+//! Borrowed view over JSON text (RFC 8259). It copies nothing, and lists have any length.
 //!
-//! Enters: a whole document. Leaves: a [`Value`] to walk through. Refuses, with the offset: what is not JSON, text that is
-//! not UTF-8, a lone surrogate in an escape, nesting past [`limits::JSON_DEPTH`].
+//! Enters: a whole document. Leaves: a [`Value`] to walk through. Refuses, with the offset of the fault: text that is not JSON, text that is not UTF-8, a lone
+//! surrogate in an escape, and nesting deeper than [`limits::JSON_DEPTH`].
 //!
-//! The document is checked once, by [`parse`], without recursion; after that every step is a plain scan forward that cannot fail. A scan begins where its
-//! value begins, never at the document's start: whoever wants several members of an object takes them in one walk ([`Value::members_named`]) and keeps
-//! them.
+//! [`parse`] checks the document once, without recursion. After that, each step is a plain scan forward that cannot fail. A scan begins at its value, never at
+//! the document's start. A caller that wants several members of an object takes them in one walk ([`Value::members_named`]) and keeps them.
 //!
-//! serde-json-core, which writes our own documents (`crate::documents`), does not read what others write. It takes for JSON what is none (`{"x": @@}`), refuses surrogate pairs, names no place in its errors, and has
-//! panics that core is proved to be free of. Past some 174,000 levels it ends the process with SIGSEGV, and without an exit code. Behind a check that
-//! prevents all this it costs 5.5 kB and 90 lines more than this cursor.
+//! serde-json-core writes our own documents (`crate::documents`). It does not read documents of others, for these reasons. It accepts text that is not JSON
+//! (`{"x": @@}`). It refuses surrogate pairs. Its errors give no place. It can panic, and core is proved free of panics. A document with more than some 174,000
+//! levels makes it end the process with SIGSEGV, without an exit code. A check that prevents all this costs 5.5 kB and 90 lines more than this cursor.
 
 use crate::buf::{Full, Writer, display_by_describe};
 use crate::limits;
 
-/// What is wrong with a document.
+/// Why the parser refuses a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
-    /// It ends too early.
+    /// The document ends too early.
     Ends,
-    /// Something else was to stand here.
+    /// The parser expected this text or kind of text.
     Expected(&'static str),
-    /// A control character in a string.
+    /// A string has a control character.
     Control,
-    /// An escape that JSON does not have, or a lone surrogate.
+    /// A string has an escape that JSON does not know, or a lone surrogate.
     Escape,
-    /// Not UTF-8.
+    /// The text is not UTF-8.
     Utf8,
-    /// Nested deeper than [`limits::JSON_DEPTH`].
+    /// The nesting is deeper than [`limits::JSON_DEPTH`].
     TooDeep,
-    /// Something after the document's end.
+    /// There is more text after the document's end.
     Trailing,
 }
 
-/// What is wrong with a document, and where.
+/// Why the parser refuses a document, and where the fault is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JsonError {
     /// Bytes before the fault.
@@ -60,7 +59,7 @@ impl JsonError {
 
 display_by_describe!(JsonError);
 
-/// Line and column of an offset, both from 1: columns are characters, as editors count them.
+/// Line and column of an offset, both counted from 1. A column is one character, as editors count.
 #[must_use]
 pub fn place(document: &[u8], offset: usize) -> (usize, usize) {
     let (mut line, mut column) = (1_usize, 1_usize);
@@ -74,7 +73,7 @@ pub fn place(document: &[u8], offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// Checks a whole document and gives its root.
+/// Checks a whole document and returns its root.
 ///
 /// # Errors
 /// [`JsonError`] with the offset of the first fault.
@@ -88,7 +87,7 @@ pub fn parse(document: &[u8]) -> Result<Value<'_>, JsonError> {
     Ok(Value { document, at: white_space(document, 0) })
 }
 
-/// What may stand next.
+/// What the parser expects next.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Next {
     Value,
@@ -101,7 +100,7 @@ enum Next {
 struct Check<'a> {
     document: &'a [u8],
     at: usize,
-    /// What is open, the innermost last: whether it is an object, and no array.
+    /// The open objects and arrays, innermost last: `true` for an object, `false` for an array.
     open: heapless::Vec<bool, { limits::JSON_DEPTH }>,
 }
 
@@ -265,7 +264,7 @@ impl Check<'_> {
     }
 }
 
-/// Decodes one escape at the start of `text` (two of them for a surrogate pair); gives the character and what follows.
+/// Decodes the escape at the start of `text`, or the two escapes of a surrogate pair. Returns the character and the text after it.
 fn escape(text: &[u8]) -> Option<(char, &[u8])> {
     let (&letter, rest) = text.strip_prefix(b"\\")?.split_first()?;
     let plain = match letter {
@@ -297,7 +296,7 @@ fn four_hex_digits(text: &[u8]) -> Option<(u32, &[u8])> {
     Some((value, rest))
 }
 
-/// The offset of the first byte at or after `at` that is no white space.
+/// The offset of the first byte at or after `at` that is not white space.
 fn white_space(document: &[u8], at: usize) -> usize {
     let rest = document.get(at..).unwrap_or_default();
     let length = rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).unwrap_or(rest.len());
@@ -305,7 +304,7 @@ fn white_space(document: &[u8], at: usize) -> usize {
     at.saturating_add(length)
 }
 
-/// Called with the number of bytes that a step looks at, so that a test can count them.
+/// Each scan calls this with the number of bytes that it reads. The tests count those bytes.
 #[cfg(not(test))]
 const fn visit(_bytes: usize) {}
 
@@ -320,39 +319,39 @@ pub struct Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// `null`, of no document.
+    /// The value `null`, which belongs to no document.
     pub const NULL: Self = Self { document: &[], at: 0 };
 
-    /// Bytes before it in the document, for a message.
+    /// Bytes before the value in the document, for a message.
     #[must_use]
     pub const fn offset(&self) -> usize {
         self.at
     }
 
-    /// Its first byte tells what it is: `{`, `[`, `"`, a digit or `-`, `t`, `f`, `n`.
+    /// The value's first byte. It tells the type: `{`, `[`, `"`, a digit or `-`, `t`, `f`, `n`.
     fn first(&self) -> u8 {
         self.document.get(self.at).copied().unwrap_or(b'n')
     }
 
-    /// Whether it is `null`.
+    /// Whether the value is `null`.
     #[must_use]
     pub fn is_null(&self) -> bool {
         self.first() == b'n'
     }
 
-    /// Whether it is an object.
+    /// Whether the value is an object.
     #[must_use]
     pub fn is_object(&self) -> bool {
         self.first() == b'{'
     }
 
-    /// Whether it is an array.
+    /// Whether the value is an array.
     #[must_use]
     pub fn is_array(&self) -> bool {
         self.first() == b'['
     }
 
-    /// `true` or `false`, where it is one.
+    /// The value `true` or `false`; `None` for any other value.
     #[must_use]
     pub fn as_bool(&self) -> Option<bool> {
         match self.first() {
@@ -362,7 +361,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Its string, where it is one.
+    /// The string; `None` if the value is not a string.
     #[must_use]
     pub fn as_str(&self) -> Option<Str<'a>> {
         if self.first() != b'"' {
@@ -373,33 +372,33 @@ impl<'a> Value<'a> {
         Some(Str { raw: self.document.get(start..end).unwrap_or_default() })
     }
 
-    /// Its string, or its number, `true` or `false` as it is written: none of these has an escape.
+    /// The string, or the text of a number, `true` or `false`, none of which has an escape. `None` for any other value.
     #[must_use]
     pub fn as_any_string(&self) -> Option<Str<'a>> {
         let is_plain = matches!(self.first(), b'-' | b'0'..=b'9' | b't' | b'f');
         if is_plain { Some(Str { raw: self.document.get(self.at..self.end()).unwrap_or_default() }) } else { self.as_str() }
     }
 
-    /// The text of its number, where it is one.
+    /// The text of the number; `None` if the value is not a number.
     #[must_use]
     pub fn as_number(&self) -> Option<&'a [u8]> {
         matches!(self.first(), b'-' | b'0'..=b'9').then(|| self.document.get(self.at..self.end()).unwrap_or_default())
     }
 
-    /// Its elements, where it is an array; nothing otherwise.
+    /// The elements of the array; empty if the value is not an array.
     #[must_use]
     pub fn elements(&self) -> Elements<'a> {
         Elements { document: self.document, at: if self.is_array() { Some(self.at) } else { None } }
     }
 
-    /// Its members, where it is an object; nothing otherwise.
+    /// The members of the object; empty if the value is not an object.
     #[must_use]
     pub fn members(&self) -> Members<'a> {
         Members(Elements { document: self.document, at: if self.is_object() { Some(self.at) } else { None } })
     }
 
-    /// The members of these names, all in one walk; of several of one name the last, as in Go and most readers. [`Value::NULL`] for one that is absent,
-    /// and for all where this is no object.
+    /// The members with these names, all from one walk. If several members have the same name, the last one counts, as in Go and most readers. An absent member
+    /// is [`Value::NULL`]; so are all members if the value is not an object.
     #[must_use]
     pub fn members_named<const N: usize>(&self, names: [&str; N]) -> [Self; N] {
         let mut values = [Self::NULL; N];
@@ -418,7 +417,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Offset just past it.
+    /// The offset just after the value.
     fn end(&self) -> usize {
         match self.first() {
             b'"' => string_end(self.document, self.at),
@@ -454,7 +453,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// The offset past the closing quote of the string that opens at `at`.
+/// The offset after the closing quote of the string that opens at `at`.
 fn string_end(document: &[u8], at: usize) -> usize {
     let mut end = at.saturating_add(1);
     while let Some(byte) = document.get(end) {
@@ -467,7 +466,7 @@ fn string_end(document: &[u8], at: usize) -> usize {
     end.min(document.len())
 }
 
-/// Elements of an array. `at` is the opening bracket, or what stands behind the last element that was given.
+/// Elements of an array. `at` is the offset of the opening bracket, or the offset just after the last element that the iterator returned.
 #[derive(Debug, Clone)]
 pub struct Elements<'a> {
     document: &'a [u8],
@@ -475,7 +474,7 @@ pub struct Elements<'a> {
 }
 
 impl<'a> Elements<'a> {
-    /// The next element, or the name of the next member. Whoever takes it says where the one behind it begins.
+    /// Returns the next element, or the name of the next member. The caller then sets `at` to the offset after it.
     fn begin(&mut self) -> Option<Value<'a>> {
         let at = white_space(self.document, self.at.take()?);
         let byte = self.document.get(at)?;
@@ -498,7 +497,7 @@ impl<'a> Iterator for Elements<'a> {
     }
 }
 
-/// Members of an object: name and value.
+/// Members of an object: name and value of each.
 #[derive(Debug, Clone)]
 pub struct Members<'a>(Elements<'a>);
 
@@ -515,7 +514,7 @@ impl<'a> Iterator for Members<'a> {
     }
 }
 
-/// A string of a checked document, its escapes still undecoded.
+/// A string of a checked document. Its escapes are not decoded yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Str<'a> {
     raw: &'a [u8],
@@ -528,13 +527,13 @@ impl<'a> Str<'a> {
     /// No text.
     pub const EMPTY: Self = Self { raw: b"" };
 
-    /// Bytes between its quotes: never fewer than it decodes to.
+    /// Number of bytes between the quotes. The decoded text has at most that many bytes.
     #[must_use]
     pub const fn raw_len(&self) -> usize {
         self.raw.len()
     }
 
-    /// Hands its decoded text on, piece by piece, until `each` says no.
+    /// Passes the decoded text to `each`, piece by piece, until `each` returns `false`.
     fn pieces(&self, mut each: impl FnMut(&[u8]) -> bool) {
         let mut rest = self.raw;
         while !rest.is_empty() {
@@ -552,7 +551,7 @@ impl<'a> Str<'a> {
         }
     }
 
-    /// Whether it decodes to `text`.
+    /// Whether the string decodes to `text`.
     #[must_use]
     pub fn is(&self, text: &[u8]) -> bool {
         let mut left = Some(text);
@@ -563,7 +562,7 @@ impl<'a> Str<'a> {
         left.is_some_and(<[u8]>::is_empty)
     }
 
-    /// Appends its decoded text.
+    /// Appends the decoded text to `out`.
     pub fn write(&self, out: &mut Writer<'_>) {
         self.pieces(|piece| {
             out.bytes(piece);
@@ -571,10 +570,10 @@ impl<'a> Str<'a> {
         });
     }
 
-    /// Its decoded text, in `buf`.
+    /// Decodes the string into `buf` and returns the text.
     ///
     /// # Errors
-    /// [`Full`] where `buf` is too small.
+    /// [`Full`] if `buf` is too small.
     pub fn decode<'b>(&self, buf: &'b mut [u8]) -> Result<&'b [u8], Full> {
         let mut out = Writer::new(buf);
         self.write(&mut out);
@@ -582,10 +581,10 @@ impl<'a> Str<'a> {
     }
 }
 
-/// An array of strings, and nothing else: the argument file.
+/// Parses an array that holds strings alone, such as the file with a command's arguments.
 ///
 /// # Errors
-/// [`JsonError`] where the document is no JSON, no array, or has an element that is no string or holds a NUL character.
+/// [`JsonError`] if the document is not JSON or not an array, or if an element is not a string or has a NUL character.
 pub fn parse_strings(document: &[u8]) -> Result<impl Iterator<Item = Str<'_>>, JsonError> {
     let root = parse(document)?;
     if !root.is_array() {
@@ -626,7 +625,7 @@ pub(crate) mod tests {
         VISITED.set(VISITED.get() + bytes);
     }
 
-    /// Bytes of JSON that `work` looks at, as often as it does.
+    /// Runs `work`. Returns its result and the number of bytes of JSON that it read; a byte counts each time that `work` reads it.
     pub(crate) fn visited<T>(work: impl FnOnce() -> T) -> (T, usize) {
         let before = VISITED.get();
         let result = work();
@@ -638,7 +637,7 @@ pub(crate) mod tests {
         String::from_utf8(value.decode(&mut room).unwrap().to_vec()).unwrap()
     }
 
-    /// The member of that name.
+    /// The member with this name.
     fn get<'a>(value: Value<'a>, name: &str) -> Value<'a> {
         let [value] = value.members_named([name]);
         value
@@ -681,7 +680,7 @@ pub(crate) mod tests {
         let ([b, none, a, c], bytes) = visited(|| root.members_named(["b", "x", "a", "c"]));
         assert!(b.as_str().unwrap().is(b"last") && none.is_null() && c.is_null());
         assert_eq!(a.as_number(), Some(&b"1"[..]));
-        // Each byte once to step over it, and the names once more for each that is looked for.
+        // The walk reads each byte once to step over it. It reads each name again for each name that the caller wants.
         assert!(bytes < root.document.len() * 2, "{bytes}");
         for no_object in [&b"[1]"[..], b"7", b"null", b"{}", b"\"a\""] {
             assert!(parse(no_object).unwrap().members_named(["a", "b"]).iter().all(Value::is_null));

@@ -1,27 +1,27 @@
-//! Layout and container name to the paths of protocol files (docs/protocol.md, "Files").
+//! Paths of the protocol's files on the shared volume (docs/protocol.md, "Files").
 //!
-//! Enters: which layout, the shared folder, the container's name, an output's path. Leaves: a NUL-terminated path in
-//! the caller's buffer. Refuses: a container name that is no file name, an output path with a NUL byte.
+//! Enters: the layout, the shared folder, the container's name, and an output's path. Leaves: a NUL-terminated path in the caller's buffer. Refuses: a
+//! container name that cannot be a folder's name, and an output path that has a NUL byte or names no file.
 //!
-//! An output's path comes from a template and is not trusted: it is cleaned as text before it is joined, so that
-//! `..` can never climb out of `outputs/`.
+//! An output's path comes from the template, and emissary does not trust it. The path is cleaned as text before it is joined to `outputs/`, so a `..` never
+//! leads out of `outputs/`.
 
 use core::ffi::CStr;
 
 use crate::buf::{Full, Writer, display_by_describe};
 use crate::limits;
 
-/// Which of the two layouts of the protocol.
+/// One of the protocol's two layouts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// One main container, files directly under the shared folder.
+    /// One main container. Its files lie directly in the shared folder.
     Flat,
-    /// Several containers, one folder each under `ctr/`.
+    /// Several containers. Each has its own folder below `ctr/`.
     Pod,
 }
 
 impl Kind {
-    /// The shared folder where nothing else is said.
+    /// The shared folder if the user names no other.
     #[must_use]
     pub const fn default_dir(self) -> &'static CStr {
         match self {
@@ -30,7 +30,7 @@ impl Kind {
         }
     }
 
-    /// `flat` or `pod`.
+    /// Parses `flat` or `pod`.
     #[must_use]
     pub fn parse(text: &[u8]) -> Option<Self> {
         match text {
@@ -46,54 +46,54 @@ impl Kind {
 pub enum File<'a> {
     /// The shared folder itself.
     Shared,
-    /// The binary itself; `argoexec` where it was called by that name.
+    /// The emissary binary. Its file is named `argoexec` if it was called by that name.
     Binary {
-        /// Called as `argoexec`.
+        /// The binary was called as `argoexec`.
         argoexec: bool,
     },
     /// The template, JSON.
     Template,
     /// Readiness marker of pods without an init container.
     Status,
-    /// `ctr`, the parent of the containers' folders (pod layout), else the shared folder.
+    /// The parent of the containers' folders: `ctr` in the pod layout, the shared folder in the flat layout.
     Containers,
     /// The container's own folder.
     Container,
-    /// Exit code, decimal digits.
+    /// The exit code in decimal digits.
     ExitCode,
-    /// Copy of stdout.
+    /// Copy of the command's stdout.
     Stdout,
-    /// Copy of stderr (flat layout).
+    /// Copy of the command's stderr (flat layout).
     Stderr,
-    /// Both in order of arrival (pod layout).
+    /// Copy of both streams in order of arrival (pod layout).
     Combined,
-    /// Signal to deliver.
+    /// The signal to deliver to the command.
     Signal,
-    /// Held locked while main runs.
+    /// The file that emissary keeps locked while it runs the container's command.
     Lock,
-    /// What happened, JSON.
+    /// What happened in the run, as JSON.
     Report,
-    /// Release of the pause before the command.
+    /// The file that releases the pause before the command.
     Before,
-    /// Release of the pause after the command.
+    /// The file that releases the pause after the command.
     After,
-    /// Output parameter from a path.
+    /// An output parameter, by its path in the template.
     Parameter(&'a [u8]),
-    /// Output artifact from a path.
+    /// An output artifact, by its path in the template.
     Artifact(&'a [u8]),
 }
 
-/// Why a path could not be made.
+/// Why there is no path for a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathError {
-    /// The path has a NUL byte at this offset.
+    /// The path has a NUL byte.
     Nul {
-        /// Bytes before it.
+        /// Bytes before the NUL byte.
         offset: usize,
     },
-    /// An output path that names no file (empty, `/`, or `..` and the like), or for a parameter the working directory.
+    /// The output's path names no file: it is empty, `/`, or leads to the root, such as `..`. For a parameter, the working directory names no file either.
     NamesNothing,
-    /// Longer than the buffer, or than the system takes.
+    /// The path is longer than the buffer, or longer than the kernel accepts.
     Full(Full),
 }
 
@@ -112,21 +112,21 @@ impl PathError {
     }
 }
 
-/// A container name that cannot be used as a folder's name.
+/// Why a container name cannot be a folder's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NameError {
-    /// No bytes at all.
+    /// The name is empty.
     Empty,
-    /// More than [`limits::CONTAINER_NAME_BYTES`].
+    /// The name is longer than [`limits::CONTAINER_NAME_BYTES`].
     TooLong {
-        /// Bytes it has.
+        /// The length of the name.
         length: usize,
     },
-    /// A byte that is none of `a-z`, `A-Z`, `0-9`, `-`, `_` and an inner `.`.
+    /// The name has a byte other than `a-z`, `A-Z`, `0-9`, `-`, `_` and an inner `.`.
     Byte {
         /// The byte.
         byte: u8,
-        /// Bytes before it.
+        /// Bytes before that byte.
         offset: usize,
     },
 }
@@ -146,10 +146,10 @@ impl NameError {
 
 display_by_describe!(PathError, NameError);
 
-/// Checks a container name: it becomes a folder's name, so it may not be empty, `.`, `..` or hold a `/`.
+/// Checks a container name. The name becomes a folder's name, so it must not be empty, `.` or `..`, and must not hold a `/`.
 ///
 /// # Errors
-/// [`NameError`], each variant its own cause.
+/// [`NameError`]; each variant is a cause of its own.
 pub fn check_name(name: &[u8]) -> Result<(), NameError> {
     if name.is_empty() {
         return Err(NameError::Empty);
@@ -166,23 +166,23 @@ pub fn check_name(name: &[u8]) -> Result<(), NameError> {
     Ok(())
 }
 
-/// A layout, its shared folder and the container that it is seen from.
+/// A layout, its shared folder, and the container for which it makes paths.
 #[derive(Debug, Clone, Copy)]
 pub struct Layout<'a> {
-    /// Flat or pod.
+    /// The layout: flat or pod.
     pub kind: Kind,
     /// The shared folder.
     pub dir: &'a [u8],
-    /// The container's name, checked by [`check_name`]. Unused in the flat layout. Empty in the pod layout for a container that was told none: its files are
-    /// directly under `ctr/`.
+    /// The container's name, checked by [`check_name`]. The flat layout does not use it. In the pod layout it is empty if nobody gave the container a name; the
+    /// container's files then lie directly in `ctr/`.
     pub container: &'a [u8],
 }
 
 impl Layout<'_> {
-    /// The path of a protocol file, in `buf`.
+    /// Writes the path of a protocol file into `buf` and returns it.
     ///
     /// # Errors
-    /// [`PathError::Nul`] and [`PathError::NamesNothing`] for an output path, [`PathError::Full`] where `buf` is too small.
+    /// [`PathError::Nul`] and [`PathError::NamesNothing`] for an output path; [`PathError::Full`] if `buf` is too small.
     pub fn path<'b>(&self, file: File<'_>, buf: &'b mut [u8]) -> Result<&'b CStr, PathError> {
         let mut out = Writer::new(buf);
         out.bytes(self.dir);
@@ -233,12 +233,12 @@ impl Layout<'_> {
         }
         out.byte(0);
         let path = out.finish().map_err(PathError::Full)?;
-        // The folder and the name come from argv, the environment or a literal: none can hold a NUL.
+        // The folder and the name come from argv, the environment or a literal. None of these can hold a NUL byte.
         CStr::from_bytes_until_nul(path).map_err(|_| PathError::NamesNothing)
     }
 }
 
-/// The name of a protocol file inside its folder; empty for folders and for outputs, whose names come from a template.
+/// The name of a protocol file inside its folder. It is empty for folders, and for outputs, whose names come from the template.
 #[must_use]
 pub const fn base_name(file: File<'_>) -> &'static CStr {
     match file {
@@ -259,7 +259,7 @@ pub const fn base_name(file: File<'_>) -> &'static CStr {
     }
 }
 
-/// Appends an output's path, cleaned. The working directory, which an artifact may be, is `.`: Argo looks for it in `..tgz`.
+/// Appends an output's path, cleaned. For an artifact that is the working directory, the path is `.`: Argo expects the file `..tgz`.
 fn write_output(path: &[u8], is_artifact: bool, out: &mut Writer<'_>) -> Result<(), PathError> {
     if let Some(offset) = path.iter().position(|&byte| byte == 0) {
         return Err(PathError::Nul { offset });
@@ -275,7 +275,7 @@ fn write_output(path: &[u8], is_artifact: bool, out: &mut Writer<'_>) -> Result<
     Ok(())
 }
 
-/// How many folders above its start a path leads, once it is cleaned.
+/// How many folders above its start a cleaned path leads.
 fn folders_up(path: &[u8]) -> usize {
     let (mut below, mut up) = (0_usize, 0_usize);
     for part in path.split(|&byte| byte == b'/') {
@@ -289,17 +289,17 @@ fn folders_up(path: &[u8]) -> usize {
     up
 }
 
-/// Whether a path is `.` once it is cleaned. An empty one is none.
+/// Whether the cleaned path is `.`. An empty path is not the working directory.
 #[must_use]
 pub fn is_working_directory(path: &[u8]) -> bool {
     !path.is_empty() && !path.starts_with(b"/") && last_component(path).is_empty() && folders_up(path) == 0
 }
 
-/// A path cleaned as text, in `room`, as Go's `path.Clean` does: a relative one stays relative, and what is nothing is `.` or `/`. It takes one byte more
-/// than `path` at most.
+/// Cleans a path as text into `room`, as Go's `path.Clean` does. A relative path stays relative; a path without a component becomes `.` or `/`. The result is
+/// at most one byte longer than `path`.
 ///
 /// # Errors
-/// [`Full`] where `room` is too small.
+/// [`Full`] if `room` is too small.
 pub fn clean_source<'b>(path: &[u8], room: &'b mut [u8]) -> Result<&'b [u8], Full> {
     let is_relative = !path.starts_with(b"/");
     let up = if is_relative { folders_up(path) } else { 0 };
@@ -318,11 +318,11 @@ pub fn clean_source<'b>(path: &[u8], room: &'b mut [u8]) -> Result<&'b [u8], Ful
     Ok(if is_relative && up == 0 { cleaned.get(1..).unwrap_or_default() } else { cleaned })
 }
 
-/// A path cleaned as text and rooted, in `room`: no `//`, `/./`, `..` or trailing `/` is left (what Go's `path.Clean("/" + path)` gives, but that the
-/// root is nothing). It takes one byte more than `path` at most.
+/// Cleans a path as text into `room` and makes it absolute: no `//`, `/./`, `..` or trailing `/` remains. The result is that of Go's `path.Clean("/" + path)`,
+/// except that the root becomes the empty path. It is at most one byte longer than `path`.
 ///
 /// # Errors
-/// [`Full`] where `room` is too small.
+/// [`Full`] if `room` is too small.
 pub fn clean<'b>(path: &[u8], room: &'b mut [u8]) -> Result<&'b [u8], Full> {
     let mut out = Writer::new(room);
     write_clean(path, &mut out);
@@ -342,9 +342,9 @@ fn write_clean(path: &[u8], out: &mut Writer<'_>) {
     }
 }
 
-/// The components of a path once it is cleaned and rooted, the last first: `a//b/./../c` gives `c`, `a`. A `..` at the root goes nowhere.
+/// The components of the cleaned, absolute path, last one first: `a//b/./../c` gives `c`, `a`. A `..` at the root has no effect.
 ///
-/// From the end, because a `..` takes away what stands before it: one pass tells which components are left.
+/// The walk starts at the end, because a `..` removes the component before it: so one pass tells which components remain.
 fn components_from_the_end(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut removed: usize = 0;
     path.rsplit(|&byte| byte == b'/').filter(move |part| match *part {
@@ -361,13 +361,13 @@ fn components_from_the_end(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Whether `path` is `folder` or lies below it, both cleaned by [`clean`]: `/data2` is not inside `/data`.
+/// Whether `path` is `folder` or lies below it. [`clean`] has cleaned both. `/data2` does not lie in `/data`.
 #[must_use]
 pub fn is_inside(path: &[u8], folder: &[u8]) -> bool {
     path.strip_prefix(folder).is_some_and(|below| below.is_empty() || below.starts_with(b"/"))
 }
 
-/// The base name that an artifact's entry takes: the last component, empty where there is none.
+/// The last component of a path, which names an artifact's entry in the archive; empty if the path has no component.
 #[must_use]
 pub fn last_component(path: &[u8]) -> &[u8] {
     components_from_the_end(path).next().unwrap_or_default()
@@ -448,7 +448,7 @@ mod tests {
         for nothing in [&b""[..], b"/", b"..", b"a/../..", b"//."] {
             assert_eq!(FLAT.path(File::Artifact(nothing), &mut room), Err(PathError::NamesNothing));
         }
-        // The working directory is an artifact, and no parameter.
+        // The working directory can be an artifact, but not a parameter.
         for dot in [&b"."[..], b"./", b"a/..", b"./b/./../."] {
             assert_eq!(FLAT.path(File::Parameter(dot), &mut room), Err(PathError::NamesNothing));
             assert_eq!(path(&FLAT, File::Artifact(dot)), "/var/argo/outputs/artifacts/..tgz");

@@ -1,12 +1,12 @@
-//! Whole lines: where to cut a stream, and the logs of several containers in one stream.
+//! Whole lines: where to cut a stream, and how to merge the logs of several containers into one stream (docs/protocol.md, "Wait").
 //!
-//! Enters: a piece of one container's log at a time. Leaves: where to cut, pieces of the stream. Refuses: nothing. Each line begins with its container's name, and
-//! no line is split by another.
+//! Enters: pieces of a stream, or of one container's log. Leaves: the offset of a cut, or pieces of the merged stream. Refuses: nothing. Each line of the
+//! merged stream begins with the name of its container, and no other line splits it.
 //!
-//! A line may be longer than the caller's buffer. Then the merger passes it on in parts, and the other containers wait until it ends. If the line stops
-//! without a newline, the merger adds a newline, so that the other containers can go on.
+//! A line may be longer than the caller's buffer. The merger then passes the line on in parts, and the other containers wait until the line ends. If the line
+//! stops without a newline, the merger adds a newline, so that the other containers can go on.
 
-/// Bytes that a pipe takes or refuses as one piece: `PIPE_BUF` of pipe(7).
+/// The largest piece that the kernel writes to a pipe without splitting it: `PIPE_BUF` of pipe(7).
 pub const PIECE_BYTES: usize = 4_096;
 
 /// The length of the bytes up to the last newline.
@@ -14,32 +14,33 @@ fn whole_lines(bytes: &[u8]) -> Option<usize> {
     bytes.iter().rposition(|&byte| byte == b'\n').map(|at| at.saturating_add(1))
 }
 
-/// How many of these bytes to write at once, so that whoever writes to the same file between two pieces tears no line that is shorter than a piece.
+/// How many of these bytes to write at once. Another process may write to the same file between two pieces. A cut at a line's end keeps lines whole that are
+/// shorter than a piece.
 #[must_use]
 pub fn piece(bytes: &[u8]) -> usize {
     bytes.get(..PIECE_BYTES).map_or(bytes.len(), |most| whole_lines(most).unwrap_or(PIECE_BYTES))
 }
 
-/// How many of these bytes to handle where more is known to follow: not the last line, which is not whole yet, unless it is longer than a piece.
+/// How many of these bytes to handle now if more bytes will follow. The incomplete last line waits, unless it is longer than a piece.
 #[must_use]
 pub fn before_more(bytes: &[u8]) -> usize {
     let last = bytes.len().saturating_sub(PIECE_BYTES);
     bytes.get(last..).and_then(whole_lines).map_or(bytes.len(), |whole| last.saturating_add(whole))
 }
 
-/// The merger. It remembers whose line the stream has begun and not ended.
+/// The merger. It remembers the container whose line is not complete in the stream.
 #[derive(Debug, Default)]
 pub struct Lines {
-    /// The container whose line is open, by its index.
+    /// Index of the container whose line is open.
     open_line: Option<usize>,
 }
 
 /// The next bytes of one container's log.
 #[derive(Debug, Clone, Copy)]
 pub struct Piece<'a> {
-    /// The container, by its index.
+    /// Index of the container.
     pub at: usize,
-    /// The container's name.
+    /// Name of the container.
     pub name: &'a [u8],
     /// The next bytes; empty if the log holds no more for now.
     pub bytes: &'a [u8],
@@ -56,8 +57,8 @@ impl Lines {
         self.open_line.is_none_or(|container| container == at)
     }
 
-    /// Passes to `emit` what can be written of `piece` now. Returns the number of bytes it took from `piece.bytes`. The caller passes the other bytes again,
-    /// with more after them.
+    /// Passes to `emit` as much of `piece` as the stream can take now. Returns how many bytes of `piece.bytes` it took. The caller passes the other bytes
+    /// again, with more bytes after them.
     pub fn take(&mut self, piece: Piece<'_>, emit: &mut dyn FnMut(&[u8])) -> usize {
         let mut rest = piece.bytes;
         if rest.is_empty() && self.open_line == Some(piece.at) {
@@ -90,7 +91,7 @@ mod tests {
     use super::*;
     use std::string::String;
 
-    /// Feeds rows of container, bytes, has_ended, is_full and the bytes to be taken. Compares the stream with `want`.
+    /// Feeds rows of: container, bytes, has_ended, is_full, and the number of bytes that the merger must take. Compares the stream with `want`.
     fn play(rows: &[(usize, &str, bool, bool, usize)], want: &str) {
         let mut lines = Lines::default();
         let mut stream = String::new();

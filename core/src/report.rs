@@ -1,7 +1,7 @@
-//! What `wait` reports: as text for a person, or as one JSON object.
+//! The report that `emissary wait` prints at the end: text for a person, or one JSON object (docs/protocol.md, "Wait").
 //!
-//! Enters: exit codes, sizes, values. Leaves: text in the caller's buffer. Bytes that are not UTF-8 become U+FFFD in JSON. The report has no upper bound: one
-//! that does not fit is written again to a larger buffer.
+//! Enters: exit codes, sizes, and the values of outputs. Leaves: text in the caller's buffer. Refuses: nothing. In JSON, U+FFFD replaces bytes that are not
+//! UTF-8. The report has no maximum length: if the buffer is too small, the caller writes the report again to a larger one.
 
 use crate::buf::Writer;
 use crate::documents::Text;
@@ -10,20 +10,20 @@ use crate::documents::Text;
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(feature = "documents", derive(serde::Serialize), serde(rename_all = "camelCase"))]
 pub struct Container<'a> {
-    /// Its name.
+    /// The container's name.
     pub name: Text<'a>,
-    /// Its exit code; `None` where it left none.
+    /// The exit code; `None` if the container left none.
     pub exit_code: Option<u8>,
-    /// Why the code is not its own: `killed`, `timeout`, `asked to end`, `no exit code`.
+    /// Why the exit code is missing or is not the command's: `killed`, `timeout`, `asked to end`, `no exit code`.
     #[cfg_attr(feature = "documents", serde(skip_serializing_if = "Option::is_none"))]
     pub reason: Option<&'static str>,
-    /// Bytes of the captured copy of stdout; `None` where it is not there.
+    /// Size of the captured copy of stdout; `None` if there is no copy.
     #[cfg_attr(feature = "documents", serde(skip_serializing_if = "Option::is_none"))]
     pub stdout_bytes: Option<u64>,
-    /// The same of stderr.
+    /// Size of the captured copy of stderr; `None` if there is no copy.
     #[cfg_attr(feature = "documents", serde(skip_serializing_if = "Option::is_none"))]
     pub stderr_bytes: Option<u64>,
-    /// The same of both in order of arrival.
+    /// Size of the captured copy of both streams in order of arrival; `None` if there is no copy.
     #[cfg_attr(feature = "documents", serde(skip_serializing_if = "Option::is_none"))]
     pub combined_bytes: Option<u64>,
 }
@@ -32,11 +32,11 @@ pub struct Container<'a> {
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(feature = "documents", derive(serde::Serialize))]
 pub struct Parameter<'a> {
-    /// Its name.
+    /// The parameter's name.
     pub name: Text<'a>,
-    /// The path that the template gives.
+    /// The path in the template.
     pub path: Text<'a>,
-    /// Its value; `None` where there is none.
+    /// The parameter's value; `None` if it has none.
     pub value: Option<Text<'a>>,
 }
 
@@ -44,52 +44,52 @@ pub struct Parameter<'a> {
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(feature = "documents", derive(serde::Serialize))]
 pub struct Artifact<'a> {
-    /// Its name.
+    /// The artifact's name.
     pub name: Text<'a>,
-    /// The path that the template gives.
+    /// The path in the template.
     pub path: Text<'a>,
-    /// The archive, or what lies on a mount; `None` where there is none.
+    /// The archive, or the file or folder on a mount; `None` if the artifact is missing.
     pub file: Option<Text<'a>>,
-    /// Its bytes, which a folder has not.
+    /// The size of the file; `None` for a folder.
     pub bytes: Option<u64>,
 }
 
-/// A value as it is reported: what the file holds without one trailing newline. A carriage return before that is the value's.
+/// A value as the report shows it: the file's contents without one newline at the end. A carriage return before that newline belongs to the value.
 #[must_use]
 pub fn trim_newline(value: &[u8]) -> &[u8] {
     value.strip_suffix(b"\n").unwrap_or(value)
 }
 
-/// Everything that is reported.
+/// The whole report.
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(feature = "documents", derive(serde::Serialize), serde(rename_all = "camelCase"))]
 pub struct Report<'a> {
-    /// The first container's code that is not 0, else 0.
+    /// The first container's exit code that is not 0; 0 if there is none.
     pub exit_code: u8,
-    /// Why the wait was given up: `timeout`, `asked to end`.
+    /// Why the wait container gave up: `timeout`, `asked to end`.
     #[cfg_attr(feature = "documents", serde(skip_serializing_if = "Option::is_none"))]
     pub reason: Option<&'static str>,
     /// The main containers.
     pub containers: &'a [Container<'a>],
-    /// The parameters with a path.
+    /// The parameters that have a path.
     pub parameters: &'a [Parameter<'a>],
-    /// The artifacts with a path.
+    /// The artifacts that have a path.
     pub artifacts: &'a [Artifact<'a>],
 }
 
 impl Report<'_> {
-    /// One JSON object and a newline; gives how many bytes they take. `exitCode`, `reason`, `containers[]` (`name`, `exitCode`, `reason`, `stdoutBytes`, `stderrBytes` or
-    /// `combinedBytes`), `parameters[]` (`name`, `path`, `value`), `artifacts[]` (`name`, `path`, `file`, `bytes`). What is not there is `null`, and so are a
-    /// folder's bytes; a copy or a reason that is not there has no member.
+    /// Writes one JSON object and a newline, and returns their length. The members are `exitCode`, `reason`, `containers[]` (`name`, `exitCode`, `reason`,
+    /// `stdoutBytes`, `stderrBytes` or `combinedBytes`), `parameters[]` (`name`, `path`, `value`), and `artifacts[]` (`name`, `path`, `file`, `bytes`). An
+    /// absent value is `null`, and so is the size of a folder. An absent copy or reason has no member.
     ///
-    /// `None` where `buf` is too small: what is in it then is no report.
+    /// Returns `None` if `buf` is too small. The contents of `buf` are then no report.
     #[cfg(feature = "documents")]
     #[must_use]
     pub fn write_json(&self, buf: &mut [u8]) -> Option<usize> {
         crate::documents::write(self, buf)
     }
 
-    /// One line for each thing.
+    /// Writes one line for each container, parameter and artifact.
     pub fn write_text(&self, out: &mut Writer<'_>) {
         out.text("exit code ").decimal(u64::from(self.exit_code)).byte(b'\n');
         for container in self.containers {
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_whole_or_not_there() {
+    fn json_is_whole_or_absent() {
         for capacity in 0..JSON.len() + 2 {
             let mut room = std::vec![0xa5; capacity];
             assert_eq!(REPORT.write_json(&mut room), (capacity >= JSON.len()).then_some(JSON.len()), "{capacity}");
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_one_line_a_thing() {
+    fn text_has_one_line_for_each_thing() {
         assert_eq!(
             written(|out| REPORT.write_text(out)),
             "exit code 5\n\

@@ -1,24 +1,26 @@
-//! The signal file of this container: when it is complete, when to retry, and when to warn (docs/protocol.md, "Main", step 10).
+//! The signal file of a container. Another container writes a signal to this file, and emissary delivers that signal to the command (docs/protocol.md,
+//! "Main", step 10).
 //!
-//! Enters: what a look at the file gave ([`Look`]), and what became of taking it away ([`Taken`]). Leaves: take the file, look again later, or warn
-//! ([`Next`], [`Outcome`]). Refuses: nothing; [`crate::signal`] parses the contents.
+//! This machine decides when the file is complete, when to try again, and when to warn. Enters: what a look at the file found ([`Look`]), and how the attempt
+//! to take the file away ended ([`Taken`]). Leaves: take the file, look again later, or warn ([`Next`], [`Outcome`]). Refuses: nothing; [`crate::signal`]
+//! parses the contents.
 //!
-//! A lasting cause is warned of once. A caller that cannot read the file puts it back. That changes the folder, so the caller would look again at once;
-//! [`RETRY_DELAY`] keeps it from doing so.
-//! A file that cannot be taken away (in a sticky folder, as another user) is obeyed in place, once each time that it is written.
+//! Each lasting cause gives one warning. A caller that cannot read the file puts the file back. That changes the folder, and the change would make the caller
+//! look again at once; [`RETRY_DELAY`] prevents this. Emissary may be unable to take a file away, for example another user's file in a sticky folder. It then
+//! obeys the file in place, once for each time that a process writes the file.
 
 use crate::settled::{ReadWhen, Seen};
 use crate::timers::{Duration, Instant, RETRY_DELAY};
 
-/// Why a look at the file, or taking it, failed: the system's error number (errno(3)).
+/// Why a look at the file, or an attempt to take it, failed: the error number of the system call (errno(3)).
 pub type Cause = i32;
 
-/// What tells one file from another under the same name, and one writing of it from the next.
+/// Identifies one file among several of the same name, and one write to a file among several.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Version {
-    /// The inode's number.
+    /// The inode number.
     pub inode: u64,
-    /// The last write: seconds and nanoseconds (stat(2)).
+    /// The time of the last write: seconds and nanoseconds (stat(2)).
     pub written: (i64, i64),
 }
 
@@ -42,40 +44,40 @@ pub enum Look {
     Present {
         /// Milliseconds since the last write; negative if the file's time is in the future.
         age_ms: i64,
-        /// The file has no contents.
+        /// The file is empty.
         is_empty: bool,
-        /// Which one it is.
+        /// Identifies the file and its last write.
         version: Version,
     },
     /// The system call failed.
     Failed(Cause),
 }
 
-/// What became of taking the file away.
+/// How the attempt to take the file away ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
     /// The file was gone.
     Absent,
     /// The caller has taken the file and read its contents.
     Contents,
-    /// It cannot be taken away; it was read where it is, if it can be read.
+    /// The caller cannot take the file away. The caller has read the file in place, if the file can be read.
     Stays(Cause, Version),
-    /// It could not be read and is gone.
+    /// The caller could not read the file, and the file is gone.
     Lost,
-    /// The caller could not take the file or could not read it. The file is where it was.
+    /// The caller could not take the file or could not read it. The file is still in its place.
     Failed(Cause),
 }
 
-/// What follows from a look, or from taking the file.
+/// What the caller must do after a look, or after an attempt to take the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Outcome {
     /// Take the file now.
     pub takes: bool,
     /// Look again after this time, even if nothing changes.
     pub again_after: Option<Duration>,
-    /// Say why it could not be read or taken away.
+    /// Warn that the file could not be read or taken away.
     pub warns: bool,
-    /// Obey what it holds.
+    /// Obey the contents of the file.
     pub obeys: bool,
 }
 
@@ -84,11 +86,11 @@ pub struct Outcome {
 pub struct SignalFile {
     /// The writer has closed the file since the last look.
     is_closed: bool,
-    /// The cause of the last failure, which the caller has warned of.
+    /// The cause of the last failure. The caller has warned of this cause.
     cause: Option<Cause>,
-    /// The caller leaves the file alone until then.
+    /// The caller leaves the file alone until this time.
     not_before: Option<Instant>,
-    /// The one that stays where it is and was obeyed.
+    /// The file that cannot be taken away and that emissary has obeyed.
     obeyed: Option<Version>,
 }
 
@@ -119,7 +121,7 @@ impl SignalFile {
                 ReadWhen::Closed => Outcome::default(),
                 ReadWhen::After(length) => Outcome { again_after: Some(length), ..Outcome::default() },
             },
-            // Whatever the cause, the file is still there.
+            // The file is still there, whatever the cause.
             Look::Failed(cause) => Outcome { again_after: Some(RETRY_DELAY), warns: self.is_new(cause), ..Outcome::default() },
         }
     }
@@ -136,7 +138,7 @@ impl SignalFile {
                 let is_other = self.obeyed.replace(version) != Some(version);
                 Outcome { obeys: is_other, warns: self.is_new(cause), ..Outcome::default() }
             }
-            // The next file is another one.
+            // The caller has lost this file, so a failure of the next file needs a warning of its own.
             Taken::Lost => Outcome { warns: true, ..Outcome::default() },
             Taken::Failed(cause) => {
                 self.not_before = Some(now.after(RETRY_DELAY));
@@ -208,7 +210,7 @@ mod tests {
     fn a_file_that_was_put_back_is_left_alone_for_the_retry_delay() {
         let mut file = SignalFile::default();
         assert_eq!(file.taken(at(1_000), Taken::Failed(5)), WARNS);
-        // Putting the file back changed the folder.
+        // The caller has put the file back, which changes the folder.
         file.note_closed();
         assert_eq!(file.next(at(1_030)), Next::After(Duration::from_ms(70)));
         assert_eq!(file.next(at(1_100)), Next::Take);
@@ -219,18 +221,18 @@ mod tests {
     }
 
     #[test]
-    fn one_that_stays_is_obeyed_once_for_each_time_that_it_is_written() {
+    fn a_file_that_stays_is_obeyed_once_for_each_write() {
         let mut file = SignalFile::default();
         let first = Outcome { obeys: true, warns: true, ..NOTHING };
         assert_eq!(file.taken(at(0), Taken::Stays(1, version(1, 0))), first);
-        // It is looked at again and again; or its folder has another name for it, and it counts as closed.
+        // The caller looks at the file again and again. Or the file gets another name in its folder, which counts as a close.
         assert_eq!((file.looked(present(100, false)), file.taken(at(0), Taken::Stays(1, version(1, 0)))), (NOTHING, NOTHING));
         for other in [version(1, 5), version(2, 5)] {
             let look = Look::Present { age_ms: 100, is_empty: false, version: other };
             assert_eq!(file.looked(look), Outcome { takes: true, ..NOTHING });
             assert_eq!((file.taken(at(0), Taken::Stays(1, other)), file.looked(look)), (OBEYS, NOTHING));
         }
-        // Another cause is another warning.
+        // Another cause gives another warning.
         assert_eq!(file.taken(at(0), Taken::Stays(13, version(2, 5))), Outcome { warns: true, ..NOTHING });
     }
 }

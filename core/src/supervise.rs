@@ -1,4 +1,5 @@
-//! The supervisor of one container's command: a state machine without IO, clock or process ids (docs/protocol.md, "Main").
+//! The supervisor of the command that a container runs: a state machine without IO, clock or process ids (docs/protocol.md, "Main"). It waits for the inputs,
+//! starts the command, delivers signals to it, repeats it if the template asks for that, and has its outputs saved.
 //!
 //! Enters: what happened ([`Event`]) and the time. Leaves: what the caller must do ([`Action`]); the caller drains the actions after each event. Refuses:
 //! nothing. An event that does not belong to the current phase changes nothing.
@@ -21,7 +22,7 @@ use crate::limits;
 use crate::signal::{Pending, Signal};
 use crate::timers::{Duration, Instant, LOOK_EVERY, ReaderTime, Timers, WATCH_DELAY};
 
-/// A condition that the machine waits for. The caller checks the condition whenever the shared folder changes.
+/// A condition that the machine waits for. The caller checks it whenever the shared folder changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gate {
     /// The supervisor of a pod without an init container reports that the inputs are ready ([`crate::ready`]).
@@ -60,7 +61,7 @@ pub struct Plan {
     pub attempts: u32,
     /// Time between two attempts.
     pub retry_pause: Duration,
-    /// Time between a request to end and the SIGKILL after it: a sidecar's, and the system's for all of us.
+    /// Time between a request to end and the SIGKILL after it. For a sidecar, emissary sends this SIGKILL; the system sends it to the whole pod.
     pub grace: Duration,
 }
 
@@ -77,7 +78,7 @@ pub enum Event {
     Found,
     /// The command runs.
     Spawned,
-    /// A step failed, and the command cannot run without it. The exit code to write.
+    /// A step failed without which the command cannot run. The run ends with this exit code.
     Failed(u8),
     /// The command ended with this exit code.
     Exited(u8),
@@ -94,11 +95,11 @@ pub enum Event {
     },
     /// A signal for the command: we received it and forward it ([`Signal::is_forwarded`]), or the signal file named it.
     Signal(Signal),
-    /// A signal for the command that was ignored when we were started. It is no request to end.
+    /// A signal for the command that was ignored when emissary started. The signal is no request to end.
     Ignored(Signal),
-    /// The kernel refused to send SIGKILL to the command. We are PID 1, so our end ends the command.
+    /// The kernel refused to send SIGKILL to the command. Emissary is PID 1, so its end ends the command.
     Unkillable,
-    /// All main containers have ended. It matters to a sidecar alone.
+    /// All main containers have ended. Only a sidecar needs this event.
     MainsExited,
     /// Something changed in a watched folder.
     Changed,
@@ -108,7 +109,7 @@ pub enum Event {
     Watching,
     /// The caller cannot watch a folder, so changes in it go unseen.
     CannotWatch,
-    /// Time has passed; due timers act.
+    /// Time has passed. The machine handles the timers that are due.
     Tick,
 }
 
@@ -131,11 +132,11 @@ pub enum Action {
     Forward(Signal),
     /// Read all that the command has written until now, then [`Event::Drained`].
     Drain,
-    /// Stop passing on to our own stdout and stderr what their readers have not taken; the copies are still completed.
+    /// Stop passing on output that the readers of our own stdout and stderr have not taken. The captured copies are still completed.
     Abandon,
     /// Save the outputs: [`Event::Saved`].
     Save,
-    /// Write the exit code and exit with it as our exit status. The last action.
+    /// Write the exit code to its file, and exit with the same code. This is the last action.
     Finish(u8),
 }
 
@@ -171,7 +172,7 @@ pub struct Machine {
     attempts_left: u32,
     /// The exit code of the last attempt.
     code: u8,
-    /// The command has been asked to end, or will be: there is no further attempt.
+    /// The command was asked to end, or will be. There is no further attempt.
     is_ending: bool,
     mains_exited: bool,
     copy_failed: bool,
@@ -180,7 +181,7 @@ pub struct Machine {
     /// The machine looks at folders every [`LOOK_EVERY`], because changes go unseen.
     polls: bool,
     timers: Timers<3>,
-    /// Of our own stdout and stderr.
+    /// The time limit for the readers of our own stdout and stderr.
     reader: ReaderTime,
 }
 
@@ -241,7 +242,7 @@ impl Machine {
         }
     }
 
-    /// Whether the machine may start the command, now or in a further attempt. As long as it may, the caller keeps the descriptors that were passed in
+    /// Whether the machine may still start the command, now or in a further attempt. As long as it may, the caller keeps the descriptors that emissary received
     /// for the command.
     #[must_use]
     pub const fn may_start(&self) -> bool {
@@ -381,7 +382,7 @@ impl Machine {
         self.reader.ask(now, self.plan.grace);
     }
 
-    /// The command is gone, or we give it up.
+    /// Handles the end of the command. It also handles a command that emissary gives up.
     fn exited(&mut self, now: Instant, code: u8) {
         self.code = code;
         self.reader.took(now);
@@ -390,7 +391,7 @@ impl Machine {
         self.go(Phase::Draining, Action::Drain);
     }
 
-    /// Sets or clears the time of the readers of our own stdout and stderr.
+    /// Sets the timer for the readers of our own stdout and stderr, or clears it.
     fn wait_for_reader(&mut self) {
         self.timers.clear(PHASE);
         if let Some(deadline) = self.reader.deadline() {
@@ -398,7 +399,7 @@ impl Machine {
         }
     }
 
-    /// Takes in a signal for the command; `asks` that it asks for the end of whatever is under way.
+    /// Handles a signal for the command. `asks` means that the signal asks for the end of the current phase.
     fn signal(&mut self, now: Instant, signal: Signal, asks: bool) {
         match self.phase {
             Phase::Running => {
@@ -407,7 +408,7 @@ impl Machine {
                 }
                 self.push(Action::Forward(signal));
             }
-            // The command is gone; what it wrote is not all taken yet.
+            // The command has ended, and emissary has not yet taken all of its output.
             Phase::Draining if asks => {
                 self.ask_to_end(now);
                 self.wait_for_reader();
@@ -601,7 +602,7 @@ mod tests {
         assert_eq!(core::iter::from_fn(|| machine.poll_action()).count(), 64);
     }
 
-    /// A run up to the end of its command, whose output is still to be taken, and what comes then.
+    /// Plays a run up to the end of its command, with output that no reader has taken yet. Then plays the rows of `then`.
     fn draining(asked_at: Option<u64>, ended_at: u64, then: &[(u64, Event, &[Action])]) -> Machine {
         let mut rows: Vec<(u64, Event, &[Action])> =
             [(0, E::Begin, &[A::Plan][..]), (0, E::Planned(PLAN), &[A::Find]), (0, E::Found, &[A::Spawn]), (0, E::Spawned, &[])].into();
@@ -621,7 +622,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_reads_is_given_up_at_no_second_request() {
+    fn a_second_request_does_not_give_up_a_reader_that_reads() {
         draining(
             Some(0),
             100,
@@ -636,7 +637,7 @@ mod tests {
                 (14_999, E::Tick, &[A::Abandon]),
             ],
         );
-        // Three quarters of the grace period are the bound.
+        // The limit is three quarters of the grace period.
         draining(
             Some(0),
             100,
@@ -655,7 +656,7 @@ mod tests {
     fn without_a_request_a_reader_has_all_the_time() {
         let machine = draining(None, 100, &[(u64::MAX, E::Tick, &[])]);
         assert_eq!(machine.next_deadline(), None);
-        // It has taken nothing for long when the request comes.
+        // The reader has taken nothing for long when the request comes.
         draining(None, 100, &[(9_000, E::Signal(usr1()), &[]), (9_000, E::Signal(Signal::TERM), &[]), (9_000, E::Tick, &[A::Abandon])]);
         let machine = draining(None, 100, &[(8_000, E::PassedOn, &[]), (9_000, E::Signal(Signal::TERM), &[])]);
         assert_eq!(machine.next_deadline(), Some(Instant::from_ms(13_000)));

@@ -1,10 +1,10 @@
-//! The template: what the workflow asks of this step, as a view over its JSON bytes.
+//! A view over the template: the JSON text in which Argo Workflows describes one step (docs/protocol.md, "Files" and "Main").
 //!
-//! Enters: the template file. Leaves: iterators over parameters, artifacts, containers, mounts and sidecars, of any
-//! number, their strings undecoded until they are used. Refuses: what is not JSON, and a field that is used here and has another
-//! type than the protocol gives it. Fields that are not used here are skipped.
+//! Enters: the bytes of the template file. Leaves: iterators over parameters, artifacts, containers, mounts and sidecars. Lists have any length; a string is
+//! decoded when the caller uses it. Refuses: text that is not JSON, and a field that emissary uses and whose type is not the protocol's. Emissary skips fields
+//! that it does not use.
 //!
-//! The check walks each object once and keeps where the lists begin. A list is walked once for each iterator, and nothing outside it is looked at again: a
+//! [`Template::parse`] walks each object once and keeps where the lists begin. An iterator walks its own list once and reads nothing outside that list: a
 //! template may have thousands of outputs and a script of megabytes.
 
 use crate::buf::{Writer, display_by_describe};
@@ -12,20 +12,20 @@ use crate::json::{self, JsonError, Str, Value};
 use crate::layout;
 use crate::time::{self, TimeError};
 
-/// Why a template is refused.
+/// Why the parser refuses a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TemplateError {
-    /// It is not JSON.
+    /// The document is not JSON.
     Json(JsonError),
-    /// A field has another type than the protocol gives it.
+    /// A field's type is not the protocol's.
     Type {
-        /// The field, `[]` for each element of a list.
+        /// The field; `[]` stands for an element of a list.
         field: &'static str,
-        /// What it is to be.
+        /// The wanted type.
         want: &'static str,
-        /// Bytes before the value that stands there.
+        /// Bytes before the field's value.
         offset: usize,
-        /// The place in each list that `field` names.
+        /// The index in each list that `field` names.
         indices: Indices,
     },
 }
@@ -54,7 +54,7 @@ impl TemplateError {
         Self::Type { field, want, offset, indices: Indices::NONE }
     }
 
-    /// The same with the place in the list number `list` of those that the field names.
+    /// Sets the index in the field's list number `list`.
     fn at(mut self, list: usize, index: usize) -> Self {
         if let Self::Type { indices, .. } = &mut self
             && let Some(place) = indices.0.get_mut(list)
@@ -65,7 +65,7 @@ impl TemplateError {
     }
 }
 
-/// Places in the lists that a field names.
+/// The index in each list that a field names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Indices([u32; 2]);
 
@@ -73,7 +73,7 @@ impl Indices {
     const NONE: Self = Self([0; 2]);
 }
 
-/// Writes a field, each `[]` in it with its index.
+/// Writes a field's name, with the index in each `[]`.
 fn write_field(field: &str, indices: Indices, out: &mut Writer<'_>) {
     let mut indices = indices.0.into_iter();
     for byte in field.bytes() {
@@ -89,48 +89,48 @@ display_by_describe!(TemplateError);
 /// An output parameter with a path.
 #[derive(Debug, Clone, Copy)]
 pub struct Parameter<'a> {
-    /// Its name, empty where it has none: its path is what it is saved by.
+    /// The parameter's name; empty if the template gives none. Emissary saves a parameter by its path, not by its name.
     pub name: Str<'a>,
-    /// The file that holds its value.
+    /// The file that holds the value.
     pub path: Str<'a>,
-    /// Its value where that file is missing: a string, or a number, `true` or `false` as it is written.
+    /// The value to use if that file is missing: a string, or a number, `true` or `false` as the template writes it.
     pub default: Option<Str<'a>>,
 }
 
-/// How the wait side wants an artifact packed.
+/// How the template wants an artifact packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Packing {
-    /// Nothing is said.
+    /// The template does not say.
     Default,
     /// `archive.tar.compressionLevel`, 0 to 9.
     Level(u8),
-    /// Level -2: no search for repetitions, only Huffman's codes.
+    /// Level -2: Huffman codes alone, without a search for repetitions.
     HuffmanOnly,
-    /// `archive.none` or `archive.zip`: the wait side unpacks it at once.
+    /// `archive.none` or `archive.zip`: the wait container unpacks the archive at once.
     Unpacked,
 }
 
 /// An artifact with a path.
 #[derive(Debug, Clone, Copy)]
 pub struct Artifact<'a> {
-    /// Its name, empty where it has none.
+    /// The artifact's name; empty if the template gives none.
     pub name: Str<'a>,
     /// The file or folder.
     pub path: Str<'a>,
-    /// How it is packed. An input is unpacked already.
+    /// How to pack the artifact. An input artifact arrives unpacked.
     pub packing: Packing,
-    /// A `compressionLevel` that is none: `packing` has the nearest there is.
+    /// The template's `compressionLevel` if that is not a valid level. `packing` then has the nearest valid level.
     pub odd_level: Option<Value<'a>>,
-    /// It may be missing.
+    /// The artifact may be missing.
     pub is_optional: bool,
 }
 
 /// A container set's retry strategy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// Attempts in all, at least one.
+    /// The total number of attempts, at least 1.
     pub attempts: u32,
-    /// Milliseconds between two.
+    /// Milliseconds between two attempts.
     pub pause_ms: u64,
 }
 
@@ -149,7 +149,7 @@ pub struct Template<'a> {
     retry: Retry,
 }
 
-/// A value that is `null` or what `is` says, as it has to be.
+/// Checks that a value is `null` or that `is` accepts it.
 #[inline(never)]
 fn typed<'a>(
     value: Value<'a>,
@@ -174,7 +174,7 @@ fn string<'a>(value: Value<'a>, field: &'static str) -> Result<Option<Str<'a>>, 
     typed(value, &|value| value.as_str().is_some(), field, "a string").map(|value| value.as_str())
 }
 
-/// Checks that a value is a list of objects, and each of them.
+/// Checks that a value is a list of objects, and checks each object.
 #[inline(never)]
 fn objects<'a>(
     value: Value<'a>,
@@ -183,7 +183,7 @@ fn objects<'a>(
     check: &dyn Fn(Value<'a>) -> Result<(), TemplateError>,
 ) -> Result<Value<'a>, TemplateError> {
     for (index, element) in list(value, field)?.elements().enumerate() {
-        // A `null` asks for nothing, as everywhere.
+        // An element that is `null` asks for nothing.
         object(element, field_of_each).and_then(check).map_err(|error| error.at(0, index))?;
     }
     Ok(value)
@@ -193,7 +193,7 @@ impl<'a> Template<'a> {
     /// Checks a whole template.
     ///
     /// # Errors
-    /// [`TemplateError::Json`] where it is not JSON, [`TemplateError::Type`] where a field that is used has another type.
+    /// [`TemplateError::Json`] if the text is not JSON; [`TemplateError::Type`] if a field that emissary uses has a wrong type.
     pub fn parse(document: &'a [u8]) -> Result<Self, TemplateError> {
         let root = json::parse(document).map_err(TemplateError::Json)?;
         if !root.is_object() {
@@ -233,7 +233,7 @@ impl<'a> Template<'a> {
         })
     }
 
-    /// Output parameters that are read from a path.
+    /// Output parameters that have a path.
     pub fn output_parameters(&self) -> impl Iterator<Item = Parameter<'a>> + use<'a> {
         self.output_parameters.elements().filter_map(|value| parameter(value).ok()?)
     }
@@ -253,7 +253,7 @@ impl<'a> Template<'a> {
         self.mounts.into_iter().flat_map(|mounts| mounts.elements()).filter_map(|mount| mount_path(mount).as_str())
     }
 
-    /// Names of the container set's containers; nothing where the template has no set.
+    /// Names of the containers of the container set; empty if the template has no set.
     pub fn container_names(&self) -> impl Iterator<Item = Str<'a>> + use<'a> {
         self.containers.elements().filter_map(|container| {
             let [name] = container.members_named(["name"]);
@@ -261,7 +261,7 @@ impl<'a> Template<'a> {
         })
     }
 
-    /// Names of the containers that the one called `name` waits for.
+    /// Names of the containers that the container `name` depends on.
     pub fn dependencies(&self, name: &'a [u8]) -> impl Iterator<Item = Str<'a>> + use<'a> {
         self.containers
             .elements()
@@ -273,7 +273,7 @@ impl<'a> Template<'a> {
             .filter_map(|dependency| dependency.as_str())
     }
 
-    /// The containers of the set, for [`check_order`], once they are sorted.
+    /// The containers of the set. The caller sorts them and passes them to [`check_order`].
     pub fn nodes(&self) -> impl Iterator<Item = Node<'a>> + use<'a> {
         self.containers.elements().filter_map(|container| {
             let [name, dependencies] = container.members_named(["name", "dependencies"]);
@@ -284,7 +284,7 @@ impl<'a> Template<'a> {
         })
     }
 
-    /// Hands on the fields that are not used, and have almost the name of one that is.
+    /// Calls `each` for each field that emissary does not use and whose name is almost the name of a field that it uses.
     #[inline(never)]
     pub fn misspelt(&self, each: &mut dyn FnMut(Misspelt<'a>)) {
         for (object, names) in &OBJECTS {
@@ -293,7 +293,7 @@ impl<'a> Template<'a> {
             match path.next() {
                 None => look(holder, object, names, 0, each),
                 Some(below) => {
-                    // Behind the closing bracket.
+                    // Skips the closing bracket.
                     let below = below.get(1..).unwrap_or_default();
                     for (index, element) in (0..).zip(holder.elements()) {
                         look(walk(element, below), object, names, index, each);
@@ -303,7 +303,7 @@ impl<'a> Template<'a> {
         }
     }
 
-    /// Whether the container called `name` is a sidecar.
+    /// Whether the container `name` is a sidecar.
     #[must_use]
     pub fn is_sidecar(&self, name: &[u8]) -> bool {
         self.sidecars.elements().any(|sidecar| {
@@ -312,20 +312,20 @@ impl<'a> Template<'a> {
         })
     }
 
-    /// Whether the logs are to be archived, and so captured.
+    /// Whether the template asks to archive the logs. Emissary then captures them.
     #[must_use]
     pub const fn archives_logs(&self) -> bool {
         self.archives_logs
     }
 
-    /// The container set's retry strategy: one attempt where there is none.
+    /// The container set's retry strategy; one attempt if the template has none.
     #[must_use]
     pub const fn retry(&self) -> Retry {
         self.retry
     }
 }
 
-/// An output parameter; `None` where it is not read from a path. Its name is a hint: it is saved by its path.
+/// An output parameter; `None` if it has no path. A name of a wrong type is allowed, because emissary saves a parameter by its path.
 fn parameter(value: Value<'_>) -> Result<Option<Parameter<'_>>, TemplateError> {
     let [name, from] = value.members_named(["name", "valueFrom"]);
     let [path, default] = object(from, "outputs.parameters[].valueFrom")?.members_named(["path", "default"]);
@@ -333,12 +333,12 @@ fn parameter(value: Value<'_>) -> Result<Option<Parameter<'_>>, TemplateError> {
     Ok(path.map(|path| Parameter { name: name.as_str().unwrap_or(Str::EMPTY), path, default: default.as_any_string() }))
 }
 
-/// A path; an empty one asks for nothing.
+/// A path; `None` if it is absent or empty.
 fn path_of<'a>(path: Value<'a>, field: &'static str) -> Result<Option<Str<'a>>, TemplateError> {
     Ok(string(path, field)?.filter(|path| path.raw_len() > 0))
 }
 
-/// An artifact; `None` where it has no path. Its name and how it is packed are hints.
+/// An output artifact; `None` if it has no path. The name and the packing are hints, so their types may be wrong.
 fn output_artifact(value: Value<'_>) -> Result<Option<Artifact<'_>>, TemplateError> {
     let [name, path, archive, optional] = value.members_named(["name", "path", "archive", "optional"]);
     let path = path_of(path, "outputs.artifacts[].path")?;
@@ -352,7 +352,7 @@ fn output_artifact(value: Value<'_>) -> Result<Option<Artifact<'_>>, TemplateErr
     Ok(path.map(|path| Artifact { name, path, packing, odd_level: is_odd.then_some(level), is_optional: optional.as_bool() == Some(true) }))
 }
 
-/// An input artifact; `None` where it has no path. By its name it is found.
+/// An input artifact; `None` if it has no path. Emissary finds the artifact by its name, so the name's type must be right.
 fn input_artifact(value: Value<'_>) -> Result<Option<Artifact<'_>>, TemplateError> {
     let [name, path] = value.members_named(["name", "path"]);
     let name = string(name, "inputs.artifacts[].name")?.unwrap_or(Str::EMPTY);
@@ -360,7 +360,7 @@ fn input_artifact(value: Value<'_>) -> Result<Option<Artifact<'_>>, TemplateErro
     Ok(path.map(|path| Artifact { name, path, packing: Packing::Default, odd_level: None, is_optional: false }))
 }
 
-/// `compressionLevel` as Go has it: 0 to 9, -1 for the default, -2 for Huffman only; anything else gives the nearest, and that it is odd.
+/// `compressionLevel` with Go's meaning: 0 to 9, -1 for the default, -2 for Huffman codes alone. For any other value: the nearest level, and `true`.
 fn packing(level: Value<'_>) -> (Packing, bool) {
     match level.as_number() {
         None => (Packing::Default, !level.is_null()),
@@ -374,7 +374,7 @@ fn packing(level: Value<'_>) -> (Packing, bool) {
     }
 }
 
-/// What a list of mounts is called, each of them, and the path of each.
+/// Field names for messages: a list of mounts, an element of the list, and the path of an element.
 type MountFields = [&'static str; 3];
 
 const CONTAINER_MOUNTS: MountFields = ["container.volumeMounts", "container.volumeMounts[]", "container.volumeMounts[].mountPath"];
@@ -403,10 +403,10 @@ fn check_container(container: Value<'_>) -> Result<(), TemplateError> {
     Ok(())
 }
 
-/// What a container's name has to be.
+/// What [`check_name`] wants, for a message.
 const A_NAME: &str = "a container's name";
 
-/// A container's name becomes a folder's name: refused where it cannot.
+/// Checks a container's name. The name becomes a folder's name, so a name that cannot be one is refused.
 fn check_name(name: Value<'_>, field: &'static str) -> Result<(), TemplateError> {
     let is_name = |name: &Value<'_>| {
         let mut room = [0; crate::limits::CONTAINER_NAME_BYTES];
@@ -428,7 +428,7 @@ fn retry(strategy: Value<'_>) -> Result<Retry, TemplateError> {
     Ok(Retry { attempts: attempts(retries).unwrap_or(1).max(1), pause_ms })
 }
 
-/// `retries`: a number, or digits in a string. `None` where it is neither.
+/// The number of attempts in `retries`: a number, or digits in a string. `None` for anything else. A negative number gives 0.
 fn attempts(retries: Value<'_>) -> Option<u32> {
     let mut room = [0; 24];
     let digits = match (retries.as_number(), retries.as_str()) {
@@ -442,25 +442,25 @@ fn attempts(retries: Value<'_>) -> Option<u32> {
     crate::exit::parse_decimal(digits).map(|attempts| u32::try_from(attempts).unwrap_or(u32::MAX))
 }
 
-/// A duration in a string.
+/// A duration in a string; `None` if the value is not a string.
 fn nanoseconds(duration: Value<'_>) -> Option<Result<i64, TimeError>> {
     Some(time::parse_duration(duration.as_str()?.decode(&mut [0; 64]).ok()?))
 }
 
-/// A field that is not used here, and has almost the name of one that is.
+/// A field that emissary does not use and whose name is almost the name of a field that it uses.
 #[derive(Debug, Clone, Copy)]
 pub struct Misspelt<'a> {
-    /// What it is in, `[]` for each element of a list; empty for the template itself.
+    /// The object that holds the field; `[]` stands for an element of a list. Empty for the template itself.
     object: &'static str,
     indices: Indices,
     key: Str<'a>,
     meant: &'static [u8],
-    /// Bytes before its value.
+    /// Bytes before the field's value.
     pub offset: usize,
 }
 
 impl Misspelt<'_> {
-    /// Writes what is odd as one lowercase clause.
+    /// Writes the warning as one lowercase clause.
     pub fn describe(&self, out: &mut Writer<'_>) {
         if !self.object.is_empty() {
             write_field(self.object, self.indices, out);
@@ -472,7 +472,7 @@ impl Misspelt<'_> {
     }
 }
 
-/// The objects that are looked at, with one list on the way at most, and the fields that are used of each.
+/// The objects in which [`Template::misspelt`] looks, and the fields that emissary uses of each. A path goes through one list at most.
 const OBJECTS: [(&str, &str); 19] = [
     ("", "outputs inputs container script containerSet sidecars archiveLocation"),
     ("outputs", "parameters artifacts"),
@@ -495,7 +495,7 @@ const OBJECTS: [(&str, &str); 19] = [
     ("archiveLocation", "archiveLogs"),
 ];
 
-/// Hands on what is misspelt in one object.
+/// Calls `each` for the misspelt fields of one object.
 fn look<'a>(value: Value<'a>, object: &'static str, names: &'static str, index: u32, each: &mut dyn FnMut(Misspelt<'a>)) {
     for (key, member) in value.members() {
         let mut room = [0; 24];
@@ -504,14 +504,14 @@ fn look<'a>(value: Value<'a>, object: &'static str, names: &'static str, index: 
         if known.clone().any(|known| known == name) {
             continue;
         }
-        // In a short name two changes make another word.
+        // Two changes in a short name make another word.
         if let Some(meant) = known.find(|known| is_near(name, known, if known.len() < 6 { 1 } else { 2 })) {
             each(Misspelt { object, indices: Indices([index, 0]), key, meant, offset: member.offset() });
         }
     }
 }
 
-/// The value at names with points between them.
+/// The value at a path of names, separated by points.
 #[inline(never)]
 fn walk<'a>(from: Value<'a>, path: &[u8]) -> Value<'a> {
     let mut at = from;
@@ -521,7 +521,8 @@ fn walk<'a>(from: Value<'a>, path: &[u8]) -> Value<'a> {
     at
 }
 
-/// Whether one name becomes another with so many letters changed, left out, put in, or swapped with their neighbour. Upper case is no change.
+/// Whether at most `changes` changes turn one name into the other. A change inserts, removes or replaces a letter, or swaps two neighbours. Upper and lower
+/// case are equal.
 #[inline(never)]
 fn is_near(name: &[u8], other: &[u8], changes: u8) -> bool {
     let same = name.iter().zip(other).take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count();
@@ -530,7 +531,7 @@ fn is_near(name: &[u8], other: &[u8], changes: u8) -> bool {
         return name.len().max(other.len()) <= usize::from(changes);
     };
     let Some(left) = changes.checked_sub(1) else { return false };
-    // It goes no deeper than there are changes.
+    // The recursion is at most as deep as `changes`.
     if is_near(name_rest, other_rest, left) || is_near(name_rest, other, left) || is_near(name, other_rest, left) {
         return true;
     }
@@ -542,20 +543,20 @@ fn is_near(name: &[u8], other: &[u8], changes: u8) -> bool {
     }
 }
 
-/// A container of a set, for [`check_order`]. Nodes are in order of their names.
+/// A container of a set, for [`check_order`]. Nodes are sorted by name.
 #[derive(Debug, Clone)]
 pub struct Node<'a> {
     name: [u8; crate::limits::CONTAINER_NAME_BYTES],
     dependencies: json::Elements<'a>,
     state: State,
-    /// The node from which the search came here.
+    /// The index of the node from which the search reached this one.
     from: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     New,
-    /// The search is below it.
+    /// The search is among this container's dependencies.
     Open,
     Done,
 }
@@ -567,7 +568,7 @@ impl Node<'_> {
         self.name.split(|&byte| byte == 0).next().unwrap_or_default()
     }
 
-    /// The place of the node that waits for this one, in the search that [`check_order`] gave up.
+    /// The index of the node that waits for this one. It is valid after [`check_order`] has returned an error.
     #[must_use]
     pub const fn waited_for_by(&self) -> usize {
         self.from
@@ -594,30 +595,30 @@ impl Ord for Node<'_> {
     }
 }
 
-/// Why containers can never all start. The nodes are named by their places.
+/// Why some containers can never start. Numbers are indices of nodes.
 #[derive(Debug, Clone, Copy)]
 pub enum OrderError<'a> {
-    /// The last of these waits for the first, and the first, through others, for the last.
+    /// `last` waits for `first`, and `first` waits for `last`, directly or through other containers.
     Cycle {
-        /// Where the cycle begins.
+        /// The node where the cycle begins.
         first: usize,
-        /// Where it closes.
+        /// The node where the cycle closes.
         last: usize,
     },
-    /// It waits for a container that is none of the set's.
+    /// A container waits for a name that no container of the set has.
     Unknown {
-        /// Who waits.
+        /// The node that waits.
         waiting: usize,
-        /// For whom.
+        /// The unknown name.
         name: Str<'a>,
     },
 }
 
-/// Looks for containers that wait for ever: for each other, or for one that there is not. `nodes` are those of [`Template::nodes`], sorted. Each dependency
-/// is looked at once.
+/// Looks for containers that wait for ever: for each other, or for an unknown container. `nodes` are those of [`Template::nodes`], sorted. The search looks at
+/// each dependency once.
 ///
 /// # Errors
-/// The first that is found.
+/// The first error that the search finds.
 pub fn check_order<'a>(nodes: &mut [Node<'a>]) -> Result<(), OrderError<'a>> {
     for start in 0..nodes.len() {
         let mut at = start;
@@ -636,7 +637,7 @@ pub fn check_order<'a>(nodes: &mut [Node<'a>]) -> Result<(), OrderError<'a>> {
                 continue;
             };
             let mut room = [0; crate::limits::CONTAINER_NAME_BYTES];
-            // The check of the template has found each to fit.
+            // The parser has checked that each name fits.
             let _ = name.decode(&mut room);
             let Ok(next) = nodes.binary_search_by(|node| node.name.cmp(&room)) else {
                 return Err(OrderError::Unknown { waiting: at, name });
@@ -761,7 +762,7 @@ mod tests {
     }
 
     #[test]
-    fn an_output_needs_a_path_alone() {
+    fn an_output_needs_only_a_path() {
         let document = br#"{"outputs":{"parameters":[{"valueFrom":{"path":"/p","default":1.50}},null,{"name":7,"valueFrom":{"path":"/q","default":false}},
             {"name":"r","valueFrom":{"path":""}},{"name":"s","valueFrom":{"path":"/s","default":{}}}],
             "artifacts":[{"path":"/a"},{"name":[],"path":"/b","archive":"tgz"},{"name":"c","path":""},null]}}"#;
@@ -798,7 +799,7 @@ mod tests {
         }
     }
 
-    /// A template with so many outputs, mounts, containers and sidecars, and a script of so many bytes.
+    /// A template with `count` outputs, mounts, containers and sidecars, and a script of `script_bytes` bytes.
     fn large(count: usize, script_bytes: usize) -> String {
         let list = |of: &dyn Fn(usize) -> String| (0..count).map(of).collect::<Vec<_>>().join(",");
         let named = list(&|at| std::format!(r#"{{"name":"c{at}","dependencies":["c0","c1"]}}"#));
@@ -815,7 +816,7 @@ mod tests {
     #[test]
     #[cfg_attr(miri, ignore = "slow, minutes: an interpreter takes each byte")]
     fn the_check_and_each_list_are_walks_forward() {
-        // Bytes that are looked at, for the document and for each of its bytes.
+        // Returns the bytes that all walks together visit, and how often they visit each byte of the document.
         let work = |count: usize| {
             let document = large(count, 60 * count);
             let (things, bytes) = visited(|| {
@@ -833,7 +834,7 @@ mod tests {
     }
 
     #[test]
-    fn a_look_while_the_command_runs_steps_over_no_script() {
+    fn looks_while_the_command_runs_do_not_read_the_script() {
         let document = large(3, if cfg!(miri) { 10_000 } else { 100_000 });
         let template = Template::parse(document.as_bytes()).unwrap();
         let ((), bytes) = visited(|| {

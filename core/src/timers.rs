@@ -1,4 +1,5 @@
-//! Time as the state machines see it: instants, durations, every fixed duration, and a table of timers.
+//! Time as the state machines of core see it: instants, durations, every fixed duration, and a table of timers. The durations follow docs/protocol.md, "Main"
+//! and "Wait".
 //!
 //! Enters: milliseconds of a clock that never goes back. Leaves: the next deadline. Refuses: nothing; a sum stops at the largest value.
 
@@ -68,8 +69,8 @@ impl Duration {
     }
 }
 
-/// Time between the command's start and the watch of the container's own folder. The kernel takes up to ten milliseconds to close an inotify descriptor
-/// that watches a folder, because it waits for a grace period of its own. A command that ends within this time does not pay for that.
+/// Time between the command's start and the watch of the container's own folder. The kernel takes up to ten milliseconds to close an inotify descriptor that
+/// watches a folder, because the kernel waits for a grace period of its own. A command that ends within this time does not pay for that.
 pub const WATCH_DELAY: Duration = Duration::from_ms(20);
 
 /// Time between two looks at a folder that inotify does not watch.
@@ -90,7 +91,7 @@ pub const ABANDONED_WRITE_AFTER: Duration = Duration::from_ms(3_000);
 /// How far a volume's clock may be ahead of ours. A file with a time stamp up to this far in the future counts as just written.
 pub const CLOCK_AHEAD: Duration = Duration::from_ms(1_000);
 
-/// How long a reader of our stdout or stderr may take nothing once the end was asked for.
+/// After a request to end, emissary gives up a reader of our stdout or stderr that takes nothing for this time.
 pub const READER_IDLE: Duration = Duration::from_ms(5_000);
 
 /// Minimum time that a container has after SIGKILL to save its outputs and write its exit code.
@@ -105,9 +106,9 @@ pub const STALE_AFTER: Duration = Duration::from_ms(30_000);
 /// Default time between SIGTERM and SIGKILL, as in Kubernetes.
 pub const DEFAULT_GRACE: Duration = Duration::from_s(30);
 
-/// How long readers of our stdout and stderr are waited for once the end was asked for: as long as they take something within [`READER_IDLE`], and for no
-/// more than three quarters of the grace period. The system kills everything when that is over, and the exit code has to be written before. Until the end is
-/// asked for they are waited for as a write would wait.
+/// How long emissary waits for the readers of our stdout and stderr after a request to end. Emissary waits as long as a reader takes something within
+/// [`READER_IDLE`], and at most for three quarters of the grace period. The system kills every process at the end of the grace period, and emissary must write
+/// the exit code before that. Without a request to end, emissary waits without a limit, as a blocking write does.
 #[derive(Debug, Clone, Copy)]
 pub struct ReaderTime {
     took_at: Instant,
@@ -116,15 +117,16 @@ pub struct ReaderTime {
 }
 
 impl ReaderTime {
-    /// Nothing was asked for yet.
+    /// No request to end has arrived.
     pub const NONE: Self = Self { took_at: Instant(0), asked_at: None, until: Instant(0) };
 
-    /// The readers took something, or there is something for them from now on.
+    /// Records that a reader took something, or that output for the readers begins to arrive.
     pub const fn took(&mut self, now: Instant) {
         self.took_at = now;
     }
 
-    /// The end is asked for. Another request within the grace period changes nothing. A request that is older was none to end: a command reloads at SIGHUP.
+    /// Records a request to end. Another request within the grace period changes nothing. If the earlier request is older than the grace period, it did not end
+    /// the command (a command may reload at SIGHUP), and the new request counts.
     pub fn ask(&mut self, now: Instant, grace: Duration) {
         if self.asked_at.is_none_or(|asked_at| asked_at.after(grace) <= now) {
             self.asked_at = Some(now);
@@ -132,7 +134,7 @@ impl ReaderTime {
         }
     }
 
-    /// The last output is there: however much of the grace period is over, an eighth of it is left for the readers.
+    /// Records that the last output begins. The readers have at least an eighth of the grace period for it, even if most of the grace period is over.
     pub fn last_began(&mut self, now: Instant, grace: Duration) {
         if self.asked_at.is_some() {
             self.ask(now, grace);
@@ -140,20 +142,20 @@ impl ReaderTime {
         }
     }
 
-    /// When they have taken nothing for too long.
+    /// The time at which the readers have taken nothing for too long.
     #[must_use]
     pub const fn idle_at(&self) -> Instant {
         self.took_at.after(READER_IDLE)
     }
 
-    /// When they are given up; `None` before the end is asked for.
+    /// The time at which emissary gives up the readers; `None` before a request to end.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         self.asked_at.map(|_| self.until.min(self.idle_at()))
     }
 }
 
-/// Timers that are set or not, one for each of `N` purposes, whose numbers are the caller's.
+/// A table of `N` timers, each set or not. The caller gives each number its purpose.
 #[derive(Debug, Clone, Copy)]
 pub struct Timers<const N: usize>([Option<Instant>; N]);
 
@@ -218,23 +220,23 @@ mod tests {
     }
 
     #[test]
-    fn readers_have_as_long_as_they_read_and_a_bound() {
+    fn readers_have_time_while_they_read_up_to_a_bound() {
         let grace = Duration::from_s(40);
-        // When the last output was there, when the end was asked for, when they took something; the deadline.
+        // The columns: the time of the last output, the times of the requests, the times at which a reader took something, the deadline.
         for (began, asked, took, want) in [
             (0, &[][..], &[9_000][..], None),
             (1_000, &[0], &[], Some(6_000)),
             (1_000, &[0], &[4_000], Some(9_000)),
             (1_000, &[0], &[4_000, 29_000], Some(30_000)),
             (1_000, &[0, 20_000], &[29_000], Some(30_000)),
-            // Asked for late, of a reader that has taken nothing for long.
+            // The request is late, and the reader has taken nothing for long.
             (1_000, &[60_000], &[], Some(6_000)),
             (1_000, &[60_000], &[59_000], Some(64_000)),
             (1_000, &[60_000], &[89_000], Some(90_000)),
-            // The command has taken its time.
+            // The command took its time to end.
             (28_000, &[0], &[29_000], Some(33_000)),
             (38_000, &[0], &[42_000], Some(43_000)),
-            // It was none to end.
+            // The first request did not end the command.
             (50_000, &[0], &[79_000], Some(80_000)),
             (50_000, &[0, 45_000], &[74_000], Some(75_000)),
         ] {
@@ -269,7 +271,7 @@ mod tests {
         timers.set_at_latest(0, at(45));
         assert_eq!(timers.next_deadline(), Some(at(45)));
         timers.clear(0);
-        // A number without a timer sets nothing.
+        // The table has no timer of this number, so the call sets nothing.
         timers.set(2, at(1));
         assert_eq!((timers.next_deadline(), timers.take_due(2, at(9))), (None, false));
     }

@@ -1,4 +1,5 @@
-//! The wait container: a state machine. It waits until every main container has an exit code and its logs are copied (docs/protocol.md, "Wait").
+//! The state machine of the wait container, which runs beside the main containers of a pod. It waits until every main container has an exit code, and until the
+//! logs are copied (docs/protocol.md, "Wait").
 //!
 //! Enters: what happened ([`Event`]) and the time. Leaves: what the caller must do ([`Action`]); the caller drains the actions after each event. Refuses:
 //! nothing. An event that does not belong to the current phase changes nothing.
@@ -12,14 +13,14 @@ use crate::escalate::{self, Escalation, Step};
 use crate::signal::Signal;
 use crate::timers::{Duration, Instant, LOOK_EVERY, ReaderTime, Timers};
 
-/// How far the logs are copied.
+/// How much of the logs the caller has copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Copied {
-    /// All that the logs hold.
+    /// The caller has copied everything in the logs.
     All,
-    /// Not all: the caller handles other events before it copies more.
+    /// The logs hold more. The caller handles other events before it copies more.
     More,
-    /// The reader of our output accepts no more now.
+    /// The reader of our output accepts no more for now.
     Blocked,
 }
 
@@ -39,9 +40,9 @@ pub enum Event {
     CannotWatch,
     /// A reader of our own output has taken something.
     PassedOn,
-    /// Logs were copied.
+    /// The caller has copied logs.
     Copied(Copied),
-    /// A signal asks for the end.
+    /// A signal asks the wait container to end.
     EndRequested,
 }
 
@@ -52,9 +53,9 @@ pub enum Action {
     SendSignal(Signal),
     /// Take the current ends of the logs as final.
     EndLogs,
-    /// Say that the logs are cut.
+    /// Warn that the logs are cut.
     WarnLogsCut,
-    /// Report. The last action.
+    /// Print the report. This is the last action.
     Report,
 }
 
@@ -77,9 +78,9 @@ const ACTIONS: usize = 4;
 pub struct Machine {
     escalation: Escalation,
     phase: Phase,
-    /// Main containers did not answer: the report goes without their exit codes.
+    /// The machine no longer waits for main containers without an exit code. The report lacks their exit codes.
     given_up: bool,
-    /// There is a deadline, so copying the logs has one, too.
+    /// The wait has a deadline, so copying the logs has one, too.
     has_deadline: bool,
     grace: Duration,
     /// The logs hold more to copy now.
@@ -87,13 +88,13 @@ pub struct Machine {
     /// The caller looks at folders every [`LOOK_EVERY`], because changes go unseen.
     polls: bool,
     timers: Timers<1>,
-    /// Of our own output.
+    /// The time limit for the reader of our own output.
     reader: ReaderTime,
     actions: heapless::Deque<Action, ACTIONS>,
 }
 
 impl Machine {
-    /// A wait that has not begun. `deadline` is on the clock of the other calls; `None` for no deadline. `grace` is the time between SIGTERM and SIGKILL.
+    /// A wait that has not begun. `deadline` is on the clock of the other calls; `None` means no deadline. `grace` is the time between SIGTERM and SIGKILL.
     #[must_use]
     pub const fn new(deadline: Option<Instant>, grace: Duration) -> Self {
         Self {
@@ -121,7 +122,7 @@ impl Machine {
         self.given_up
     }
 
-    /// The time of the reader of the report, once it is due.
+    /// The time limit for the reader of the report. The caller asks for it when the report is due.
     pub fn reader(&mut self, now: Instant) -> ReaderTime {
         if self.given_up {
             self.reader.ask(now, escalate::wait_after_kill(self.grace));
@@ -130,14 +131,14 @@ impl Machine {
         self.reader
     }
 
-    /// Until when logs are copied that have an end.
+    /// The time at which copying stops, even if the logs hold more. `until` is the limit from the wait's own deadline.
     fn copying_deadline(&self, until: Option<Instant>) -> Option<Instant> {
-        // Where nobody answers, the reader of our output is not waited for either, unless it reads.
+        // If the main containers did not answer, the machine waits for the reader of our output only while the reader takes something.
         let reader = if self.given_up { Some(self.reader.idle_at()) } else { self.reader.deadline() };
         [until, reader].into_iter().flatten().min()
     }
 
-    /// When to come back at the latest. `now` where there is more to copy.
+    /// The latest time at which the caller must handle the next event. It is `now` if the logs hold more to copy.
     #[must_use]
     pub fn next_deadline(&self, now: Instant) -> Option<Instant> {
         let own = match self.phase {
@@ -164,7 +165,7 @@ impl Machine {
                     }
                 }
                 if all_ended || self.given_up {
-                    // What the logs hold by now is still copied, and for that, too, there is a time.
+                    // The caller still copies what the logs hold now. A deadline limits the time for that, too.
                     let length = escalate::wait_after_kill(self.grace);
                     self.phase = Phase::Copying(self.has_deadline.then(|| now.after(length)));
                     self.reader.last_began(now, length);
@@ -199,7 +200,7 @@ impl Machine {
     }
 
     fn push(&mut self, action: Action) {
-        // The queue has room: an event causes two actions at most, and the caller drains them after each event.
+        // The queue has room: one event causes at most two actions, and the caller drains the actions after each event.
         let _ = self.actions.push_back(action);
     }
 }
@@ -289,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_answers_a_reader_is_waited_for_while_it_reads() {
+    fn without_answers_the_machine_waits_for_a_reader_that_reads() {
         let rows: [(u64, Event, &[Action]); 8] = [
             (500, OPEN, &[A::SendSignal(Signal::TERM)]),
             (20_500, OPEN, &[A::SendSignal(Signal::KILL)]),

@@ -1,4 +1,4 @@
-//! Large artifacts: chunks, threads, holes, progress lines.
+//! Large artifacts (docs/protocol.md, "Artifacts"): chunks, threads, holes, and progress lines.
 
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::process::Command;
@@ -42,7 +42,7 @@ fn the_same_bytes_whatever_the_number_of_cpus() {
     let read = |via: &[&str]| {
         let pod = Pod::new().template(ARTIFACT);
         let rows = fill(&pod);
-        // The clock and the umask must not change the archive: every run gets the same times, owners and modes.
+        // The clock and the umask must not change the archive, so every run gets the same times, owners and modes.
         for path in rows.iter().map(|(name, _)| pod.work.join(name)) {
             let file = std::fs::File::open(path).unwrap();
             file.set_times(std::fs::FileTimes::new().set_modified(std::time::UNIX_EPOCH)).unwrap();
@@ -58,7 +58,7 @@ fn the_same_bytes_whatever_the_number_of_cpus() {
     assert!(alone == read(&[]));
 }
 
-/// What GNU gzip and Python's zlib make of an archive.
+/// The archive's contents as GNU gzip and as Python's zlib unpack them.
 fn unpacked(archive: &std::path::Path) -> [Vec<u8>; 2] {
     let python = "import sys, gzip; sys.stdout.buffer.write(gzip.open(sys.argv[1]).read())";
     let by = |program: &str, args: &[&str]| {
@@ -70,16 +70,16 @@ fn unpacked(archive: &std::path::Path) -> [Vec<u8>; 2] {
 }
 
 #[test]
-fn chunks_end_where_they_end_and_every_reader_takes_them() {
+fn files_that_end_around_a_chunks_end_unpack_with_every_reader() {
     const CHUNK: usize = 262_144;
-    // A header's block and the two at the end are in the chunks, too.
+    // The chunks also hold the header's block and the two blocks at the end.
     const AROUND: usize = 3 * 512;
     for level in [0, 1, 4, 9] {
         let template =
             format!(r#"{{"outputs":{{"artifacts":[{{"name":"a","path":"$W/o","archive":{{"tar":{{"compressionLevel":{level}}}}}}}]}}}}"#);
         for length in [0, 1, CHUNK - AROUND - 1, CHUNK - AROUND, CHUNK - AROUND + 1, 3 * CHUNK - AROUND, 3 * CHUNK - AROUND + 1] {
             let pod = Pod::new().template(&template);
-            // Lines that repeat, then one byte for more than a chunk and a window.
+            // Lines that repeat come first. Then one byte fills more than a chunk and a window.
             let contents: Vec<u8> =
                 (0..length).map(|at| if at < 400_000 { b"emissary, out\n"[at * at / 700 % 14] } else { b'=' }).collect();
             std::fs::write(pod.work.join("o"), &contents).unwrap();
@@ -96,7 +96,7 @@ fn chunks_end_where_they_end_and_every_reader_takes_them() {
     }
 }
 
-/// The number of threads that strace saw start.
+/// Runs the pod under strace. Returns the number of threads that started.
 fn threads(via: &[&str], inject: &[&str], pod: Pod) -> (usize, Pod) {
     let trace = pod.work.with_file_name("trace");
     let mut words = via.to_vec();
@@ -127,7 +127,7 @@ fn a_thread_for_each_cpu_and_none_for_one() {
         let small = Pod::new().template(ARTIFACT);
         std::fs::write(small.work.join("o"), vec![b'a'; 100_000]).unwrap();
         assert_eq!(threads(&[], &[], small).0, 0);
-        // If no thread can be started, the calling thread does the work. The first clone starts the command; glibc starts threads with clone3.
+        // If the kernel refuses every new thread, the calling thread does the work. The first clone starts the command; glibc starts threads with clone3.
         let (pod, rows) = filled();
         let (started, pod) = threads(&[], &["inject=clone:error=EAGAIN:when=2+", "inject=clone3:error=EAGAIN"], pod);
         assert_eq!(started, 0);
@@ -170,7 +170,7 @@ fn a_sparse_terabyte_takes_no_time() {
         eprintln!("the file system refuses a file of a terabyte: not tested");
         return;
     }
-    // Reading all of it would take minutes, and this test would pass its deadline.
+    // To read all of the file would take minutes, and this test would pass its deadline.
     assert_eq!(pod.run(&["--", "true"]).status, 0);
     let archive = std::fs::File::open(pod.shared.join(pod.output("artifacts", "o.tgz"))).unwrap();
     let mut head = vec![0; 512];
@@ -179,7 +179,7 @@ fn a_sparse_terabyte_takes_no_time() {
 }
 
 #[test]
-fn a_failed_artifact_leaves_nothing_to_the_next() {
+fn a_failed_artifact_does_not_change_the_next_one() {
     if !may_unshare("--mount") {
         return;
     }

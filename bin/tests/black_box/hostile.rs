@@ -1,5 +1,5 @@
-//! A hostile volume: another container has put links, pipes, folders or giant sparse files in the place of protocol files. Emissary writes nothing, removes
-//! nothing and changes no mode outside the volume, and a run still ends.
+//! A hostile volume: another container has put links, pipes, folders or giant sparse files in the place of protocol files (docs/protocol.md, "Files"). Emissary
+//! writes nothing, removes nothing and changes no mode outside the volume, and the run still ends.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::pod::{Pod, has_program, is_root, until};
 
 const OUTPUTS: &str = r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"$W/p"}}],"artifacts":[{"name":"a","path":"$W/p"}]}}"#;
 
-/// What another container puts at a path.
+/// The traps that another container puts at a path.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Planted {
     LinkToFile,
@@ -88,7 +88,7 @@ impl Outside {
     }
 }
 
-/// Puts each kind of trap in the place of a protocol file, and runs the command. The run must end with status 0, or with 64 and a reason.
+/// Puts each kind of trap in the place of one protocol file, and runs the command. The run must end with status 0, or with 64 and a reason.
 fn run_over(place: &str) {
     for planted in ALL {
         let pod = Pod::new().capturing().template(OUTPUTS);
@@ -168,7 +168,7 @@ fn the_wait_side_reads_nothing_planted() {
                     std::fs::write(&outside.file, "precious").unwrap();
                 }
                 outside.plant(planted, &pod.shared.join(place.replace("$W", pod.work.to_str().unwrap().trim_start_matches('/'))));
-                // (A giant plain file is a valid log, so this case does not follow it.)
+                // A giant plain file is a valid log, so this case does not follow it.
                 let follow = if planted == Planted::Giant { "--json" } else { "--follow" };
                 let outcome = pod.run(&["wait", "--json", follow, "--timeout", "300ms", "--grace", "300ms"]);
                 std::fs::write(&outside.file, "precious").unwrap();
@@ -187,7 +187,8 @@ fn the_wait_side_reads_nothing_planted() {
     });
 }
 
-/// Emissary runs as another user, and the protocol's files belong to root. In some folders it may replace them; in others (sticky, as /tmp is) it may not.
+/// Emissary runs as another user, and root owns the protocol's files. Emissary may replace them in some folders, but not in others (a sticky folder, such as
+/// /tmp).
 #[test]
 fn files_of_another_user() {
     if !is_root("another user") || !has_program("setpriv") {
@@ -231,7 +232,7 @@ fn files_of_another_user() {
     }
 }
 
-/// A signal file that cannot be taken away is obeyed once for each time that it is written, and said once.
+/// Emissary obeys a signal file that it cannot take away once for each write, and warns of it once.
 #[test]
 fn a_signal_file_that_cannot_be_taken_away() {
     if !is_root("another user") || !has_program("setpriv") {
@@ -247,7 +248,7 @@ fn a_signal_file_that_cannot_be_taken_away() {
     until("the command to be ready, or to be refused", || pod.work.join("ready").exists() || running.children().is_empty());
     let got = |want: &str| {
         until(want, || std::fs::read_to_string(pod.work.join("got")).is_ok_and(|got| got == want));
-        // What changes beside it makes it looked at again.
+        // Each change beside the signal file makes emissary look at the file again.
         for _ in 0..20 {
             std::fs::write(folder.join("other"), "").unwrap();
             std::thread::sleep(core::time::Duration::from_millis(10));
@@ -255,7 +256,7 @@ fn a_signal_file_that_cannot_be_taken_away() {
         assert_eq!(std::fs::read_to_string(pod.work.join("got")).unwrap(), want);
     };
     got("10\n");
-    // Another in its place, then the same one written again, then rubbish.
+    // The test replaces the file, then writes the same file again, then writes rubbish.
     pod.put("ctr/main/signal", "12");
     got("10\n12\n");
     std::fs::write(&signal, "10").unwrap();
@@ -273,7 +274,7 @@ fn a_signal_file_that_cannot_be_taken_away() {
     assert_eq!(outcome.stderr.matches("emissary: ").count(), 2, "{outcome:?}");
 }
 
-/// The same where nothing tells of changes, and it is looked at ten times a second.
+/// Without inotify, nothing reports changes, and emissary looks at the signal file ten times a second. The file still counts once.
 #[test]
 fn a_signal_file_that_cannot_be_taken_away_and_no_inotify() {
     if !is_root("another user") || !has_program("setpriv") || !crate::pod::may_unshare("--user") {
@@ -342,7 +343,7 @@ fn files_swapped_while_emissary_runs() {
     });
 }
 
-/// Another process writes a template and a parameter in place, again and again, while emissary reads them. A run that does not end with 0 prints why.
+/// Another process writes a template and a parameter in place, again and again, while emissary reads them. A run whose status is not 0 prints the reason.
 #[test]
 fn files_rewritten_while_emissary_runs() {
     for round in 0..20 {

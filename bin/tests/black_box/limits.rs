@@ -1,4 +1,5 @@
-//! Runs with few resources: descriptors, processes, memory, disk, CPUs, /proc, /dev, /tmp, standard streams.
+//! Runs with few resources or with refused system calls (docs/protocol.md, "Main" and "Wait"). The limits are on descriptors, processes, memory, disk, CPUs,
+//! /proc, /dev, /tmp and the standard streams. Each run must still leave its exit code and outputs, or name the cause.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
@@ -8,7 +9,7 @@ use crate::pod::{Pod, has_program, is_root, may_unshare};
 const OUTPUTS: &str = r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"$W/p"}}],"artifacts":[{"name":"a","path":"$W/o"}]}}"#;
 const SCRIPT: &str = "mkdir -p $W/o/a/b/c; echo x >$W/o/a/b/c/f; echo v >$W/p; exit 3";
 
-/// A limit of sixteen descriptors. bash first closes descriptors that this test has inherited, for example from a shell: they would count.
+/// A limit of sixteen descriptors. bash first closes descriptors that this test has inherited, for example from a shell, because they would count.
 const SIXTEEN_DESCRIPTORS: [&str; 4] =
     ["bash", "-c", "for fd in /proc/$$/fd/*; do fd=${fd##*/}; ((fd < 3)) || exec {fd}>&-; done; ulimit -n 16; exec \"$@\"", "bash"];
 
@@ -20,7 +21,7 @@ fn all_is_well(pod: &Pod) {
     assert_eq!(pod.names(&pod.output("artifacts", "o.tgz")), ["o", "o/a", "o/a/b", "o/a/b/c", "o/a/b/c/f"]);
 }
 
-/// Whether the binary under test is the static one. A C library that is linked at run time makes other system calls, and does not bear their refusal.
+/// Whether the binary under test is static. A C library that is linked at run time makes other system calls and fails if the kernel refuses them.
 fn is_static() -> bool {
     let is_static = std::env::var_os("EMISSARY_BIN").is_some();
     if !is_static {
@@ -41,7 +42,7 @@ fn sixteen_descriptors_and_a_deep_tree() {
     let outcome = pod
         .sh("mkdir -p $W/o/1/2/3/4/5/6/7/8/9; for d in $(find $W/o -type d); do echo x >$d/f; echo y >$d/z; done; echo v >$W/p; sleep 0.1");
     assert_eq!(outcome.status, 0, "{outcome:?}");
-    // There are ten folders with two files each. `z` sorts after the folder below, so the walk meets it on the way back.
+    // The tree has ten folders with two files each. `z` sorts after the folder below, so the walk meets `z` on the way back.
     let names = pod.names(&pod.output("artifacts", "o.tgz"));
     assert!(names.len() == 30 && names.last().is_some_and(|name| name == "o/z"), "{names:?}");
 }
@@ -66,7 +67,7 @@ fn no_process_can_be_started() {
     assert!(outcome.stderr.contains("resource temporarily unavailable"), "{outcome:?}");
 }
 
-/// Makes a control group of version 1 or 2 with a limit. `None` if that fails.
+/// Makes a control group of version 1 or 2 with these limits. `None` if that fails.
 fn group(controller: &str, limits: &[(&str, &str)]) -> Option<std::path::PathBuf> {
     let v1 = Path::new("/sys/fs/cgroup").join(controller);
     let base = if v1.is_dir() { v1 } else { "/sys/fs/cgroup".into() };
@@ -88,7 +89,7 @@ fn a_command_that_is_killed_for_its_memory() {
         return;
     };
     let pod = Pod::new().capturing();
-    // The command runs only inside the group, since it takes all memory that there is.
+    // The command takes all memory that it can get, so it runs only inside the group.
     let enter = format!("echo $$ >{}/cgroup.procs && exec \"$@\"", group.display());
     let pod = pod.via(&["sh", "-c", &enter, "sh"]);
     // The command grows until the kernel kills it. Emissary goes on with the memory that is left.
@@ -218,7 +219,7 @@ fn standard_streams_closed_in_all_eight_ways() {
     }
 }
 
-/// Lets every call of these names fail, as a sandbox does whose filter does not know them; with `-f`, in the command too.
+/// Makes every call of these names fail, as a sandbox does whose filter does not know them. With `-f` in `follow`, the command's own calls fail, too.
 fn refusing(calls: &str, error: &str, follow: &[&str]) -> Vec<String> {
     let names = calls.split(',').map(|call| format!("?{call}")).collect::<Vec<_>>().join(",");
     let inject = format!("inject={names}:error={error}");
@@ -226,7 +227,7 @@ fn refusing(calls: &str, error: &str, follow: &[&str]) -> Vec<String> {
     words.into_iter().map(str::to_string).collect()
 }
 
-/// Plays each call with both of the errors that a filter answers with: an old libseccomp gives EPERM for what it does not know.
+/// Plays each call with both errors that a filter may return. An old libseccomp returns EPERM for a call that it does not know.
 fn each_refusal(calls: &[&str], play: impl Fn(&str, &str) + Sync) {
     let rows: Vec<_> = calls.iter().flat_map(|call| ["EPERM", "ENOSYS"].map(|error| (*call, error))).collect();
     let next = core::sync::atomic::AtomicUsize::new(0);
@@ -245,13 +246,13 @@ fn via(pod: Pod, words: &[String]) -> Pod {
     pod.via(&words.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// Whether strace is there and can make a call fail.
+/// Whether strace is installed and can make a call fail.
 fn may_refuse() -> bool {
     has_program("strace")
         && std::process::Command::new("strace").args(["-qqq", "-o", "/dev/null", "true"]).status().is_ok_and(|status| status.success())
 }
 
-/// Calls that an older one stands in for, or that a run can do without.
+/// Calls that emissary can replace by an older call, or can do without.
 const DISPENSABLE: [&str; 25] = [
     "faccessat2",
     "signalfd4",
@@ -289,10 +290,10 @@ fn a_sandbox_that_refuses_a_call() {
         return;
     }
     each_refusal(&DISPENSABLE, |call, error| {
-        // What is looked for differs: an old filter in a pod, an old kernel without one.
+        // EPERM comes from an old filter in a pod, ENOSYS from an old kernel without a pod.
         let pod = if error == "EPERM" { Pod::new().capturing() } else { Pod::flat() };
         let pod = via(pod.template(OUTPUTS), &refusing(call, error, &[]));
-        // Longer than our own folder goes unwatched; more than one chunk.
+        // The script runs longer than 20 ms, so emissary also tries to watch its own folder. The artifact is larger than one chunk.
         let outcome = pod.sh("sleep 0.03; mkdir -p $W/o/a; seq 1 40000 >$W/o/a/f; echo v >$W/p; echo out; exit 3");
         assert_eq!((outcome.status, pod.exit_code().as_deref()), (3, Some("3")), "{call} {error}: {outcome:?}");
         assert_eq!(outcome.stdout, "out\n", "{call} {error}: {outcome:?}");
@@ -391,7 +392,7 @@ fn a_sandbox_that_refuses_a_call_of_an_input_artifacts_link() {
         assert_eq!(outcome.status, 65, "{call}: {outcome:?}");
         assert!(outcome.stderr.contains(&format!("the kernel or a sandbox refuses the call {call}\n")), "{call}: {outcome:?}");
     }
-    // Nor is a relative path taken for one from the root where the working directory was removed.
+    // If the working directory was removed, emissary must not treat a relative path as one that starts at the root.
     let pod = Pod::new().env("ARGO_WAIT_FOR_READY", "true").template(template);
     pod.put("status", "READY\n");
     let enter = "mkdir -p /argo/inputs/artifacts && mount -t tmpfs tmpfs /argo/inputs/artifacts && : >/argo/inputs/artifacts/in \
@@ -415,7 +416,7 @@ fn signals_arrive_where_signalfd_is_refused() {
 }
 
 #[test]
-fn a_call_that_nothing_stands_in_for_is_named() {
+fn a_refused_call_without_a_substitute_is_named() {
     if !is_static() {
         return;
     }
@@ -437,7 +438,7 @@ fn a_call_that_nothing_stands_in_for_is_named() {
         assert_eq!((outcome.status, &outcome.stdout[..]), (64, ""), "{calls} {error}: {outcome:?}");
         assert!(outcome.stderr.contains(&format!("the kernel or a sandbox refuses the call {named}\n")), "{calls} {error}: {outcome:?}");
         assert!(!outcome.stderr.contains("exec: "), "{calls} {error}: {outcome:?}");
-        // Where its folder could be made, the exit code is there.
+        // If emissary could make the container's folder, it has left the exit code there.
         let has_folder = !matches!(named, "openat" | "mkdirat");
         assert_eq!(pod.exit_code().as_deref(), has_folder.then_some("64"), "{calls} {error}: {outcome:?}");
     }

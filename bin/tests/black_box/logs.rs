@@ -1,4 +1,5 @@
-//! Captured copies: whole and in order, whatever the reader of emissary's stdout does.
+//! The copies of the command's output that emissary captures (docs/protocol.md, "Files" and "Main"). They are whole and in order, whatever the reader of
+//! emissary's stdout does.
 
 use core::time::Duration;
 use std::io::Read as _;
@@ -46,7 +47,7 @@ fn a_background_process_does_not_hold_the_step() {
     let pod = Pod::new().capturing();
     let outcome = {
         let mut running = pod.start(&["--", "sh", "-c", "(sleep 30; echo late)& printf hello"]);
-        // The test waits for emissary's end only. The background process holds the pipes open longer.
+        // The test waits for emissary's end alone. The background process holds the pipes open for longer.
         let status = running.child.wait().unwrap();
         status.code()
     };
@@ -204,7 +205,7 @@ fn a_run_ends_without_a_reader_of_stderr() {
     assert_eq!(pod.exit_code(), Some(outcome.status.to_string()));
 }
 
-/// Reads to the end, so much at a time.
+/// Reads to the end, `piece_bytes` at a time, with a pause of `every_ms` after each piece.
 fn read_slowly(mut from: impl std::io::Read, piece_bytes: usize, every_ms: u64) -> Vec<u8> {
     let (mut all, mut piece) = (Vec::new(), vec![0; piece_bytes]);
     loop {
@@ -216,17 +217,17 @@ fn read_slowly(mut from: impl std::io::Read, piece_bytes: usize, every_ms: u64) 
     }
 }
 
-/// A command that says something long when it is asked to end, and ends.
+/// A command that writes `bytes` bytes when it gets a request to end, and then ends.
 fn says_at_its_end(bytes: usize) -> String {
     format!("trap 'trap \"\" TERM; head -c {bytes} /dev/zero | tr \"\\0\" x; exit 3' TERM; touch $W/ready; while :; do sleep 0.02; done")
 }
 
 #[test]
-fn a_reader_that_is_slow_is_not_given_up_at_a_second_request() {
+fn a_second_request_does_not_give_up_a_slow_reader() {
     let pod = Pod::new().capturing();
     let mut running = pod.start_ready(&says_at_its_end(100_000));
     let stdout = running.child.stdout.take().unwrap();
-    // 400 kB a second.
+    // The reader takes 400 kB a second.
     let reader = std::thread::spawn(move || read_slowly(stdout, 4_000, 10));
     running.kill(15);
     for _ in 0..3 {
@@ -239,11 +240,11 @@ fn a_reader_that_is_slow_is_not_given_up_at_a_second_request() {
 }
 
 #[test]
-fn a_reader_that_is_slow_has_more_than_a_few_seconds() {
+fn a_slow_reader_has_more_than_a_few_seconds() {
     let pod = Pod::new().capturing();
     let mut running = pod.start_ready(&says_at_its_end(240_000));
     let stdout = running.child.stdout.take().unwrap();
-    // 20 kB a second; the last 64 kB stay in the pipe.
+    // The reader takes 20 kB a second. The last 64 kB stay in the pipe.
     let reader = std::thread::spawn(move || read_slowly(stdout, 20_000, 1_000));
     running.kill(15);
     let outcome = running.finish();
@@ -252,7 +253,7 @@ fn a_reader_that_is_slow_has_more_than_a_few_seconds() {
     assert_eq!(reader.join().unwrap().len(), 240_000);
 }
 
-/// Bytes that a reader did not get, as they are told.
+/// The number of bytes that a reader did not get, from emissary's warning.
 fn not_got(stderr: &str) -> usize {
     let (_, rest) = stderr.split_once("did not get ").unwrap_or_else(|| panic!("{stderr}"));
     rest.split(' ').next().unwrap().parse().unwrap()
@@ -263,7 +264,7 @@ fn a_reader_that_is_too_slow_costs_no_exit_code() {
     let pod = Pod::new().capturing().env("ARGO_TERMINATION_GRACE_PERIOD_SECONDS", "4");
     let mut running = pod.start_ready(&says_at_its_end(190_000));
     let stdout = running.child.stdout.take().unwrap();
-    // What the pipe does not hold would take five seconds.
+    // The reader would take five seconds for the bytes that do not fit the pipe.
     let reader = std::thread::spawn(move || read_slowly(stdout, 500, 20));
     let asked = std::time::Instant::now();
     running.kill(15);
@@ -273,12 +274,12 @@ fn a_reader_that_is_too_slow_costs_no_exit_code() {
     assert!(took > Duration::from_secs(2) && took < Duration::from_secs(4), "{took:?} {outcome:?}");
     assert_eq!((outcome.status, pod.text("ctr/main/stdout").map(|text| text.len())), (3, Some(190_000)));
     assert_eq!(outcome.stderr.matches("gave up on the reader").count(), 1, "{outcome:?}");
-    // What is in the pipe it still gets.
+    // The reader still gets the bytes in the pipe.
     assert_eq!(reader.join().unwrap().len() + not_got(&outcome.stderr), 190_000, "{outcome:?}");
 }
 
 #[test]
-fn what_a_reader_did_not_get_is_counted() {
+fn bytes_that_a_reader_did_not_get_are_counted() {
     let pod = Pod::new().capturing().env("ARGO_TERMINATION_GRACE_PERIOD_SECONDS", "1");
     let mut running = pod.start(&["--", "sh", "-c", "head -c 131072 /dev/zero | tr '\\0' x; touch $W/written"]);
     let mut held = running.child.stdout.take().unwrap();
@@ -291,12 +292,12 @@ fn what_a_reader_did_not_get_is_counted() {
     assert_eq!((outcome.status, rest.len() + not_got(&outcome.stderr)), (0, 131_072), "{outcome:?}");
 }
 
-/// Two writers of lines, one on stdout, one on stderr, both in the one file that a slow reader reads; lines of many lengths.
+/// Two writers of lines of many lengths, one on stdout and one on stderr. Both streams go to the same file, which a slow reader reads.
 const TWO_WRITERS: &str = r#"w() { awk -v c=$1 -v n=3000 'BEGIN { s = c; while (length(s) < 4000) s = s s;
     for (i = 0; i < n; i++) { printf "%s\n", substr(s, 1, 1 + (i * 37) % 1500); fflush() } }'; }
     w a & w b >&2; wait; wait"#;
 
-/// Asserts that every line has one letter, and that all are there.
+/// Asserts that every line has one letter alone, and that no line is missing.
 fn no_line_is_torn(what: &str, text: &[u8]) {
     let lines: Vec<&[u8]> = text.strip_suffix(b"\n").unwrap().split(|&byte| byte == b'\n').collect();
     let torn = lines.iter().filter(|line| line.iter().any(|byte| *byte != line[0])).count();
@@ -358,7 +359,7 @@ fn lines_on_one_terminal_are_whole() {
     let pod = Pod::new().capturing();
     let stdio = [Stdio::null(), slave.try_clone().unwrap().into(), slave.into()];
     let running = pod.start_on(&["--", "sh", "-c", TWO_WRITERS], stdio);
-    // The end of a terminal is an error.
+    // Reading past the end of a terminal is an error.
     let (mut master, mut text, mut piece) = (std::fs::File::from(master), Vec::new(), [0; 512]);
     while let Ok(read @ 1..) = master.read(&mut piece) {
         text.extend(piece[..read].iter().filter(|&&byte| byte != b'\r'));

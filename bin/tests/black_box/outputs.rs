@@ -1,4 +1,5 @@
-//! Output parameters and artifacts.
+//! Output parameters and artifacts (docs/protocol.md, "Main" and "Artifacts"): which files emissary saves, under which paths, and what it does if one is
+//! missing or cannot be saved.
 
 use core::time::Duration;
 
@@ -42,7 +43,7 @@ fn missing_ones_are_warnings() {
 }
 
 #[test]
-fn what_may_be_missing_is_no_warning() {
+fn an_optional_output_that_is_missing_gives_no_warning() {
     let template = r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"$W/no","default":""}},{"name":"q","valueFrom":{"path":"$W/no","default":null}}],
         "artifacts":[{"name":"a","path":"$W/no","optional":true},{"name":"b","path":"$W/no","optional":false},{"name":"c","path":"$W/no","optional":"yes"}]}}"#;
     let outcome = Pod::new().template(template).sh("exit 0");
@@ -161,7 +162,7 @@ fn two_thousand_parameters() {
 #[test]
 fn sixteen_thousand_outputs_a_hundred_mounts_and_a_long_script() {
     const COUNT: usize = 16_000;
-    // This takes a second or two if emissary walks each object once. It took more than two minutes when each output searched the whole template.
+    // The run takes a second or two if emissary walks each object once. It took more than two minutes when each output searched the whole template.
     const DEADLINE: Duration = Duration::from_secs(30);
     // Every second output lies on a mount. Of the others, only the last one exists.
     let path = |at: usize| if at.is_multiple_of(2) { format!("$W/mount-{}/p{at}", at / 2 % 100) } else { format!("$W/p{at}") };
@@ -177,7 +178,7 @@ fn sixteen_thousand_outputs_a_hundred_mounts_and_a_long_script() {
     let pod = Pod::new().template(&template);
     let outcome = pod.sh("mkdir $W/mount-0 $W/mount-99; echo mount >$W/mount-0/p0; echo other >$W/mount-99/p198; echo last >$W/p15999");
     assert_eq!(outcome.status, 0);
-    // Each has a default.
+    // Each parameter has a default, so emissary prints no warning.
     assert_eq!(outcome.stderr, "");
     assert!(outcome.took < DEADLINE, "run took {:?}", outcome.took);
     assert_eq!(pod.text(&pod.output("parameters", "p15999")).as_deref(), Some("last\n"));
@@ -254,23 +255,23 @@ fn the_working_directory_is_an_artifact() {
             let pod = pod.template(&format!("{{\"outputs\":{{\"artifacts\":[{{\"name\":\"a\",\"path\":\"{path}\"}}]}}}}"));
             let outcome = pod.sh("mkdir sub; echo x >x");
             assert_eq!((outcome.status, outcome.stderr.as_str()), (0, ""), "{path}");
-            // Where Argo's wait side looks for it.
+            // Argo's wait container looks for the archive under this name.
             assert_eq!(pod.names("outputs/artifacts/..tgz"), ["work", "work/sub", "work/x"], "{path}");
             let report: serde_json::Value = serde_json::from_str(&pod.run(&["wait", "--json"]).stdout).unwrap();
             assert_eq!(report["artifacts"][0]["file"], pod.shared.join("outputs/artifacts/..tgz").to_str().unwrap());
         }
     }
-    // The root of the file system is nobody's output.
+    // The root of the file system cannot be an output.
     let pod = Pod::new().template("{\"outputs\":{\"artifacts\":[{\"name\":\"a\",\"path\":\".\"}]}}");
     let outcome = pod.via(&["sh", "-c", "cd /; exec \"$@\"", "sh"]).sh("true");
     assert!(outcome.status == 64 && outcome.stderr.contains("cannot archive .: it has no name"), "{outcome:?}");
-    // A parameter is no folder.
+    // A folder cannot be a parameter.
     let pod = Pod::new().template("{\"outputs\":{\"parameters\":[{\"name\":\"p\",\"valueFrom\":{\"path\":\".\"}}]}}");
     assert_eq!(pod.sh("true").status, 64);
 }
 
 #[test]
-fn a_source_is_cleaned_as_what_it_is_saved_as() {
+fn a_source_path_is_cleaned_like_the_path_it_is_saved_under() {
     let template = r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"$W/link/../f"}}],
         "artifacts":[{"name":"a","path":"$W/f/."},{"name":"b","path":"link/../f/x/.."},{"name":"c","path":"../work/./f"}]}}"#;
     let pod = Pod::new().template(template);
@@ -321,7 +322,7 @@ fn an_unreadable_file_is_named_and_the_other_outputs_are_saved() {
     assert_eq!(left, ["fine.tgz"]);
 }
 
-/// A shell command that fills `$W/o` with two letters at random. The search of level 9 takes long on this.
+/// A shell command that fills `$W/o` with two random letters. The search of level 9 takes long on this text.
 pub(crate) fn two_letters(bytes: usize) -> String {
     format!("head -c {bytes} /dev/urandom | LC_ALL=C tr '\\000-\\177' a | LC_ALL=C tr '\\200-\\377' b >$W/o")
 }
@@ -331,7 +332,7 @@ pub(crate) fn slow_artifact() -> &'static str {
     r#"{"outputs":{"artifacts":[{"name":"a","path":"$W/o","archive":{"tar":{"compressionLevel":9}}}]}}"#
 }
 
-/// Archives `$W/o`, a file of 6 MB that takes a while. Changes the file when the archive has begun. Returns the contents in the archive, and stderr.
+/// Archives `$W/o`, a file of 6 MB that takes a while, and changes the file when the archive has begun. Returns the contents in the archive, and stderr.
 fn changed_meanwhile(change: impl Fn(&std::fs::File)) -> (Vec<u8>, String) {
     let pod = Pod::new().template(slow_artifact());
     let running = pod.start(&["--", "sh", "-c", &two_letters(6_000_000)]);
@@ -357,7 +358,7 @@ fn a_file_that_grows_is_cut() {
 }
 
 #[test]
-fn a_file_that_says_it_is_empty_is_read_all_the_same() {
+fn a_file_with_size_zero_is_read_all_the_same() {
     let template = r#"{"outputs":{"parameters":[{"name":"p","valueFrom":{"path":"/proc/version"}}],
         "artifacts":[{"name":"a","path":"/proc/version"},{"name":"b","path":"/proc/sys/kernel/random"}]}}"#;
     let pod = Pod::new().template(template);
@@ -369,7 +370,7 @@ fn a_file_that_says_it_is_empty_is_read_all_the_same() {
     let entries = pod.entries("outputs/artifacts/proc/sys/kernel/random.tgz");
     let boot_id = entries.iter().find(|(name, _)| name == "random/boot_id").unwrap();
     assert_eq!(boot_id.1, std::fs::read("/proc/sys/kernel/random/boot_id").unwrap());
-    // What cannot be read there is said, and the rest is kept.
+    // Emissary warns of a file that it cannot read, and keeps the other parts of the artifact.
     let pod = Pod::new().template(r#"{"outputs":{"artifacts":[{"name":"m","path":"/proc/self/mem"}]}}"#);
     let outcome = pod.sh("true");
     assert_eq!(outcome.status, 0, "{outcome:?}");
@@ -450,7 +451,7 @@ fn a_thousand_levels_with_few_descriptors() {
     let names = pod.names(&pod.output("artifacts", "o.tgz"));
     assert_eq!(names.len(), 3_001);
     assert_eq!(names.iter().map(|name| name.matches('/').count()).max(), Some(1_000));
-    // The entries are sorted: those in a folder come before the next name beside the folder.
+    // The entries are sorted. Those in a folder come before the next name beside the folder.
     assert_eq!(&names[..3], ["o", "o/d", "o/d/d"]);
     assert_eq!(&names[2_999..], ["o/f", "o/z"]);
 }

@@ -1,4 +1,5 @@
-//! Signals that emissary receives or finds in the signal file; the signal mask, descriptors and variables that the command gets.
+//! Signals that emissary receives or finds in the signal file, and the signal mask, descriptors and variables that it gives to the command (docs/protocol.md,
+//! "Main"; signal(7)).
 
 use crate::pod::{Pod, has_program, is_gone, is_root, may_unshare, until};
 
@@ -154,8 +155,8 @@ fn a_burst_of_different_signals_all_arrive() {
     assert_eq!(running.finish().status, 0);
 }
 
-/// The mask and the ignored signals in `/proc/self/status`, without 32 and 33. Those two belong to the C library. Whether it ignores them depends on how it
-/// starts a process.
+/// The signal mask and the ignored signals in `/proc/self/status`, without signals 32 and 33. The C library owns those two. Whether the C library ignores them
+/// depends on how it starts a process.
 fn masks(status: &str) -> Vec<u64> {
     let bits = |line: &str| u64::from_str_radix(line.split_whitespace().nth(1)?, 16).ok();
     status.lines().filter_map(bits).map(|mask| mask & !(3 << 31)).collect()
@@ -164,7 +165,7 @@ fn masks(status: &str) -> Vec<u64> {
 #[test]
 fn mask_and_ignored_signals_are_kept() {
     let via = ["env", "--ignore-signal=HUP,CHLD,PIPE", "--block-signal=USR2"];
-    // No shell in between, since some shells clear the mask.
+    // The test starts the command without a shell, because some shells clear the mask.
     let seen = |pod: &Pod| masks(&pod.run(&["--", "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]).stdout);
     let want = [0x800, 0x1_1001];
     assert_eq!(seen(&Pod::new().via(&via)), want);
@@ -318,7 +319,7 @@ fn a_command_that_leaves_its_group() {
     if !has_program("perl") {
         return;
     }
-    // The command joins emissary's group. In the second round, another process stays in the command's old group.
+    // The command joins emissary's group. In the second round, another process stays in the command's first group.
     for stays in ["", "if (!fork) { exec 'sleep', '600' } "] {
         let script = format!(
             "$SIG{{USR1}} = sub {{ exit 9 }}; {stays}setpgrp(0, getppid) or die; open my $f, '>', \"$ENV{{W}}/ready\"; close $f; sleep 600"
@@ -334,7 +335,7 @@ fn a_command_that_leaves_its_group() {
     }
 }
 
-/// Makes a set-uid program in the scratch folder. It becomes root for every caller and runs its arguments. `None` if set-uid has no effect here.
+/// Makes a set-uid program in the scratch folder. It becomes root for every caller and runs its arguments. `None` if set-uid has no effect on this file system.
 fn set_uid(pod: &Pod) -> Option<String> {
     if !is_root("a set-uid command") || !has_program("setpriv") {
         return None;
@@ -430,7 +431,7 @@ fn a_command_that_asks_to_be_traced() {
     assert_eq!(pod.run(&["--", "perl", "-e", &traced("exec 'sh', '-c', 'exit 7'")]).status, 7);
     // Emissary delivers a signal that the command sends to itself.
     assert_eq!(pod.run(&["--", "perl", "-e", &traced("kill 'ABRT', $$; sleep 600")]).status, 134);
-    // The command is stopped and continued.
+    // A signal stops the command, and another continues it.
     let running =
         pod.start(&["--", "perl", "-e", &traced("open my $f, '>', \"$ENV{W}/ready\"; close $f; sleep 1 until -e \"$ENV{W}/go\"; exit 3")]);
     until("the command", || pod.work.join("ready").exists());
@@ -447,7 +448,7 @@ fn an_orphan_that_asks_to_be_traced() {
         return;
     }
     let pod = Pod::new();
-    // The orphan waits until its parent has ended. So emissary is the parent that becomes its tracer.
+    // The orphan waits until its parent has ended. Emissary is then the parent, so emissary becomes the tracer.
     let asks = traced("$SIG{USR1} = sub { exit 0 }; open my $f, '>', \"$ENV{W}/ready\"; print $f $$; close $f; sleep 1 while 1");
     pod.script(
         "orphan",
@@ -487,7 +488,7 @@ fn until_end(mut reader: &std::fs::File) -> String {
     until("the end of the pipe", || {
         let mut piece = [0; 64];
         match std::io::Read::read(&mut reader, &mut piece) {
-            // A pipe without a writer gives 0 bytes, before the first writer as after the last.
+            // A read of a pipe without a writer returns 0 bytes, before the first writer as after the last one.
             Ok(0) => !all.is_empty(),
             Ok(read) => {
                 all.extend_from_slice(&piece[..read]);
@@ -526,7 +527,7 @@ fn a_stdin_that_the_command_closes_is_closed() {
             [std::process::Stdio::piped(), std::process::Stdio::piped(), std::process::Stdio::piped()],
         );
         let mut stdin = running.child.stdin.take().unwrap();
-        // The command may have closed it already.
+        // The command may have closed its stdin already.
         let _ = std::io::Write::write_all(&mut stdin, b"line\n");
         until("the command", || pod.work.join("ready").exists());
         until("nobody to read it", || std::io::Write::write_all(&mut stdin, b"x").is_err());
@@ -552,7 +553,7 @@ fn each_attempt_gets_the_descriptors() {
     until("nobody to read it", || std::io::Write::write_all(&mut stdin, b"x").is_err());
     running.kill(15);
     assert_eq!(running.finish().status, 143);
-    // Emissary keeps no descriptor for attempts that never come, while it waits for a person after a first success.
+    // Emissary waits for a person after a first success. It keeps no descriptor, because no further attempt follows.
     let pod = Pod::new().template(template).env("ARGO_DEBUG_PAUSE_AFTER", "true");
     let reader = fifo(&pod);
     let pod = pod.via(&["sh", "-c", "exec 7>$W/fifo; exec \"$@\"", "sh"]);
@@ -582,10 +583,10 @@ fn variables_that_name_emissary_name_the_command() {
         assert_eq!(own, named, "{outcome:?}");
     }
     assert_eq!(outcome.stdout.lines().count(), 2);
-    // A variable that names another process stays.
+    // A variable that names another process does not change.
     let pod = Pod::new().env("LISTEN_PID", "1").env("WATCHDOG_PID", "999999999999");
     assert!(pod.sh(names).stdout.ends_with(" 1 999999999999\n"));
-    // A number that begins like emissary's process id is another number.
+    // A number that only begins with emissary's process id is another number.
     let pod = Pod::new().via(&["sh", "-c", "export LISTEN_PID=${$}0 WATCHDOG_PID=x$$; exec \"$@\"", "sh"]);
     let running = pod.start(&["--", "sh", "-c", names]);
     let own = running.child.id();

@@ -1,4 +1,5 @@
-//! Runs with a terminal. If it is on stdin, the command gets a pseudo-terminal of the same size. At every end our own terminal has its settings back.
+//! Runs with a terminal (docs/protocol.md, "Main"). If stdin is a terminal, the command gets a pseudo-terminal of the same size. However the run ends, our own
+//! terminal has its settings back.
 
 use core::time::Duration;
 use std::io::{Read as _, Write as _};
@@ -12,7 +13,7 @@ use rustix::termios::{LocalModes, OutputModes, Winsize};
 use crate::outputs::{slow_artifact, two_letters};
 use crate::pod::{Pod, Running, has_program, is_root, may_unshare, until};
 
-/// A terminal as a person sees it: the end to type into, and everything that was shown.
+/// A terminal as a person sees it: the end into which the test types, and everything that the terminal has shown.
 struct Screen {
     master: std::fs::File,
     slave: OwnedFd,
@@ -68,12 +69,12 @@ impl Screen {
         until(&format!("{text:?} on the screen"), || self.text().contains(text));
     }
 
-    /// Takes the terminal away, as a closed window does. Use it on an `unread` terminal only: a reader would keep this end open.
+    /// Takes the terminal away, as a window does that a person closes. Only an `unread` terminal allows this: a reader would keep this end open.
     fn hang_up(self) {
         drop(self.master);
     }
 
-    /// Starts a shell with job control on the terminal, as a login does. `$E` is the emissary's path. The shell prints no prompt.
+    /// Starts a shell with job control on the terminal, as a login does. `$E` is emissary's path. The shell prints no prompt.
     fn shell(&mut self, pod: Pod, shell: &str) -> (Pod, Running) {
         let pod = pod.via(&["setsid", "--wait", "--ctty", "sh", "-c", &format!("export E=\"$1\"; exec {shell}"), "sh"]);
         let running = self.start(&pod, &[]);
@@ -124,7 +125,7 @@ fn keys_reach_the_command_and_the_end_of_input_too() {
 }
 
 #[test]
-fn control_c_is_the_commands() {
+fn control_c_goes_to_the_command() {
     let pod = Pod::new();
     let mut screen = Screen::new(24, 80);
     let running = screen.start(&pod, &["--", "sh", "-c", "trap 'echo caught; exit 5' INT; echo on; while :; do sleep 0.02; done"]);
@@ -165,7 +166,7 @@ fn copies_hold_everything_in_order() {
 }
 
 #[test]
-fn stdout_that_is_no_terminal_stays_none() {
+fn a_stdout_that_is_no_terminal_does_not_become_one() {
     let pod = Pod::new();
     let screen = Screen::new(24, 80);
     let end = || Stdio::from(screen.slave.try_clone().unwrap());
@@ -186,7 +187,7 @@ fn signals_end_the_run_and_the_settings_are_back() {
     running.kill(15);
     assert_eq!(running.finish().status, 143);
     assert!(!screen.is_raw());
-    // The same for a command that cannot be started.
+    // The settings are also back if the command cannot start.
     assert_eq!(screen.start(&pod, &["--", "no-such-command"]).finish().status, 64);
     assert_eq!(screen.start(&pod, &["--", "$W"]).finish().status, 64);
     assert!(!screen.is_raw());
@@ -210,7 +211,7 @@ fn job_control_works_in_a_shell() {
     let running = screen.start(&pod, &["--", "sh", "-i"]);
     screen.type_in("PS1=; set -m; echo rea''dy\n");
     screen.until_shown("ready\r\n");
-    // The command prints when it runs. If ^Z stopped the child before execve, the shell would hang.
+    // The command prints a line when it runs. If ^Z stopped the child before execve, the shell would hang.
     screen.type_in("sh -c 'echo run\"\"ning; exec sleep 600'\n");
     screen.until_shown("running\r\n");
     screen.type_in("\u{1a}");
@@ -267,13 +268,13 @@ fn a_long_save_shows_a_bar() {
     let running = screen.start(&pod, &["--", "sh", "-c", &two_letters(12_000_000)]);
     screen.until_shown("\r\u{1b}[Ko.tgz [#");
     assert_eq!(running.finish().status, 0);
-    // Emissary removes the bar at the end.
+    // Emissary removes the bar at the end of the save.
     until("the bar to go", || screen.text().ends_with("\r\u{1b}[K"));
 }
 
 #[test]
 fn a_terminal_that_is_closed_and_opened_again() {
-    // While no process has the terminal open, the kernel reports its end. `/dev/tty` still leads there.
+    // While no process has the terminal open, the kernel reports its end. But `/dev/tty` still leads to the terminal.
     let screen = Screen::new(24, 80);
     let pod = Pod::new();
     let script = "exec </dev/null >/dev/null 2>&1; sleep 0.3; seq 5000 >/dev/tty; exit 3";
@@ -283,17 +284,17 @@ fn a_terminal_that_is_closed_and_opened_again() {
 }
 
 #[test]
-fn without_a_pseudo_terminal_ours_is_the_commands_before_it_begins() {
+fn without_a_pseudo_terminal_the_command_starts_with_ours() {
     if !may_unshare("--mount") || !has_program("setsid") {
         return;
     }
     for round in 0..8 {
         let mut screen = Screen::new(24, 80);
-        // Emissary leads a session on this terminal. /dev/ptmx is covered, so emissary can make no pseudo-terminal.
+        // Emissary leads a session on this terminal. A mount covers /dev/ptmx, so emissary can make no pseudo-terminal.
         let enter = "mount --bind /dev/null /dev/ptmx && exec \"$@\"";
         let pod = Pod::new().via(&["setsid", "--wait", "--ctty", "unshare", "--mount", "sh", "-c", enter, "sh"]);
         screen.type_in("hello\n");
-        // The command reads at once. In the background the kernel would stop it for that.
+        // The command reads at once. The kernel would stop a command in the background for that.
         let outcome = screen.start(&pod, &["--", "sh", "-c", "read word; echo got $word; exit 3"]).finish();
         assert_eq!((outcome.status, pod.exit_code().as_deref()), (3, Some("3")), "round {round}: {}", screen.text());
         screen.until_shown("got hello");
@@ -301,7 +302,7 @@ fn without_a_pseudo_terminal_ours_is_the_commands_before_it_begins() {
     }
 }
 
-/// Shells with job control. dash sends SIGCONT to a job that already runs when the job comes to the foreground; bash does not.
+/// Shells with job control. dash sends SIGCONT to a running job that comes to the foreground; bash does not.
 const SHELLS: [&str; 2] = ["dash -i", "bash --norc --noprofile -i"];
 
 #[test]
@@ -361,7 +362,7 @@ fn a_hang_up_ends_the_command_and_keeps_its_last_words() {
         assert_eq!((running.finish().status, pod.exit_code().as_deref()), (6, Some("6")));
         assert_eq!(pod.text(&pod.own("stdout")).as_deref(), Some("last\r\n"));
     }
-    // A command that takes no input does not delay the end either.
+    // A command that reads no input does not delay the end, either.
     let pod = Pod::new();
     let mut screen = Screen::unread();
     let running =
@@ -391,7 +392,7 @@ fn input_typed_before_the_start_arrives() {
         assert_eq!(running.finish().status, 0);
         assert_eq!(std::fs::read_to_string(pod.work.join("got")).unwrap(), want, "{typed:?}");
     }
-    // What is typed later ends a line that was typed halfway.
+    // Keys that the person types later end the half line that was typed before.
     let pod = Pod::new();
     let mut screen = Screen::new(24, 80);
     screen.type_in("be");
@@ -494,7 +495,7 @@ fn a_command_reads_dev_tty_with_stdin_redirected() {
             screen.until_shown("on\r\n");
             screen.type_in("word\n");
             screen.until_shown("got-word\r\n");
-            // A script's commands share one process group. The script gets its terminal back.
+            // All commands of a script share one process group. The script gets its terminal back.
             screen.type_in("sh -c '$E -- true </dev/null; read y </dev/tty; echo again-$y'\n");
             screen.type_in("more\n");
             screen.until_shown("again-more\r\n");

@@ -1,4 +1,5 @@
-//! The volume before, during and after a run: files of an earlier run, a lock without a holder, the ways in which a file appears, folders that are removed.
+//! The volume before, during and after a run (docs/protocol.md, "Files"): files of an earlier run, a lock without a holder, the ways in which a file appears,
+//! and folders that are removed.
 
 use core::time::Duration;
 use std::os::unix::fs::MetadataExt as _;
@@ -9,7 +10,7 @@ use crate::pod::{Pod, has_program, may_unshare, until};
 const SET: &str = r#"{"containerSet":{"containers":[{"name":"a"},{"name":"b","dependencies":["a"]}]}}"#;
 
 #[test]
-fn the_code_of_an_earlier_run_answers_for_no_other() {
+fn the_code_of_an_earlier_run_does_not_count_for_the_next() {
     for pod in [Pod::new(), Pod::flat()] {
         assert_eq!(pod.sh("exit 5").status, 5);
         assert_eq!(pod.exit_code().as_deref(), Some("5"));
@@ -40,7 +41,7 @@ fn a_signal_for_an_earlier_run_is_not_for_the_next_one() {
     assert_eq!(pod.sh("sleep 60").status, 143);
 }
 
-/// Starts a command that does not end. Kills the emissary of this command.
+/// Starts a command that does not end, and kills its emissary.
 fn killed(pod: &Pod) {
     let running = pod.start_ready("touch $W/ready; exec sleep 60");
     running.kill(9);
@@ -54,7 +55,7 @@ fn wait_does_not_wait_for_a_killed_emissary() {
         let outcome = pod.run(&["wait"]);
         assert_eq!(outcome.status, 137, "{outcome:?}");
         assert!(outcome.stderr.contains("container 'main' was killed and left no exit code"), "{outcome:?}");
-        // The same for an emissary that is killed while `wait` runs.
+        // An emissary that is killed while `wait` runs gives the same result.
         std::fs::remove_file(pod.work.join("ready")).unwrap();
         let running = pod.start_ready("touch $W/ready; exec sleep 60");
         let wait = pod.start(&["wait"]);
@@ -94,7 +95,7 @@ fn a_sidecar_ends_although_main_was_killed() {
 fn wait_ends_soon_if_no_emissary_runs() {
     let outcome = Pod::new().run(&["wait", "--timeout", "300ms", "--grace", "300ms"]);
     assert!(outcome.status == 64 && outcome.took < Duration::from_secs(5), "{outcome:?}");
-    // A container that still runs gets the full time.
+    // `wait` gives a container that still runs the full time.
     let pod = Pod::new();
     let running = pod.start_ready("trap '' TERM; touch $W/ready; while [ ! -e $W/end ]; do sleep 0.01; done");
     let wait = pod.start(&["wait", "--timeout", "1ms", "--grace", "100ms"]);
@@ -167,7 +168,7 @@ fn a_folder_that_is_removed_and_made_again_is_watched_again() {
     pod.until_it_has_looked();
     outside(&pod, "rm -r ctr/main; sleep 0.1; mkdir ctr/main; printf 15 >ctr/main/signal");
     assert_eq!((running.finish().status, pod.exit_code().as_deref()), (143, Some("143")));
-    // The same for the wait side.
+    // The wait container also watches the new folder.
     let pod = Pod::new();
     let wait = waiting(&pod);
     outside(&pod, "rm -r ctr/main; sleep 0.1; mkdir ctr/main; printf 6 >ctr/main/exitcode");
@@ -199,8 +200,8 @@ fn an_error_at_close_is_a_failed_write() {
     if !has_program("strace") {
         return;
     }
-    // strace does not execute a call that it makes fail, so this test lets only those closes fail whose file a run can leave open. `cargo xtask faults` does it
-    // for every close.
+    // strace does not execute a call that it makes fail. So this test fails only the closes of files that a run can leave open. `cargo xtask faults` fails
+    // every close.
     for (file, is_log) in [("stdout", true), ("combined", true), (".emissary-exitcode", false)] {
         let pod = Pod::new().capturing();
         let path = pod.shared.join("ctr/main").join(file);

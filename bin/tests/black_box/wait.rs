@@ -1,4 +1,4 @@
-//! The wait role.
+//! The wait container, `emissary wait` (docs/protocol.md, "Wait"): the report, deadlines and requests to end, the logs that it copies, and its own readers.
 
 use core::time::Duration;
 use std::io::{Read as _, Write as _};
@@ -40,7 +40,7 @@ fn the_report() {
 #[test]
 fn a_report_much_longer_than_its_values_is_whole() {
     let pod = Pod::flat().template(OUTPUTS);
-    // Each byte takes six bytes of JSON.
+    // In JSON, each byte of this value takes six bytes.
     let value = "\u{1}".repeat(1_000_000);
     pod.put("outputs/parameters/tmp/p", &value);
     pod.put("outputs/parameters/tmp/m", "after it");
@@ -65,7 +65,7 @@ fn outputs_on_a_mount_are_read_there() {
 
 #[test]
 fn a_mount_may_be_one_file() {
-    // As `subPath` makes it.
+    // Kubernetes mounts one file if the mount has a `subPath`.
     let template = r#"{"container":{"volumeMounts":[{"mountPath":"$W/f"},{"mountPath":"$W/none"}]},"outputs":{
         "parameters":[{"name":"p","valueFrom":{"path":"$W/f","default":"dflt"}},{"name":"q","valueFrom":{"path":"$W/none","default":"dflt"}},
         {"name":"r","valueFrom":{"path":"$W/f/below","default":"dflt"}}],"artifacts":[{"name":"a","path":"$W/f"},{"name":"b","path":"$W/none"}]}}"#;
@@ -79,7 +79,7 @@ fn a_mount_may_be_one_file() {
         assert_eq!((&report["artifacts"][0]["bytes"], &report["artifacts"][0]["file"]), (&13.into(), &at(&pod.work, "f").into()));
         assert!(report["artifacts"][1]["file"].is_null(), "{report}");
     }
-    // What cannot be read there is no default.
+    // A file on the mount that cannot be read is an error. The default does not replace it.
     let pod = Pod::new().template(template);
     assert_eq!(pod.sh("mkfifo $W/f").status, 0);
     let outcome = pod.run(&["wait", "--json"]);
@@ -87,7 +87,7 @@ fn a_mount_may_be_one_file() {
 }
 
 #[test]
-fn a_line_of_one_log_is_no_look_at_all_the_others() {
+fn a_line_in_one_log_causes_no_look_at_all_other_logs() {
     const CONTAINERS: usize = 200;
     const LINES: usize = 300;
     let rows: Vec<String> = (0..CONTAINERS).map(|at| format!("{{\"name\":\"c{at}\"}}")).collect();
@@ -106,7 +106,7 @@ fn a_line_of_one_log_is_no_look_at_all_the_others() {
     let outcome = running.finish();
     assert_eq!((outcome.status, outcome.stdout.lines().filter(|line| *line == "c0: line").count()), (0, LINES));
     assert_eq!(outcome.stdout.lines().filter(|line| line.ends_with(": begun")).count(), CONTAINERS);
-    // Two or three for each container and each line. Looking at all took 60,000.
+    // The run needs two or three reads for each container and each line. It took 60,000 when each line made emissary look at every log.
     assert!(reads < 6 * (CONTAINERS + LINES), "{reads} reads");
 }
 
@@ -131,7 +131,7 @@ fn the_report_says_why() {
     let outcome = running.finish();
     let report: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!((&report["reason"], &report["containers"][0]["reason"]), (&"asked to end".into(), &"asked to end".into()));
-    // One that holds no code, and one whose emissary was killed.
+    // The first container's file holds no code. The emissary of the second one was killed.
     let pod = Pod::flat();
     pod.put("exitcode", "rubbish");
     let (_, report) = reason(&pod, &[]);
@@ -140,7 +140,7 @@ fn the_report_says_why() {
     pod.put(".emissary-lock", "");
     let (outcome, report) = reason(&pod, &[]);
     assert_eq!((outcome.status, &report["containers"][0]["reason"], report.get("reason")), (137, &"killed".into(), None));
-    // Where all is well there is none.
+    // A report without a failure has no reason.
     let pod = Pod::flat();
     pod.put("exitcode", "0");
     assert!(!reason(&pod, &[]).0.stdout.contains("reason"));
@@ -356,7 +356,7 @@ fn main_and_wait_together() {
     assert_eq!((log, &report["parameters"][0]["value"]), ("hello", &"42".into()));
 }
 
-/// Two containers that leave no code, and a log that fills any pipe.
+/// Two containers that leave no code, and a log that is larger than any pipe.
 fn two_that_never_end() -> Pod {
     let pod = Pod::named("wait").template(r#"{"containerSet":{"containers":[{"name":"a"},{"name":"b"}]}}"#);
     pod.put("ctr/a/combined", &"a line\n".repeat(50_000));
@@ -483,7 +483,7 @@ fn a_long_half_line_delays_no_other_container() {
     assert_eq!(outcome.stdout.matches('x').count(), 5_000 + "exit code".matches('x').count() * 3);
 }
 
-/// Reads to the end, so much at a time.
+/// Reads to the end, `piece_bytes` at a time, with a pause of `every_ms` after each piece.
 fn read_slowly(mut from: impl std::io::Read, piece_bytes: usize, every_ms: u64) -> Vec<u8> {
     let (mut all, mut piece) = (Vec::new(), vec![0; piece_bytes]);
     while let read @ 1.. = from.read(&mut piece).unwrap() {
@@ -494,7 +494,7 @@ fn read_slowly(mut from: impl std::io::Read, piece_bytes: usize, every_ms: u64) 
 }
 
 #[test]
-fn a_reader_that_is_slow_gets_logs_and_report_whatever_is_asked_for() {
+fn a_slow_reader_gets_logs_and_report_despite_requests_to_end() {
     let pod = Pod::new().template(OUTPUTS);
     pod.put("outputs/parameters/tmp/p", &"v".repeat(200_000));
     pod.put("ctr/main/combined", &"a line\n".repeat(40_000));
@@ -502,9 +502,9 @@ fn a_reader_that_is_slow_gets_logs_and_report_whatever_is_asked_for() {
     let mut running = pod.start(&["wait", "--follow", "--json"]);
     running.until_it_listens();
     let stdout = running.child.stdout.take().unwrap();
-    // 400 kB a second.
+    // The reader takes 400 kB a second.
     let reader = std::thread::spawn(move || read_slowly(stdout, 4_000, 10));
-    // While logs are copied, and while the report is written.
+    // The requests to end arrive while emissary copies logs, and while it writes the report.
     for _ in 0..20 {
         std::thread::sleep(Duration::from_millis(50));
         running.kill_if_there(15);
@@ -518,7 +518,7 @@ fn a_reader_that_is_slow_gets_logs_and_report_whatever_is_asked_for() {
 }
 
 #[test]
-fn what_a_reader_did_not_get_is_counted() {
+fn bytes_that_a_reader_of_the_report_did_not_get_are_counted() {
     let pod = Pod::new().template(OUTPUTS);
     pod.put("outputs/parameters/tmp/p", &"v".repeat(200_000));
     pod.put("ctr/main/exitcode", "3");
@@ -556,7 +556,7 @@ fn the_json_report_has_a_line_of_its_own() {
             serde_json::from_str::<serde_json::Value>(&line).unwrap_or_else(|error| panic!("{error}: {text:?}"))
         };
         assert_eq!(last(pod.run(&["wait", "--follow", "--json"]).stdout)["exitCode"], 0);
-        // Both in one pipe.
+        // Here stdout and stderr are the same pipe.
         let (mut reader, writer) = std::io::pipe().unwrap();
         let stdio = [Stdio::null(), writer.try_clone().unwrap().into(), writer.into()];
         let running = pod.start_on(&["wait", "--follow", "--json"], stdio);
@@ -572,7 +572,7 @@ fn lines_of_both_logs_in_one_pipe_are_whole() {
     let lines =
         |letter: char, times: usize| (0..times).fold(String::new(), |all, at| all + &letter.to_string().repeat(1 + at * 37 % 1_500) + "\n");
     let pod = Pod::flat();
-    // There before it looks, and more while it does.
+    // The logs have lines before `wait` looks, and more lines follow while it looks.
     pod.put("stdout", &lines('a', 1_000));
     pod.put("stderr", &lines('b', 1_000));
     let (reader, writer) = std::io::pipe().unwrap();
@@ -585,7 +585,7 @@ fn lines_of_both_logs_in_one_pipe_are_whole() {
             scope.spawn(move || {
                 let mut log = std::fs::File::options().append(true).open(path).unwrap();
                 for _ in 0..40 {
-                    // As the run side writes it: whole lines, many at once.
+                    // `emissary run` writes a log like this: whole lines, many at once.
                     log.write_all(lines(letter, 80).as_bytes()).unwrap();
                 }
             });

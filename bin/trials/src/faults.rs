@@ -1,17 +1,22 @@
-//! `faults`: every system call of a run fails, once and every time; every read and write is shortened once, and a SIGKILL ends the run at every call once.
+//! The trial `faults`. It plays every fault of every system call in a run of the static binary: the call fails once, or every time; a read or write is
+//! shortened; a SIGKILL ends the run at the call.
 //!
-//! strace runs the binary and makes the Nth call of a kind fail, or each of them, or kills the binary there. [`crate::short`] runs it and shortens the Nth
-//! call, or closes the descriptor and says that this failed, as a file system does that could not keep what was written. After each run these must hold:
+//! Enters: the binary, and the scenarios of `scenarios.rs`. Leaves: a summary and the wrong results. Refuses: a system call that its list of errors does not
+//! name. It follows docs/protocol.md and the errors of each call's manual page.
 //!
-//! - The exit status and the exit code file agree, or the status is not 0 and emissary has printed a warning.
+//! strace runs the binary and makes the Nth call of a kind fail, or makes all of them fail, or kills the binary there. [`crate::short`] runs the binary and
+//! shortens the Nth call. It can also close a descriptor and return an error, as a file system does that could not keep what was written. After each run these
+//! must hold:
+//!
+//! - The exit status and the exit-code file agree, or the status is not 0 and emissary has printed a warning.
 //! - No file under a final name is wrong.
 //! - The command has ended.
 //! - After a SIGKILL, a second run over the same volume does its work.
 //! - After an interrupted or shortened call, the run ends as if nothing had happened.
-//! - Where a call fails every time that an older one stands in for, or that a run can do without, the run leaves everything it should.
-//! - Where close(2) fails for a file that was written to, emissary has printed a warning, and the exit status is not 0.
+//! - A call may fail every time although emissary has an older call as a substitute, or although a run can do without it. That run leaves every output.
+//! - If close(2) fails for a file that was written, emissary has printed a warning, and the exit status is not 0.
 //!
-//! How many calls of each kind there are comes from a run without a fault, under strace too.
+//! A run without a fault, also under strace, gives the number of calls of each kind.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::collections::BTreeMap;
@@ -23,7 +28,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::scenarios::{Pod, SCENARIOS, Scenario};
 use crate::short::{self, Share};
 
-/// The errors that each kind of call can return and that a healthy machine never shows. `None` for a call that this list does not know.
+/// The errors that a call of this kind can return and that a healthy machine never shows. `None` for a call that this list does not know.
 fn errors(call: &str) -> Option<&'static [&'static str]> {
     let errors: &[&str] = match call {
         "read" | "pread64" => &["EINTR", "EIO", "EAGAIN"],
@@ -41,7 +46,7 @@ fn errors(call: &str) -> Option<&'static [&'static str]> {
         "fstat" | "newfstatat" | "stat" | "lstat" | "getdents64" | "readlinkat" | "lseek" | "getcwd" | "faccessat2" | "fchmod" => {
             &["EIO", "EACCES", "EPERM", "ENOMEM"]
         }
-        // Kernels and filters that do not know the call return the first two.
+        // A kernel or filter that does not know the call returns one of the first two.
         "copy_file_range" => &["ENOSYS", "EPERM", "EXDEV", "EIO", "EINTR", "ENOSPC"],
         "prctl" | "ioctl" | "umask" | "fcntl" => &["EPERM", "EIO"],
         "fchown" => &["EPERM", "EIO"],
@@ -49,9 +54,9 @@ fn errors(call: &str) -> Option<&'static [&'static str]> {
         "dup2" | "dup3" => &["EMFILE"],
         "pwrite64" | "ftruncate" => &["EIO", "ENOSPC"],
         "waitid" | "waitpid" => &["EINTR"],
-        // Linux's close frees the descriptor even when it returns an error; strace would skip the call: see `LATE`.
+        // Linux's close frees the descriptor even if it returns an error, but strace would skip the call. `LATE` serves instead.
         "close" => &[],
-        // These cannot fail, or fail only for a mistake of our own, or end the process.
+        // These calls cannot fail, or fail only for a mistake of emissary's own, or end the process.
         "arch_prctl" | "set_tid_address" | "rt_sigprocmask" | "rt_sigaction" | "getpid" | "gettid" | "exit_group" | "munmap"
         | "mprotect" | "futex" | "madvise" | "sched_getaffinity" | "clock_gettime" | "brk" => &[],
         _ => return None,
@@ -59,13 +64,14 @@ fn errors(call: &str) -> Option<&'static [&'static str]> {
     Some(errors)
 }
 
-/// What close(2) returns after it has closed the descriptor.
+/// The errors that close(2) can return after it has closed the descriptor.
 const LATE: [&str; 3] = ["EINTR", "EIO", "EDQUOT"];
 
-/// The errors with which a call fails every time: those that a filter answers with that does not know the call, and those of [`errors`] that may last.
+/// The errors with which a call fails every time. They are those of a filter that does not know the call, and those of [`errors`] that can last.
 fn lasting_errors(call: &str) -> Vec<&'static str> {
     match call {
-        // See `LATE`. Of a run's threads strace follows one, which would wake no other. The C library ends a process that it cannot set up.
+        // `LATE` serves for close. strace follows one thread of a run, and a failing futex there would wake no other thread. The C library ends a process that
+        // it cannot set up.
         "close" | "futex" | "arch_prctl" | "set_tid_address" | "exit_group" => Vec::new(),
         _ => {
             let lasting = errors(call).unwrap_or_default().iter().filter(|error| !matches!(**error, "EINTR" | "EAGAIN" | "EPERM"));
@@ -74,7 +80,7 @@ fn lasting_errors(call: &str) -> Vec<&'static str> {
     }
 }
 
-/// Whether an older call stands in for one that a kernel or a sandbox refuses, or a run can do without.
+/// Whether a run must do its work although a kernel or a sandbox refuses this call: emissary uses an older call instead, or does without it.
 fn is_dispensable(call: &str) -> bool {
     matches!(
         call,
@@ -117,7 +123,7 @@ fn is_dispensable(call: &str) -> bool {
     )
 }
 
-/// Plays every fault of the named scenarios, or of all when no name is given.
+/// Plays every fault of the named scenarios; without a name, of all scenarios.
 pub(crate) fn faults(binary: &Path, only: &[String]) -> Result<()> {
     let names = SCENARIOS.map(|scenario| scenario.name);
     for name in only {
@@ -129,7 +135,7 @@ pub(crate) fn faults(binary: &Path, only: &[String]) -> Result<()> {
     }
     let (next, unreached) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let wrong = Mutex::new(Vec::new());
-    // The runs mostly wait for processes: the machine can play more of them at once than it has CPUs.
+    // A run mostly waits for processes, so the machine can play more runs at once than it has CPUs.
     std::thread::scope(|scope| {
         for _ in 0..5 * std::thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
@@ -158,12 +164,12 @@ pub(crate) fn faults(binary: &Path, only: &[String]) -> Result<()> {
         wrong.len()
     );
     ensure!(wrong.is_empty(), "some faults have wrong results");
-    // The number of waits and reads differs from run to run, and `short` leaves reads of one byte and of whole records alone.
+    // The number of waits and reads differs from run to run. `short` leaves reads of one byte and reads of whole records alone.
     ensure!(10 * unreached < tries.len(), "too few calls were reached: has the format of strace's trace changed?");
     Ok(())
 }
 
-/// All faults of a scenario, given how many calls of each kind it makes.
+/// All faults of a scenario. `calls` is the number of calls of each kind that the scenario makes.
 fn tries_of<'a>(scenario: &'a Scenario, calls: &BTreeMap<String, usize>) -> Result<Vec<Try<'a>>> {
     ensure!(calls.values().sum::<usize>() > 10, "{}: strace has counted {calls:?}", scenario.name);
     let mut tries = Vec::new();
@@ -202,7 +208,7 @@ enum Fault {
     Lasts(&'static str),
     /// The kernel closes the descriptor, and the call returns this error.
     Late(&'static str),
-    /// The call returns 0, as if there were no room for the moment. (No read returns 0: that would claim the end of a file which has not ended.)
+    /// The call returns 0, as if the disk had no room for the moment. A read never gets this fault, because 0 would claim the end of a file that has not ended.
     WritesNothing,
     /// The kernel carries the call out for fewer bytes.
     Short(Share),
@@ -220,7 +226,7 @@ struct Try<'a> {
 }
 
 impl Try<'_> {
-    /// The fault in the words of strace's option `inject`, which a person can read too.
+    /// The fault in the words of strace's option `inject`, which a person can read, too.
     fn words(&self) -> String {
         let what = match self.fault {
             Fault::Fails(error) => format!("error={error}"),
@@ -233,9 +239,9 @@ impl Try<'_> {
         format!("{}:{what}:when={}", self.call, self.nth)
     }
 
-    /// Plays the fault up to three times, since not every run makes as many calls. Returns whether one of the runs reached the call.
+    /// Plays the fault up to three times, because not every run makes the same number of calls. Returns whether a run reached the call.
     fn play_until_reached(&self, binary: &Path) -> Result<bool> {
-        // Every run has the same calls that are too short to be shortened.
+        // The same calls are too short to be shortened in every run.
         let runs = if let Fault::Short(_) | Fault::Lasts(_) = self.fault { 1 } else { 3 };
         for _ in 0..runs {
             if self.play(binary)? {
@@ -268,7 +274,7 @@ impl Try<'_> {
         };
         match self.fault {
             Fault::Kill => pod.runs_again(&ended)?,
-            // The next call succeeds.
+            // The call is repeated, or its rest follows, so the run must succeed.
             Fault::Short(_) | Fault::Fails("EINTR") | Fault::Late("EINTR") => {
                 ensure!(ended.status == Some(self.scenario.code), "the run ends with {:?}: {}", ended.status, ended.stderr);
                 pod.agrees(&ended)?;
@@ -291,7 +297,7 @@ impl Try<'_> {
                 ensure!(whole, "an output is missing: {}", ended.stderr);
                 pod.is_told(&ended, whole)?;
             }
-            // Nothing can be said, nothing left.
+            // Emissary can write no warning and no output here.
             Fault::Lasts(_) if self.call == "write" => {
                 pod.agrees(&ended)?;
                 ensure!(ended.status != Some(0), "nothing can be written, and the status is 0");
@@ -319,7 +325,7 @@ fn counted(binary: &Path, scenario: &Scenario) -> Result<BTreeMap<String, usize>
             *calls.entry(name.to_string()).or_insert(0) += 1;
         }
     }
-    // strace itself calls execve.
+    // strace itself makes this call.
     calls.remove("execve");
     Ok(calls)
 }

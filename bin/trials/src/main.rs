@@ -1,6 +1,8 @@
-//! Trials of the static binary that take minutes: every system call of a run fails, once and every time (`faults`), random pods run against a model (`soak`).
+//! A program that tries the static binary for minutes. `faults` makes every system call of a run fail, once and every time. `soak` runs random pods and
+//! compares them with a model.
 //!
-//! `cargo xtask faults` and `cargo xtask soak` build the binary and start this program with the path of the binary.
+//! Enters: the path of the binary. Leaves: a summary on stdout, and exit status 0 if everything held. Refuses: an unknown trial or scenario. `cargo xtask
+//! faults` and `cargo xtask soak` build the binary and start this program.
 
 mod faults;
 mod scenarios;

@@ -1,4 +1,7 @@
-//! The scenarios of `faults`: what the binary is asked to do, and what must hold afterwards whatever system call failed.
+//! The scenarios of `faults`: what the binary must do, and what must hold afterwards, whatever system call failed.
+//!
+//! Enters: a scenario and the words of a tracing program. Leaves: how the run ended, and an error for each broken promise of docs/protocol.md. Refuses: a run
+//! that hangs.
 
 use core::time::Duration;
 use std::fs;
@@ -12,10 +15,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-/// The longest time that a run may take, on a slow machine too.
+/// The longest time that a run may take, even on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the commands write whose output is captured.
+/// The output of each command whose output emissary captures.
 const LOG: &str = "line 1\nline 2\nline 3\nline 4\nline 5\n";
 
 /// The role of the binary.
@@ -37,7 +40,7 @@ pub(crate) struct Scenario {
     outputs: fn(&Path) -> serde_json::Value,
     /// The container's name in the pod layout; `None` means the flat layout.
     container: Option<&'static str>,
-    /// Size of the artifact's file.
+    /// The size of the artifact's file.
     bytes: usize,
     /// The exit code of a run without a fault.
     pub(crate) code: i32,
@@ -55,7 +58,7 @@ pub(crate) const SCENARIOS: [Scenario; 11] = [
     },
     Scenario { name: "log", script: "echo $$ >$WORK/pid; for i in 1 2 3 4 5; do echo line $i; done; : >$WORK/done", ..PLAIN },
     Scenario {
-        // One container of a set, in the pod layout, which depends on another.
+        // One container of a set in the pod layout. It depends on another container.
         name: "dependent",
         script: "echo $$ >$WORK/pid; for i in 1 2 3 4 5; do echo line $i; done; : >$WORK/done; exit 7",
         container: Some("b"),
@@ -72,12 +75,12 @@ pub(crate) const SCENARIOS: [Scenario; 11] = [
         name: "artifact",
         script: "echo $$ >$WORK/pid; mkdir -p $WORK/o/sub; seq 1 20000 | head -c 90000 >$WORK/o/sub/f; ln -sf f $WORK/o/sub/l; : >$WORK/done",
         outputs: |work| serde_json::json!({"artifacts": [{"name": "o", "path": work.join("o")}]}),
-        // More than the buffer of a pipe, less than a chunk.
+        // The output is larger than a pipe's buffer and smaller than a chunk.
         bytes: 90_000,
         ..PLAIN
     },
     Scenario {
-        // Several chunks, so that several threads compress them where the machine has CPUs for that; and a hole between two stretches of data.
+        // The file has several chunks, so several threads compress it if the machine has CPUs for that. It also has a hole between two stretches of data.
         name: "threads",
         script: "echo $$ >$WORK/pid; mkdir -p $WORK/o/sub; cd $WORK/o/sub; seq 1 200000 | head -c 300000 >f; \
                  seq 1 200000 | tail -c 300000 | dd of=f conv=notrunc oflag=seek_bytes seek=700000 status=none; ln -sf f l; : >$WORK/done",
@@ -86,14 +89,14 @@ pub(crate) const SCENARIOS: [Scenario; 11] = [
         ..PLAIN
     },
     Scenario {
-        // The command waits for a signal that a file brings.
+        // The command waits for a signal that a signal file brings.
         name: "signal",
         script: "trap ': >$WORK/done; exit 5' TERM; echo $$ >$WORK/pid; sleep 0.03; echo TERM >$EMISSARY_DIR/new; mv $EMISSARY_DIR/new $EMISSARY_DIR/signal; \
                  for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 0.02; done; : >$WORK/done; exit 6",
         code: 5,
         ..PLAIN
     },
-    // The role that leaves a signal for another container.
+    // This role leaves a signal for another container.
     Scenario { name: "leave", role: Role::Signal, ..PLAIN },
     Scenario { name: "init", role: Role::Init, ..PLAIN },
     Scenario {
@@ -120,7 +123,7 @@ pub(crate) struct Ended {
 }
 
 impl<'a> Pod<'a> {
-    /// Makes the volume and puts on it what must be there before the run.
+    /// Makes the volume, and the files that a run needs.
     pub(crate) fn new(binary: &'a Path, scenario: &'a Scenario) -> Result<Self> {
         let pod = Self { folder: tempfile::Builder::new().prefix("emissary-faults-").tempdir()?, binary, scenario };
         fs::create_dir(pod.shared())?;
@@ -133,7 +136,7 @@ impl<'a> Pod<'a> {
             fs::write(pod.shared().join("ctr/a/exitcode"), "0")?;
         }
         if let Role::Wait { .. } = scenario.role {
-            // What a main container has left.
+            // A main container has left these files.
             fs::write(pod.shared().join("stdout"), LOG)?;
             fs::write(pod.shared().join("exitcode"), "0")?;
             let parameter = pod.output("parameters", "p");
@@ -143,17 +146,17 @@ impl<'a> Pod<'a> {
         Ok(pod)
     }
 
-    /// The file that gets a line from `short` and `late` for each call that they have changed.
+    /// The file to which `short` and `late` write a line for each call that they have changed.
     pub(crate) fn mark(&self) -> PathBuf {
         self.folder.path().join("mark")
     }
 
-    /// What `short` or `late` has written.
+    /// The lines that `short` or `late` has written.
     pub(crate) fn marks(&self) -> Result<String> {
         Ok(fs::read_to_string(self.mark())?)
     }
 
-    /// What strace has written.
+    /// The trace that strace has written.
     pub(crate) fn trace(&self) -> Result<String> {
         Ok(fs::read_to_string(self.folder.path().join("trace"))?)
     }
@@ -166,7 +169,7 @@ impl<'a> Pod<'a> {
         self.folder.path().join("work")
     }
 
-    /// A file of the container itself.
+    /// A file in the container's own folder.
     fn own(&self, name: &str) -> PathBuf {
         match self.scenario.container {
             Some(container) => self.shared().join("ctr").join(container).join(name),
@@ -187,13 +190,13 @@ impl<'a> Pod<'a> {
         template.to_string()
     }
 
-    /// The command line of strace with these options.
+    /// The words that start strace with these options.
     pub(crate) fn strace(&self, options: &[&str]) -> Vec<String> {
         let trace = self.folder.path().join("trace").display().to_string();
         ["strace", "-qqq", "-o", &trace].iter().chain(options).map(ToString::to_string).collect()
     }
 
-    /// Runs the binary to its end. The words in `through` are a program that starts the binary, and its arguments; they may be empty.
+    /// Runs the binary to its end. `through` has the words of a program that starts the binary; it may be empty.
     pub(crate) fn run(&self, through: &[String]) -> Result<Ended> {
         let words: &[&str] = match self.scenario.role {
             Role::Run => &["--", "sh", "-c", self.scenario.script],
@@ -223,14 +226,14 @@ impl<'a> Pod<'a> {
                 break status;
             }
             if began.elapsed() > PATIENCE {
-                // The whole process group: strace alone would leave behind what it traces.
+                // Kill the whole process group: without strace, the processes that it traced would live on.
                 killpg(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGKILL)?;
                 child.wait()?;
                 bail!("the run hangs");
             }
             std::thread::sleep(Duration::from_millis(1));
         };
-        // strace ends as its child does, by the same signal too.
+        // strace ends as its child does: with the same exit status, or by the same signal.
         Ok(Ended { status: status.code(), stderr: fs::read_to_string(stderr)? })
     }
 
@@ -312,7 +315,7 @@ impl<'a> Pod<'a> {
         Ok(())
     }
 
-    /// Checks that the command has ended. (If emissary is gone, init reaps the command, so a zombie that stays is an error too.)
+    /// Checks that the command has ended. If emissary is gone, the machine's init reaps the command, so a zombie that stays is an error, too.
     pub(crate) fn command_is_gone(&self) -> Result<()> {
         let Ok(pid) = fs::read_to_string(self.work().join("pid")) else { return Ok(()) };
         let began = Instant::now();
@@ -325,7 +328,7 @@ impl<'a> Pod<'a> {
         Ok(())
     }
 
-    /// Checks that the exit code in the file is the exit status; without a file the status must not be 0.
+    /// Checks that the exit-code file holds the exit status. Without that file, the status must not be 0.
     pub(crate) fn agrees(&self, ended: &Ended) -> Result<()> {
         let status = ended.status.context("a signal has ended the run")?;
         if self.scenario.role != Role::Run {
@@ -338,13 +341,13 @@ impl<'a> Pod<'a> {
         Ok(())
     }
 
-    /// Checks that a warning or the exit status tells of everything that is missing, and that nothing else is missing.
+    /// Checks that a warning or the exit status tells of everything that is missing, and that the status is an expected one.
     pub(crate) fn is_told(&self, ended: &Ended, whole: bool) -> Result<()> {
         let status = ended.status.context("a signal has ended the run")?;
-        // The command writes to stderr too; emissary's own lines begin with its name.
+        // The command also writes to stderr. Emissary's own lines begin with its name.
         let has_warned = ended.stderr.contains("emissary: ");
         if matches!(self.scenario.name, "capture" | "log" | "dependent" | "follow") {
-            // A reader of our stdout may be gone, which is no fault of the command: the copy on the volume is the output.
+            // The reader of our stdout may be gone, and the command is not to blame. The copy on the volume is the output.
             let passed_on = fs::read_to_string(self.folder.path().join("stdout"))?;
             ensure!(passed_on.starts_with(LOG) || has_warned, "a part of the output was not passed on, and there is no warning");
         }
@@ -354,23 +357,24 @@ impl<'a> Pod<'a> {
             ensure!(status != 0 || whole, "an output is missing, and the status is 0: {}", ended.stderr);
         } else {
             ensure!(has_warned, "the status is {status}, and there is no warning");
-            // Once the command has ended, its own code is the status, unless that is 0. Or emissary could never read the signal, and the command has
+            // After the command has ended, its own code is the status, unless that code is 0. Or emissary could never read the signal, and the command has
             // ended by itself.
             let has_ended = self.work().join("done").exists();
             let unread = status == 6 && ["shared/signal", "cannot signal the command"].iter().any(|what| ended.stderr.contains(what));
             let want = if has_ended && self.scenario.code != 0 { self.scenario.code } else { 64 };
-            // Where emissary no longer reads the output, SIGPIPE ends the command.
+            // If emissary stops reading the output, SIGPIPE ends the command.
             let closed = status == 128 + 13 && ended.stderr.contains("cannot read the command's");
             ensure!(status == want || unread || closed, "the status is {status}, not {want}: {}", ended.stderr);
         }
         Ok(())
     }
 
-    /// Checks that a warning and the exit status tell of every file that was written to and whose close failed. `every` close failed, or one.
+    /// Checks that a warning and the exit status tell of every written file whose close failed. `every` means that all closes failed, not one.
     pub(crate) fn is_told_of_closes(&self, ended: &Ended, every: bool) -> Result<()> {
         let status = ended.status.context("a signal has ended the run")?;
         for path in self.marks()?.lines().filter(|path| !path.is_empty()) {
-            // The lock file holds nothing. Where the reserved room fails, another file takes the exit code, whose close is checked.
+            // The lock file is always empty. If the reserved file for the exit code fails, another file takes the code, and emissary checks the close of that
+            // file.
             if path.ends_with("/.emissary-lock") || !every && path.ends_with("/.emissary-exitcode") {
                 continue;
             }
@@ -386,7 +390,7 @@ impl<'a> Pod<'a> {
         if let Some(found) = self.exit_code() {
             ensure!(found == code.to_string(), "the file says {found:?}");
         }
-        // The processes that the command has started live on. Their signal would reach the second run, whether it is there already or comes later.
+        // The processes that the command has started live on. Their signal would reach the second run, even if it comes later.
         if self.scenario.name == "signal" {
             std::thread::sleep(Duration::from_millis(60));
         }

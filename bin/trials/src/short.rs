@@ -1,8 +1,12 @@
-//! `short` and `late`: run a program and change one of its system calls, which the kernel carries out all the same. `faults` uses them.
+//! The trials' own tracers, `short` and `late`: they run a program and change one of its system calls, although the kernel carries the call out (ptrace(2)).
+//! `faults` uses them.
 //!
-//! strace can make a call fail or fake its result; it skips the call then. `short` asks the kernel for fewer bytes than the program wanted. A system call
-//! changes no register but that of its result, so the tracer puts the program's own count back when the call returns. `late` puts an error in the place of
-//! the result, as network and quota file systems do at close(2): the descriptor is closed. ptrace(2) follows the main thread alone.
+//! Enters: the call's name and number, the change, and the program's words. Leaves: the program's exit code, and a line in a file for each changed call.
+//! Refuses: a call or an error that it does not know, and a program that a signal ends.
+//!
+//! strace can make a call fail or fake its result, but then it skips the call. `short` asks the kernel for fewer bytes than the program wanted. A system call
+//! changes no register but that of its result, so the tracer restores the program's own count when the call returns. `late` replaces the result by an error
+//! after the kernel has closed the descriptor, as network and quota file systems do at close(2). Both follow the main thread alone.
 
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -25,12 +29,12 @@ pub(crate) const IS_POSSIBLE: bool = cfg!(any(target_arch = "x86_64", target_arc
 pub(crate) enum Share {
     /// One byte.
     One,
-    /// Half of them, rounded up.
+    /// Half of the wanted bytes, rounded up.
     Half,
 }
 
 impl Share {
-    /// Its name on the command line.
+    /// The share's name on the command line.
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::One => "one",
@@ -61,13 +65,13 @@ pub(crate) fn call(name: &str) -> Option<(c_long, usize)> {
 
 /// What happens to the chosen call.
 pub(crate) enum Change {
-    /// It is carried out for fewer bytes.
+    /// The kernel carries the call out for fewer bytes.
     Short(Share),
-    /// It is carried out, and returns this error.
+    /// The kernel carries the call out, and the call returns this error.
     Late(Errno),
 }
 
-/// The number of a call that `late` knows, whose first argument is a descriptor.
+/// The number of a call that `late` can change. The call's first argument is a descriptor.
 fn late_call(name: &str) -> Result<c_long> {
     match name {
         "close" => Ok(libc::SYS_close),
@@ -76,7 +80,7 @@ fn late_call(name: &str) -> Result<c_long> {
     }
 }
 
-/// An error by its name.
+/// The error with this name.
 pub(crate) fn error(name: &str) -> Result<Errno> {
     match name {
         "EINTR" => Ok(Errno::EINTR),
@@ -86,15 +90,16 @@ pub(crate) fn error(name: &str) -> Result<Errno> {
     }
 }
 
-/// Runs the program to its end and returns its exit code. Changes the call of this name and number, or each one if the number is 0. For each, appends a line
-/// to the file `mark`: for `late`, the path of a regular file that the descriptor writes to, if it is one.
+/// Runs the program to its end and returns its exit code. Changes the call number `nth` of this name; 0 means every such call. Appends a line to the file
+/// `mark` for each changed call. For `late`, the line is the path of the regular file that the descriptor writes to, or empty.
 pub(crate) fn change(name: &str, nth: usize, change: &Change, mark: &Path, program: &[OsString]) -> Result<ExitCode> {
     let (number, argument) = match change {
         Change::Short(_) => call(name).with_context(|| format!("{name} has no argument that counts bytes"))?,
         Change::Late(_) => (late_call(name)?, 0),
     };
     let mut marks = std::fs::File::options().append(true).create(true).open(mark)?;
-    // The shell stops itself. Once it is traced it goes on and becomes the program. (`PTRACE_TRACEME` would need code between fork and exec.)
+    // The shell stops itself. The tracer attaches to it, and the shell goes on and becomes the program. (`PTRACE_TRACEME` would need code between fork and
+    // exec.)
     let mut shell = Command::new("sh");
     shell.args(["-c", "kill -STOP $$; exec \"$@\"", "sh"]).args(program);
     let pid = Pid::from_raw(i32::try_from(shell.spawn().context("cannot start sh")?.id())?);
@@ -102,7 +107,7 @@ pub(crate) fn change(name: &str, nth: usize, change: &Change, mark: &Path, progr
     ptrace::seize(pid, Options::PTRACE_O_EXITKILL | Options::PTRACE_O_TRACESYSGOOD | Options::PTRACE_O_TRACEEXEC)?;
     kill(pid, Signal::SIGCONT)?;
     let (mut is_program, mut is_inside, mut count) = (false, false, 0);
-    // What the program's register held, or what it is to hold, when the call returns.
+    // The value to put back into the program's register when the call returns, and the error to return.
     let (mut to_restore, mut to_return) = (None, None);
     loop {
         let status = waitpid(pid, Some(WaitPidFlag::__WALL))?;
@@ -154,7 +159,7 @@ pub(crate) fn change(name: &str, nth: usize, change: &Change, mark: &Path, progr
     }
 }
 
-/// The path of the regular file that a descriptor of the program writes to; `None` if it is no such descriptor.
+/// The path of the regular file that a descriptor of the program writes to; `None` for any other descriptor.
 fn written_file(pid: Pid, descriptor: u64) -> Option<String> {
     let path = std::fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).ok()?;
     let facts = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{descriptor}")).ok()?;
@@ -175,7 +180,7 @@ const fn result_of(registers: &mut libc::user_regs_struct) -> &mut u64 {
     &mut registers.regs[0]
 }
 
-/// The number of the call and one of its arguments. The registers are those at the entry of the call.
+/// The number of the call, and the argument with this index. The registers are those at the entry of the call.
 #[cfg(target_arch = "x86_64")]
 fn registers_of(registers: &mut libc::user_regs_struct, argument: usize) -> (c_long, &mut u64) {
     let number = registers.orig_rax.cast_signed();
@@ -188,8 +193,8 @@ fn registers_of(registers: &mut libc::user_regs_struct, argument: usize) -> (c_l
     (registers.regs[8].cast_signed(), &mut registers.regs[argument])
 }
 
-/// Whether the descriptor gives parts of what is asked for. A signalfd(2) and an inotify(7) descriptor give whole records, and refuse a read that has
-/// no room for one.
+/// Whether a read of the descriptor may return fewer bytes than it asks for. A signalfd(2) or inotify(7) descriptor returns whole records, and refuses a read
+/// without room for one.
 fn may_be_short(pid: Pid, registers: &mut libc::user_regs_struct) -> bool {
     let descriptor = *registers_of(registers, 0).1;
     std::fs::read_link(format!("/proc/{pid}/fd/{descriptor}")).is_ok_and(|target| !target.to_string_lossy().starts_with("anon_inode:"))

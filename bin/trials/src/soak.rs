@@ -1,9 +1,12 @@
-//! `soak`: plays random pods, several at once, and compares each with a model. Nothing may leak.
+//! The trial `soak`: plays random pods, several at once, and compares each with a model. Nothing may leak.
 //!
-//! A pod is an init, one to three main containers, and a wait side, all on one volume. The containers have dependencies, retries, outputs, and signals
-//! that come by file or to the process. Some pods have a fault: an emissary that is killed and started again, a signal file with rubbish, an output that
-//! is missing or cannot be saved. The model derives from the random draw how each container must end. Afterwards no process and no draft file may be
-//! left. Beside them one steady pod runs the whole time, and its memory and descriptors must not grow.
+//! Enters: the binary, a time in minutes, and a seed. Leaves: a summary. Refuses: a pod that ends otherwise than the model says, and a leak. It follows
+//! docs/protocol.md.
+//!
+//! A pod is an init, one to three main containers, and a wait container, all on one volume. The containers have dependencies, retries, outputs, and signals
+//! that arrive by file or directly at the process. Some pods have a fault: an emissary that is killed and started again, a signal file with rubbish, an output
+//! that is missing or cannot be saved. The model derives from the random draw how each container must end. Afterwards no process and no draft file may be left.
+//! One steady pod runs beside them the whole time, and its memory and its number of descriptors must not grow.
 //!
 //! The program prints the seed. Pod N of seed S is the first pod of seed S + N, so `--seed` plays a failed pod again.
 
@@ -22,13 +25,13 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 
-/// The longest time that a pod may take. None has more than a second or two of work.
+/// The longest time that a pod may take. No pod has more than a second or two of work.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Memory that an emissary may have while it waits, in kB: the templates and buffers of a pod, and some room.
+/// The most memory that a waiting emissary may have, in kB: the templates and buffers of a pod, and some room.
 const MEMORY_LIMIT_KB: u64 = 600;
 
-/// Starts new pods for so many minutes, from this seed or from the time of day.
+/// Starts new pods for this many minutes. The seed is `seed`, or the time of day.
 pub(crate) fn soak(binary: &Path, minutes: f64, seed: Option<u64>) -> Result<()> {
     let seed = seed.unwrap_or_else(|| SystemTime::UNIX_EPOCH.elapsed().map_or(1, |now| now.as_secs()));
     println!("seed {seed}");
@@ -55,7 +58,7 @@ pub(crate) fn soak(binary: &Path, minutes: f64, seed: Option<u64>) -> Result<()>
         bail!("pod {number} of seed {seed}: {error:#}\n`cargo xtask soak --seed {}` plays this pod first", seed.wrapping_add(number));
     }
     let signals = signals.context("the steady pod")?;
-    // What the command of a killed emissary has started ends a moment later.
+    // The processes that the command of a killed emissary has started end a moment later.
     let ended = Instant::now();
     loop {
         let left = processes()?;
@@ -69,12 +72,12 @@ pub(crate) fn soak(binary: &Path, minutes: f64, seed: Option<u64>) -> Result<()>
     Ok(())
 }
 
-/// How the folder names of all pods of this process begin.
+/// The first part of the folder names of all pods of this process.
 fn prefix() -> String {
     format!("emissary-soak-{}-", std::process::id())
 }
 
-/// The command lines of the processes that our pods have started. The environment of each names the folder of its pod.
+/// The command lines of the processes that our pods have started. Each process has the folder of its pod in its environment.
 fn processes() -> Result<Vec<String>> {
     let prefix = prefix();
     let is_ours = |text: Vec<u8>| text.windows(prefix.len()).any(|window| window == prefix.as_bytes());
@@ -85,7 +88,7 @@ fn processes() -> Result<Vec<String>> {
         .collect())
 }
 
-/// Memory (kB) and descriptors of an idle process. It takes the smallest of ten measurements, since the process may be busy for a moment.
+/// Memory (kB) and number of descriptors of an idle process. The function takes the smallest of ten measurements, because the process may be busy for a moment.
 fn usage(pid: u32) -> Result<(u64, usize)> {
     let mut least = (u64::MAX, usize::MAX);
     for _ in 0..10 {
@@ -98,8 +101,8 @@ fn usage(pid: u32) -> Result<(u64, usize)> {
     Ok(least)
 }
 
-/// Plays one pod the whole time. Its command gets signal files, some with rubbish, and makes orphans and output again and again; its wait side follows
-/// the logs. The memory and the descriptors of both sides after 200 signals are what they may have at the end. Returns the number of signals.
+/// Plays one pod the whole time. Its command gets signal files, some with rubbish, and makes orphans and output again and again. Its wait container follows the
+/// logs. At the end, neither side may have more memory or descriptors than after 200 signals. Returns the number of signals.
 fn steady(binary: &Path, until: Instant) -> Result<u64> {
     let folder = tempfile::Builder::new().prefix(&prefix()).tempdir()?;
     let shared = folder.path().join("shared");
@@ -159,11 +162,11 @@ fn steady(binary: &Path, until: Instant) -> Result<u64> {
 /// How a container's command ends.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum End {
-    /// It exits with this code.
+    /// The command exits with this code.
     Code(u8),
-    /// A signal makes it exit, which it catches. The signal comes by file or to emissary's process.
+    /// The command catches a signal and exits. The signal arrives by file, or directly at emissary's process.
     Caught { by_file: bool },
-    /// A signal ends it, which it does not catch.
+    /// A signal ends the command, which does not catch it.
     Killed { by_file: bool },
 }
 
@@ -172,22 +175,22 @@ struct Container {
     end: End,
     lines: u64,
     depends: Option<String>,
-    /// This many attempts fail with [`EARLY`]; the next one ends as `end` says.
+    /// The first `early` attempts fail with [`EARLY`]. The next one ends as `end` says.
     early: u64,
 }
 
-/// Exit code of an attempt that emissary must repeat.
+/// The exit code of an attempt that emissary must repeat.
 const EARLY: u8 = 9;
 
 impl Container {
-    /// Its exit code if it runs at all, and the number of attempts.
+    /// The exit code if the container runs at all, and the number of attempts.
     fn outcome(&self, attempts: u64) -> (i32, u64) {
         match self.end {
             _ if self.early >= attempts => (EARLY.into(), attempts),
             End::Code(0) => (0, self.early + 1),
             End::Code(code) => (code.into(), attempts),
             End::Caught { .. } => (42, self.early + 1),
-            // emissary does not repeat an attempt that was asked to end.
+            // Emissary does not repeat an attempt that was asked to end.
             End::Killed { .. } => (128 + 15, self.early + 1),
         }
     }
@@ -197,17 +200,17 @@ impl Container {
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Fault {
     None,
-    /// Its emissary gets SIGKILL and is started again, as a kubelet would.
+    /// The container's emissary gets SIGKILL. `soak` starts another one, as a kubelet would do.
     Killed,
-    /// Its signal file names no signal.
+    /// The signal file names no signal.
     Rubbish,
-    /// Its command does not create the file of the parameter.
+    /// The command does not create the file of the parameter.
     Missing,
-    /// Its command creates a named pipe in the place of that file.
+    /// The command creates a named pipe instead of the parameter's file.
     Unsavable,
 }
 
-/// True in so many of a hundred cases.
+/// Returns `true` with a probability of `percent` in a hundred.
 fn chance(random: &mut Rng, percent: u8) -> bool {
     random.u8(..100) < percent
 }
@@ -238,7 +241,8 @@ fn play(binary: &Path, random: &mut Rng) -> Result<()> {
         3 => Fault::Unsavable,
         _ => Fault::None,
     };
-    // A caught signal ends one attempt, and the command of the next attempt would wait for another signal. A second start counts the attempts from 0.
+    // A caught signal ends one attempt, and the command of the next attempt would wait for another signal. After a second start, emissary counts the attempts
+    // from 0.
     let may_retry = fault != Fault::Killed && containers.iter().all(|container| !matches!(container.end, End::Caught { .. }));
     let attempts = if may_retry && chance(random, 40) { random.u64(1..=3) } else { 1 };
     if attempts > 1 {
@@ -270,14 +274,14 @@ fn play(binary: &Path, random: &mut Rng) -> Result<()> {
     };
     let init = emissary("init").arg("init").output()?;
     ensure!(init.status.success(), "init: {}", String::from_utf8_lossy(&init.stderr));
-    // The containers of a pod start in any order, so the wait side starts first or last.
-    // A wait side that is there when main is killed reports that, so then it starts last.
+    // The containers of a pod start in any order, so the wait container starts first or last. If main is killed, the wait container starts last: otherwise it
+    // would report the killed emissary.
     let wait_first = chance(random, 50) && fault != Fault::Killed;
     let start_wait =
         || -> Result<Child> { Ok(emissary("wait").args(["wait", "--json", "--timeout", "50s"]).stdout(Stdio::piped()).spawn()?) };
     let mut wait = Running(if wait_first { vec![start_wait()?] } else { Vec::new() });
     let mut running = Running(Vec::new());
-    // A command that waits for its signal creates the file NAME.`ready`.
+    // A command that waits for its signal first creates the file NAME.`ready`.
     let start = |container: &Container, ready: &str| {
         let Container { name, lines, early, .. } = container;
         let parameter = match fault {
@@ -305,7 +309,7 @@ fn play(binary: &Path, random: &mut Rng) -> Result<()> {
         emissary(name).args(["--", "sh", "-c", &script]).spawn()
     };
     for container in &containers {
-        // The first command of a killed emissary may live on, so its file has another name.
+        // The first command of a killed emissary may live on, so it creates a file of another name.
         let is_killed = fault == Fault::Killed && container.name == "main";
         running.0.push(start(container, if is_killed { "early" } else { "ready" })?);
     }
@@ -322,7 +326,7 @@ fn play(binary: &Path, random: &mut Rng) -> Result<()> {
         killed.kill()?;
         killed.wait()?;
         *killed = start(main, "ready")?;
-        // The lock and the code of the first start are gone once the second has its lock.
+        // When the second start holds its lock, the lock and the exit code of the first start are gone.
         until_it_has_begun(&shared.join("ctr/main"), killed)?;
     }
     if !wait_first {
@@ -333,7 +337,7 @@ fn play(binary: &Path, random: &mut Rng) -> Result<()> {
     let main_ran = main.depends.is_none() || codes[0] == 0;
     for (container, &code) in containers.iter().zip(&codes) {
         let want = match container.outcome(attempts) {
-            // A container whose dependency failed never ran: that code is not its own.
+            // A container whose dependency failed never ran, so its code is emissary's own.
             _ if container.depends.is_some() && codes[0] != 0 => 64,
             (0, _) if container.name == "main" && fault == Fault::Unsavable => 64,
             (code, _) => code,
@@ -366,7 +370,7 @@ fn play(binary: &Path, random: &mut Rng) -> Result<()> {
             json!([{"name": "o", "path": work.join("o"), "file": main_ran.then_some(&file), "bytes": size(Path::new(&file))}]);
     }
     if fault == Fault::Killed {
-        // The report may be older than the second start, which writes more.
+        // The wait container may have made its report before the second start wrote more.
         for report in [&mut report, &mut want] {
             report["containers"].as_array_mut().context("containers")?.iter_mut().for_each(|row| {
                 row["stdoutBytes"].take();
@@ -386,12 +390,12 @@ fn play(binary: &Path, random: &mut Rng) -> Result<()> {
             let log = fs::read_to_string(own.join("stdout"))?;
             let once: String = (1..=container.lines).map(|line| format!("line {line}\n")).collect();
             let want = once.repeat(usize::try_from(container.outcome(attempts).1)?);
-            // The killed emissary had copied a part already.
+            // The killed emissary had already copied a part.
             let is_whole = if container.name == "main" && fault == Fault::Killed { log.ends_with(&want) } else { log == want };
             ensure!(is_whole, "{}'s log has {} bytes, not {}", container.name, log.len(), want.len());
         }
     }
-    // A killed emissary leaves its draft files, whose names nobody reads.
+    // A killed emissary leaves its draft files. No program reads files of these names.
     if fault != Fault::Killed {
         no_drafts(&shared)?;
     }
@@ -407,7 +411,7 @@ fn play(binary: &Path, random: &mut Rng) -> Result<()> {
             let mut entry = archive.entries()?.next().context("an empty archive")??;
             let mut contents = Vec::new();
             std::io::Read::read_to_end(&mut entry, &mut contents)?;
-            // A process that the command of the killed emissary has started may have written to the file later.
+            // A process of the killed emissary's command may have written to the file later.
             let is_same = fault == Fault::Killed || contents == fs::read(work.join("o"))?;
             ensure!(contents.len() as u64 == bytes && is_same, "the artifact has other contents");
         }
@@ -427,7 +431,7 @@ fn no_drafts(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Processes that are killed when the pod is dropped, on every path.
+/// Processes that are killed when this value is dropped, on every path.
 struct Running(Vec<Child>);
 
 impl Drop for Running {
@@ -439,7 +443,7 @@ impl Drop for Running {
     }
 }
 
-/// Sends each container its signal, waits until all have ended, and returns their exit codes.
+/// Sends each container its signal, waits until all containers have ended, and returns their exit codes.
 fn follow(
     containers: &[Container],
     running: &mut [Child],
@@ -469,7 +473,7 @@ fn follow(
                 End::Killed { by_file } => (Signal::SIGTERM, by_file),
                 End::Code(_) => continue,
             };
-            // An emissary that waits for its command has little memory and few descriptors.
+            // An emissary that waits for its command must have little memory and few descriptors.
             let status = fs::read_to_string(format!("/proc/{}/status", running[at].id()))?;
             let memory: u64 = status
                 .lines()
@@ -495,11 +499,11 @@ fn follow(
     Ok(codes.into_iter().flatten().collect())
 }
 
-/// Waits until an emissary holds the lock of its container, or has ended.
+/// Waits until an emissary holds the lock of its container, or until that emissary has ended.
 fn until_it_has_begun(container: &Path, emissary: &mut Child) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        // /proc/locks has `MAJOR:MINOR:INODE` of each locked file (proc(5)).
+        // /proc/locks names each locked file as `MAJOR:MINOR:INODE` (proc(5)).
         let inode = fs::metadata(container.join(".emissary-lock")).map_or(0, |lock| lock.ino());
         let is_locked = fs::read_to_string("/proc/locks")?.contains(&format!(":{inode} "));
         if is_locked || emissary.try_wait()?.is_some() {

@@ -1,7 +1,8 @@
-//! Pods and images in Docker: a pod of init, two main containers of a set, a sidecar and wait, each as another user, on one volume; the image with users,
-//! /tmp and certificates; the executor image.
+//! Tests of pods and images in Docker. The pod has an init, two main containers of a set, a sidecar and a wait container; each runs as another user, and all
+//! share one volume. The images are the base image with users, /tmp and certificates, and the executor image that replaces Argo's own.
 //!
-//! `cargo xtask test --all` builds what these tests need and names it in the environment; `cargo xtask test docker_` runs these tests alone.
+//! Enters: the binary and the images' files. The tests follow docs/protocol.md and docs/images.md. `cargo xtask test --all` builds what these tests need and
+//! passes the paths in the environment. `cargo xtask test docker_` runs these tests alone.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -24,7 +25,7 @@ fn docker_pod_with_a_shared_pid_namespace() {
     play(true);
 }
 
-/// The base image holds what a program needs that has no distribution around it, and a container of it can write to the volume and /tmp alone.
+/// The base image holds what a program needs in a container without a distribution. A container of this image can write to the volume and to /tmp alone.
 #[test]
 #[ignore = "needs Docker: 5 s"]
 fn docker_base_image_has_users_tmp_and_certificates() {
@@ -35,7 +36,7 @@ fn docker_base_image_has_users_tmp_and_certificates() {
     ends_with("base", &docker.output().unwrap(), 0);
     let stdout = fs::read_to_string(volume.path().join("stdout")).unwrap();
     assert_eq!(stdout, format!("emissary {}\n", env!("CARGO_PKG_VERSION")));
-    // The files themselves, from a tar of the image.
+    // The test reads the files from a tar of the image.
     let container = output(Command::new("docker").args(["create", &image]));
     let tar = Command::new("docker").args(["export", &container]).output().unwrap();
     output(Command::new("docker").args(["rm", &container]));
@@ -55,7 +56,7 @@ fn docker_base_image_has_users_tmp_and_certificates() {
     }
 }
 
-/// In the executor image our binary stands in the place of `argoexec`. It does `emissary` itself, and hands every other subcommand to the full executor.
+/// In the executor image, our binary has the name `argoexec`. It handles the subcommand `emissary`, and passes every other subcommand to the full executor.
 #[test]
 #[ignore = "needs Docker: 5 s"]
 fn docker_executor_image_over_a_stand_in_for_argos() {
@@ -74,11 +75,11 @@ fn docker_executor_image_over_a_stand_in_for_argos() {
         docker.args(["--env", "ARGO_CONTAINER_NAME=main", "--env", "ARGO_TEMPLATE={}", "--entrypoint", "/bin/argoexec", &executor.0]);
         docker.args(args).output().unwrap()
     };
-    // A subcommand of the full executor, with all its arguments.
+    // A subcommand of the full executor reaches it with all arguments.
     let delegated = argoexec(&["wait", "--loglevel", "info"]);
     ends_with("wait", &delegated, 0);
     assert_eq!(String::from_utf8_lossy(&delegated.stdout), "full executor: /bin/argoexec wait --loglevel info\n");
-    // Our own subcommand, as the specification of the pod starts it.
+    // The pod's specification starts our own subcommand like this.
     ends_with("emissary", &argoexec(&["emissary", "--loglevel", "info", "--", "/bin/argoexec-full", "hello"]), 0);
     assert_eq!(fs::read_to_string(volume.path().join("ctr/main/exitcode")).unwrap(), "0");
 }
@@ -91,7 +92,7 @@ fn play(shares_pids: bool) {
     let dockerfile = "FROM scratch\nCOPY emissary worker /\nENTRYPOINT [\"/emissary\"]\n";
     let image = Image::build(if shares_pids { "pod-shared" } else { "pod-own" }, dockerfile, context.path(), &[]);
     let volume = volume();
-    // The pause container of a kubelet holds the namespace that the others share. This one ends by itself after a minute.
+    // A kubelet's pause container holds the namespace that the others share. This container ends by itself after a minute.
     let pause = shares_pids.then(|| {
         let mut docker = hardened(volume.path(), 20_000);
         docker.args(["--detach", "--entrypoint", "/worker", &image.0, "/var/run/argo/pause", "60"]);
@@ -111,7 +112,7 @@ fn play(shares_pids: bool) {
         container(name, uid, &["--", "/worker", &work, seconds])
     };
     ends_with("init", &container("init", 20_001, &["init"]).output().unwrap(), 0);
-    // All at once; the dependent container and the sidecar start first.
+    // All containers start at once; the dependent container and the sidecar are first.
     let wait = start(&mut container("wait", 20_002, &["wait", "--json", "--timeout", "60s"]));
     let main = start(&mut worker("main", 20_003, "0"));
     let side = start(&mut worker("side", 20_004, "60"));
@@ -146,7 +147,7 @@ fn template() -> Value {
     })
 }
 
-/// A file that `cargo xtask test` has built and names in this variable.
+/// The file that `cargo xtask test` has built and whose path is in this variable.
 fn file(variable: &str) -> PathBuf {
     std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} names no file; `cargo xtask test docker_` sets it")).into()
 }
@@ -165,7 +166,7 @@ fn volume_after_init() -> TempDir {
     volume
 }
 
-/// `docker run` with everything that the "restricted" Pod Security Standard asks for, a read-only root, no network, and the volume.
+/// A `docker run` with everything that the "restricted" Pod Security Standard asks for, with a read-only root, without network, and with the volume.
 fn hardened(volume: &Path, uid: u32) -> Command {
     let mut docker = Command::new("docker");
     docker.args(["run", "--rm", "--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--network", "none"]);
@@ -173,11 +174,11 @@ fn hardened(volume: &Path, uid: u32) -> Command {
     docker
 }
 
-/// An image that is removed when the test ends, on every path.
+/// An image. It is removed when this value is dropped, on every path.
 struct Image(String);
 
 impl Image {
-    /// Builds it. Its name has our process id, since several runs may overlap.
+    /// Builds the image. Its name has our process id, because several test runs may overlap.
     fn build(name: &str, dockerfile: &str, context: &Path, args: &[&str]) -> Self {
         fs::write(context.join("Dockerfile"), dockerfile).unwrap();
         let image = Self(format!("emissary-test-{name}:{}", std::process::id()));
@@ -194,7 +195,7 @@ impl Drop for Image {
     }
 }
 
-/// A container that is killed when the test ends, on every path.
+/// A container. It is killed when this value is dropped, on every path.
 struct Container(String);
 
 impl Drop for Container {
@@ -207,7 +208,7 @@ fn start(command: &mut Command) -> Child {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Runs a command that must succeed; returns its stdout without white space at both ends.
+/// Runs a command that must succeed. Returns its stdout without white space at both ends.
 fn output(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{command:?}: {output:?}");

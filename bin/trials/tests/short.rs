@@ -1,4 +1,4 @@
-//! `short` shortens the chosen call and no other.
+//! Tests of the tracers `short` and `late`: each changes the chosen call and no other (ptrace(2)).
 
 use std::process::{Command, Stdio};
 
@@ -30,7 +30,7 @@ fn a_death_by_signal_is_no_success() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
 }
 
-/// Closes a file twice and says how: the first close returns the error, and the second finds that the descriptor is closed (`EBADF`).
+/// Closes a file twice and prints the results. The first close returns the error, and the second finds the descriptor closed (`EBADF`).
 const TWO_CLOSES: &str = "use POSIX; open($f, '>', $ARGV[0]); $fd = fileno($f); syscall(3, $fd) == -1 and $a = $! + 0; \
      syscall(3, $fd) == -1 and $b = $! + 0; POSIX::_exit(16 * ($a == EDQUOT) + ($b == EBADF))";
 
@@ -43,7 +43,7 @@ fn a_late_close_fails_and_the_descriptor_is_closed() {
     }
     let folder = tempfile::tempdir().unwrap();
     let [mark, file] = ["mark", "file"].map(|name| folder.path().join(name).display().to_string());
-    // Which close it is differs between versions of Perl: try each until it is the file's.
+    // The number of that close differs between versions of Perl. The test tries each number until the close is the file's.
     for nth in 1..200 {
         let _ = std::fs::remove_file(&mark);
         let mut late = Command::new(env!("CARGO_BIN_EXE_emissary-trials"));

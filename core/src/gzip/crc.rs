@@ -1,11 +1,11 @@
-//! CRC-32 of gzip (RFC 1952, section 8), and the joining of checksums of parts.
+//! The checksum of gzip: CRC-32 (RFC 1952, section 8), and the checksum of joined parts.
 //!
-//! Enters: bytes, or checksums of parts and their lengths. Leaves: a checksum. Refuses nothing.
+//! Enters: bytes, or the checksums of parts and their lengths. Leaves: a checksum. Refuses: nothing.
 //!
-//! The tables take eight bytes a step. They are made when they are first wanted and so are no part of the file. Where the processor can, its own
-//! instructions do the work: carry-less multiplication on x86_64, sixty-four bytes a step; CRC-32 itself on aarch64.
+//! The tables serve eight bytes a step. The program computes the tables when it first needs them, so they take no room in the binary. If the processor has
+//! suitable instructions, those do the work: carry-less multiplication on x86_64, 64 bytes a step; CRC-32 itself on aarch64.
 
-/// The polynomial, its bits reversed.
+/// The CRC's polynomial in reversed bit order.
 const POLYNOMIAL: u32 = 0xedb8_8320;
 
 /// Tables for eight bytes a step.
@@ -13,11 +13,11 @@ pub struct Crc {
     tables: [[u32; 256]; 8],
 }
 
-/// The entry for the lowest byte.
+/// The table's entry for the lowest byte of `value`.
 #[inline(always)]
 fn entry(table: &[u32; 256], value: u32) -> u32 {
     let [lowest, ..] = value.to_le_bytes();
-    // A byte is always in the table, which the compiler sees.
+    // A byte is always a valid index of the table, and the compiler sees that.
     table.get(usize::from(lowest)).copied().unwrap_or(0)
 }
 
@@ -27,7 +27,7 @@ const fn one_bit(value: u32) -> u32 {
 }
 
 impl Crc {
-    /// The tables.
+    /// Computes the tables.
     #[must_use]
     pub fn new() -> Self {
         let mut tables = [[0; 256]; 8];
@@ -45,32 +45,32 @@ impl Crc {
         Self { tables }
     }
 
-    /// The checksum of bytes behind those whose checksum is `crc` (0 for none).
+    /// Continues a checksum: `crc` is that of the bytes before `bytes`, 0 if there are none.
     #[must_use]
     pub fn update(&self, crc: u32, bytes: &[u8]) -> u32 {
         !self.raw(!crc, bytes)
     }
 
-    /// The same with `pclmulqdq`.
+    /// [`Crc::update`] with the instruction `pclmulqdq`.
     ///
     /// # Safety
-    /// Only where the processor has the instruction.
+    /// The processor must have this instruction.
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "pclmulqdq")]
     #[must_use]
     pub fn update_clmul(&self, crc: u32, bytes: &[u8]) -> u32 {
         let (folded, rest) = fold(!crc, bytes);
         match folded {
-            // What is left of all blocks is a block that would have the same checksum.
+            // The folded block stands in for all whole blocks: its checksum is the same.
             Some(block) => !self.raw(self.raw(0, &block), rest),
             None => self.update(crc, rest),
         }
     }
 
-    /// The same with the processor's own instruction.
+    /// [`Crc::update`] with the processor's CRC-32 instruction.
     ///
     /// # Safety
-    /// Only where the processor has it (FEAT_CRC32).
+    /// The processor must have this instruction (FEAT_CRC32).
     #[cfg(target_arch = "aarch64")]
     #[target_feature(enable = "crc")]
     #[must_use]
@@ -93,9 +93,9 @@ impl Crc {
     }
 }
 
-/// Folds whole blocks of 64 bytes into one of 16 that has the same checksum (Gopal et al., Fast CRC Computation for Generic Polynomials Using
-/// PCLMULQDQ, 2009; the constants are x to the powers 512+64, 512, 128+64 and 128, as that paper's bit-reflected case has them). `None` for less than
-/// 64 bytes. Gives what is left behind the blocks, too.
+/// Folds whole blocks of 64 bytes into one block of 16 bytes with the same checksum; `None` for fewer than 64 bytes. Also returns the bytes after the blocks.
+/// Method: Gopal et al., Fast CRC Computation for Generic Polynomials Using PCLMULQDQ, 2009. The constants are x to the powers 512+64, 512, 128+64 and 128, in
+/// that paper's bit-reflected form.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "pclmulqdq")]
 #[allow(clippy::cast_possible_truncation, reason = "a word is taken apart into its halves")]
@@ -150,11 +150,11 @@ impl Default for Crc {
     }
 }
 
-/// Product of two polynomials modulo the CRC's; bit 31 is x⁰.
+/// The product of two polynomials modulo the CRC's polynomial. Bit 31 is x⁰.
 const fn multiply(mut a: u32, mut b: u32) -> u32 {
     let mut product = 0;
     while a != 0 {
-        // The highest bit of `a` is next.
+        // The loop takes the bits of `a` from the highest down.
         product ^= b & (a >> 31).wrapping_neg();
         b = one_bit(b);
         a <<= 1;
@@ -162,10 +162,10 @@ const fn multiply(mut a: u32, mut b: u32) -> u32 {
     product
 }
 
-/// x to the power of `8 * bytes`, modulo the CRC's polynomial: what a checksum is multiplied with when so many bytes follow.
+/// x to the power of `8 * bytes`, modulo the CRC's polynomial. A checksum is multiplied by this if `bytes` bytes follow.
 #[must_use]
 pub const fn shift(mut bytes: u64) -> u32 {
-    // x^8, squared again and again.
+    // Square x^8 again and again.
     let mut square = 1 << 23;
     let mut result = 1 << 31;
     while bytes > 0 {
@@ -178,7 +178,7 @@ pub const fn shift(mut bytes: u64) -> u32 {
     result
 }
 
-/// The checksum of two parts from the checksum of each; `shift` is [`shift`] of the second part's length.
+/// The checksum of two joined parts. `shift` is [`shift`] of the second part's length.
 #[must_use]
 pub const fn join(first: u32, second: u32, shift: u32) -> u32 {
     multiply(shift, first) ^ second
@@ -189,14 +189,14 @@ mod tests {
     use super::*;
     use std::vec::Vec;
 
-    /// Bit by bit, as RFC 1952 defines it.
+    /// The checksum bit by bit, as RFC 1952 defines it.
     fn slow(bytes: &[u8]) -> u32 {
         !bytes.iter().fold(!0_u32, |crc, &byte| {
             (0..8).fold(crc ^ u32::from(byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ POLYNOMIAL } else { crc >> 1 })
         })
     }
 
-    /// Bytes between whose lengths the joining is tried; miri takes a minute for a million.
+    /// The number of zeros between two parts that are joined. Miri takes a minute for a million.
     const FAR: usize = if cfg!(miri) { 1 << 14 } else { 1 << 20 };
 
     fn bytes(count: usize) -> Vec<u8> {
@@ -237,7 +237,7 @@ mod tests {
         let (first, zeros) = (bytes(1_000), std::vec![0; FAR]);
         let whole = crc.update(crc.update(0, &first), &zeros);
         assert_eq!(join(crc.update(0, &first), crc.update(0, &zeros), shift(FAR as u64)), whole);
-        // x⁰ changes nothing; and lengths add up.
+        // A shift by no bytes changes nothing, and lengths add up.
         assert_eq!(shift(0), 1 << 31);
         assert_eq!(multiply(shift(5_000_000_000), shift(7)), shift(5_000_000_007));
     }

@@ -1,35 +1,35 @@
-//! Noise: bytes that no compressor makes smaller, such as an image, an archive or a key.
+//! Finds noise: bytes that no compressor makes smaller, such as an image, an archive or a key (RFC 1951, section 3.2.4, has stored blocks for these).
 //!
-//! Enters: the stretches of a chunk in order, with the bytes that lie before them. Leaves: whether a stretch is better stored. Refuses nothing.
+//! Enters: the stretches of a chunk in order, with the bytes before each. Leaves: whether a stretch should be stored without compression. Refuses: nothing.
 //!
-//! A stretch is noise if two things hold. Samples of its bytes are spread evenly over all values. And it repeats nothing of the window before it:
-//! a second copy of the same noise is worth a search.
+//! A stretch is noise if two conditions hold. First, samples of its bytes are spread evenly over all values. Second, it repeats nothing of the window before
+//! it: a second copy of the same noise is worth a search.
 
-/// Bytes that are judged together.
+/// Bytes that the probe judges together.
 pub const STRETCH_BYTES: usize = 16_384;
 
 /// How far back a match of deflate may lie (RFC 1951, section 3.2.5).
 const WINDOW_BYTES: usize = 32_768;
 
-/// A stretch that is shorter is never said to be noise: there is too little to judge by.
+/// A shorter stretch never counts as noise, because it has too few bytes to judge.
 const LEAST_BYTES: usize = 2_048;
 
-/// One sample is taken from so many bytes.
+/// The probe takes one sample from this many bytes.
 const SAMPLE_EVERY: usize = 1_024;
-/// Bytes of a sample that are counted.
+/// Bytes of a sample that the probe counts by value.
 const COUNTED: usize = 128;
-/// Bytes of a sample whose strings are looked up. Among so many that were seen before, two have a place that is kept.
+/// Bytes of a sample whose strings the probe looks up. If the window holds them all, two of their strings begin at a place that the probe keeps.
 const LOOKED_UP: usize = 16;
 
-/// One place in so many is kept.
+/// The probe keeps one place in this many.
 const PLACE_EVERY: usize = 8;
 const HASH_BITS: u32 = 12;
 
-/// Where strings of a chunk were seen. It is for one chunk at a time.
+/// The places where strings of a chunk begin. A probe serves one chunk at a time.
 pub struct Probe {
-    /// Offsets of strings, by their hash.
+    /// Offsets of strings, by the string's hash.
     places: [u32; 1 << HASH_BITS],
-    /// Places below this one are kept, or out of reach.
+    /// The probe has handled all places below this one: it keeps them, or they are out of reach.
     kept: usize,
 }
 
@@ -39,7 +39,7 @@ impl Default for Probe {
     }
 }
 
-/// The string of four bytes at an offset.
+/// The four bytes at an offset.
 fn string(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|string| u32::from_le_bytes(*string))
 }
@@ -49,19 +49,19 @@ const fn hash(string: u32) -> usize {
 }
 
 impl Probe {
-    /// One that has seen nothing.
+    /// A probe that knows no string.
     #[must_use]
     pub const fn new() -> Self {
         Self { places: [0; 1 << HASH_BITS], kept: 0 }
     }
 
-    /// Begins a chunk: what was seen of another does not count.
+    /// Begins a new chunk and forgets the strings of the chunk before.
     pub fn begin(&mut self) {
         self.places.fill(0);
         self.kept = 0;
     }
 
-    /// Whether `bytes[from..to]` is noise; what lies before it is the window. Stretches of a chunk come in order.
+    /// Whether `bytes[from..to]` is noise. The bytes before `from` are the window. The caller passes the stretches of a chunk in order.
     pub fn is_noise(&mut self, bytes: &[u8], from: usize, to: usize) -> bool {
         if !is_spread(bytes.get(from..to).unwrap_or_default()) {
             return false;
@@ -79,14 +79,14 @@ impl Probe {
         repeats < 2
     }
 
-    /// Whether the string at an offset stands at the place that is kept for its hash.
+    /// Whether the string at `at` also stands at the place that the probe keeps for its hash.
     fn is_repeated(&self, bytes: &[u8], at: usize) -> bool {
         let Some(wanted) = string(bytes, at) else { return false };
         let place = self.places.get(hash(wanted)).map_or(0, |&place| place as usize);
         place < at && at.saturating_sub(place) <= WINDOW_BYTES && string(bytes, place) == Some(wanted)
     }
 
-    /// Keeps places of a part that are not kept yet.
+    /// Keeps the places of `bytes[from..to]` that the probe does not have yet.
     fn keep(&mut self, bytes: &[u8], from: usize, to: usize) {
         let from = from.max(self.kept);
         for at in (from..to).step_by(PLACE_EVERY) {
@@ -99,7 +99,7 @@ impl Probe {
     }
 }
 
-/// Whether the bytes of samples are spread as evenly as those of noise.
+/// Whether the bytes of the samples are spread as evenly as those of noise.
 fn is_spread(stretch: &[u8]) -> bool {
     if stretch.len() < LEAST_BYTES {
         return false;
@@ -114,7 +114,7 @@ fn is_spread(stretch: &[u8]) -> bool {
             counted = counted.saturating_add(1);
         }
     }
-    // For noise the sum of squares is about n + n²/256. With an eighth more a search is already worth its time.
+    // For n bytes of noise the sum of squares is about n + n²/256. If the second term is an eighth larger, a search is already worth its time.
     let squares = counts.iter().fold(0_u32, |sum, &count| sum.saturating_add(u32::from(count).saturating_mul(u32::from(count))));
     squares <= counted.saturating_add((counted.saturating_mul(counted) / 256 / 8).saturating_mul(9))
 }
@@ -133,7 +133,7 @@ mod tests {
             .collect()
     }
 
-    /// What each stretch of a chunk is.
+    /// Judges each stretch of a chunk.
     fn judge(probe: &mut Probe, bytes: &[u8]) -> Vec<bool> {
         probe.begin();
         let ends = (0..bytes.len()).step_by(STRETCH_BYTES);
@@ -141,16 +141,16 @@ mod tests {
     }
 
     #[test]
-    fn noise_is_and_what_has_an_order_is_not() {
+    fn random_bytes_are_noise_and_ordered_bytes_are_not() {
         let mut probe = Probe::new();
         assert_eq!(judge(&mut probe, &noise(4 * STRETCH_BYTES, 1)), [true; 4]);
         let text: Vec<u8> = b"an emissary is sent out on a mission. ".iter().copied().cycle().take(2 * STRETCH_BYTES).collect();
         assert_eq!(judge(&mut probe, &text), [false; 2]);
         assert_eq!(judge(&mut probe, &std::vec![0; STRETCH_BYTES]), [false]);
-        // Half of all values: seven bits for eight.
+        // These bytes have half of all values: seven bits of eight.
         let half: Vec<u8> = noise(STRETCH_BYTES, 2).iter().map(|byte| byte & 0x7f).collect();
         assert_eq!(judge(&mut probe, &half), [false]);
-        // Spread evenly, and the same again and again.
+        // The values are spread evenly, but they repeat in the same order.
         let all_in_turn: Vec<u8> = (0..=255).cycle().take(STRETCH_BYTES).collect();
         assert_eq!(judge(&mut probe, &all_in_turn), [false]);
     }
@@ -163,19 +163,19 @@ mod tests {
             let bytes = [&once[..], &noise(between, 4), &once].concat();
             assert_eq!(judge(&mut probe, &bytes).last(), Some(&want), "{between} bytes lie between them");
         }
-        // What begins at no place that is kept is found, too.
+        // A copy is found even if it begins at a place that the probe does not keep.
         for offset in 1..9 {
             let bytes = [&once[offset..], &noise(offset, 5), &once].concat();
             assert_eq!(judge(&mut probe, &bytes), [true, false], "{offset}");
         }
-        // A window that was not judged counts as well.
+        // A window that the probe did not judge counts, too.
         let bytes = [&once[..], &once].concat();
         probe.begin();
         assert!(!probe.is_noise(&bytes, STRETCH_BYTES, 2 * STRETCH_BYTES));
     }
 
     #[test]
-    fn what_another_chunk_had_does_not_count() {
+    fn strings_of_another_chunk_do_not_count() {
         let mut probe = Probe::new();
         let bytes = noise(2 * STRETCH_BYTES, 6);
         assert_eq!(judge(&mut probe, &bytes), [true; 2]);
