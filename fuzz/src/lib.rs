@@ -897,7 +897,7 @@ pub fn command_line(data: &[u8]) {
             assert!(words.ends_with(command), "the command is not the end of the command line");
             // A flag may take `--` as its value, and a command may have a `--` among its arguments.
             if let Some(behind) = behind {
-                assert!(command.len() >= behind.len() || behind.contains(&c"--"), "words after `--` were taken for flags");
+                assert!(is_value || command.len() >= behind.len() || behind.contains(&c"--"), "words after `--` were taken for flags");
             }
         }
         Ok(Command::Delegate) => assert!(delegate_exists, "there is no executor to delegate to"),
