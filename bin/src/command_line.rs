@@ -5,7 +5,9 @@
 //! subcommands and flags too (docs/argo.md).
 
 use core::ffi::CStr;
+use std::ffi::CString;
 
+use emissary_core::buf::Writer;
 use emissary_core::layout::Kind;
 use emissary_core::log::{Format, Level};
 use emissary_core::signal::Signal;
@@ -14,8 +16,9 @@ use emissary_core::timers::Duration;
 use emissary_core::words::WordList;
 use emissary_core::{exit, time};
 
+use crate::flags::{self, Flag};
 use crate::report::error::Error;
-use crate::roles::request::{Common, Personality, Topic, WaitFlags};
+use crate::roles::request::{Common, Personality, RunFlags, StartCodes, Topic, WaitFlags};
 
 /// A role to play.
 pub(crate) enum Command<'a> {
@@ -47,7 +50,17 @@ pub(crate) enum Command<'a> {
     },
     /// Become the full executor.
     Delegate,
-    Version,
+    Version {
+        json: bool,
+    },
+    /// Run no command, and end at a request.
+    Pause,
+    /// Print a text of another init.
+    Page {
+        text: Vec<u8>,
+        is_error: bool,
+        status: u8,
+    },
     Help(Topic),
 }
 
@@ -141,9 +154,22 @@ enum Role {
     Wait,
     Signal,
     Kill,
+    Version,
 }
 
 impl Role {
+    /// The role as a bit of the table of flags.
+    const fn bit(self) -> u16 {
+        match self {
+            Self::Run | Self::PluginSidecar => flags::RUN,
+            Self::Init => flags::INIT,
+            Self::Wait => flags::WAIT,
+            Self::Signal => flags::SIGNAL,
+            Self::Kill => flags::KILL,
+            Self::Version => flags::VERSION,
+        }
+    }
+
     const fn topic(self) -> Topic {
         match self {
             Self::Run | Self::PluginSidecar => Topic::Run,
@@ -151,8 +177,153 @@ impl Role {
             Self::Wait => Topic::Wait,
             Self::Signal => Topic::Signal,
             Self::Kill => Topic::Kill,
+            Self::Version => Topic::All,
         }
     }
+}
+
+/// What the flags say, besides [`Common`].
+#[derive(Default)]
+struct Given<'a> {
+    wait: WaitFlags,
+    template: Option<&'a CStr>,
+    create: bool,
+    json: bool,
+    verbosity: u8,
+}
+
+/// Refuses a value that is not one of two words. Returns whether it is the second.
+fn is_second(flag: &[u8], value: &CStr, first: &[u8], second: &[u8]) -> Result<bool, Error> {
+    match value.to_bytes() {
+        word if word == second => Ok(true),
+        word if word == first => Ok(false),
+        _ => Err(bad_value(flag, value, &[b"`", first, b"` or `", second, b"`"].concat())),
+    }
+}
+
+/// Calls `add` for each part of a list with commas.
+#[inline(never)]
+fn each_part(flag: &[u8], value: &CStr, add: &mut dyn FnMut(&[u8]) -> Result<(), Error>) -> Result<(), Error> {
+    value.to_bytes().split(|&byte| byte == b',').try_for_each(|part| {
+        add(part).map_err(|cause| {
+            let mut error = Error::text(&[b"flag ", flag, b": '", part, b"' "]);
+            error.text.extend_from_slice(&cause.text);
+            error.text.extend_from_slice(b" (see `emissary help`)");
+            error
+        })
+    })
+}
+
+/// Describes why a part of a list was refused.
+#[cold]
+#[inline(never)]
+fn described(describe: &dyn Fn(&mut Writer<'_>)) -> Error {
+    let mut error = Error::text(&[]);
+    crate::report::error::described(&mut error.text, describe);
+    error
+}
+
+/// Hands each part of a list to `each`. Empty parts are left out.
+fn split<'a>(list: &'a CStr, separator: u8, each: &mut dyn FnMut(&'a CStr)) {
+    if !list.to_bytes().contains(&separator) {
+        return each(list);
+    }
+    for part in list.to_bytes().split(|&byte| byte == separator).filter(|part| !part.is_empty()) {
+        // The list is read once, and its parts are needed until the end.
+        each(Box::leak(CString::new(part).unwrap_or_default().into_boxed_c_str()));
+    }
+}
+
+/// Takes a flag. `name` is for messages: a flag or a variable.
+#[inline(never)]
+fn take<'a>(flag: Flag, name: &[u8], value: &'a CStr, common: &mut Common<'a>, given: &mut Given<'a>) -> Result<(), Error> {
+    let run: &mut RunFlags<'a> = &mut common.run;
+    match flag {
+        Flag::Name => common.place.name = Some(value),
+        Flag::Dir => common.place.dir = Some(value),
+        Flag::Layout => {
+            common.place.kind = Some(Kind::parse(value.to_bytes()).ok_or_else(|| bad_value(name, value, b"`flat` or `pod`"))?);
+        }
+        Flag::LogLevel => {
+            common.console.level =
+                Level::parse(value.to_bytes()).ok_or_else(|| bad_value(name, value, b"`debug`, `info`, `warn` or `error`"))?;
+        }
+        Flag::LogFormat => {
+            common.console.format = Format::parse(value.to_bytes()).ok_or_else(|| bad_value(name, value, b"`plain`, `text` or `json`"))?;
+        }
+        Flag::LogFd => {
+            let number = exit::parse_decimal(value.to_bytes()).and_then(|number| i32::try_from(number).ok());
+            common.console.descriptor = number.ok_or_else(|| bad_value(name, value, b"the number of a descriptor"))?;
+        }
+        Flag::Verbose => {
+            given.verbosity += 1;
+            common.console.level = if given.verbosity > 1 { Level::Debug } else { Level::Info };
+        }
+        Flag::Quiet => common.console.level = Level::Error,
+        // `main` has read it, if it stands first.
+        Flag::As => return Err(usage(&[b"flag --as must be the first word"])),
+        Flag::Outputs => run.saves_nothing = is_second(name, value, b"template", b"none")?,
+        Flag::Logs => run.keeps_logs = Some(is_second(name, value, b"none", b"files")?),
+        Flag::SignalChild => run.signals_child = true,
+        Flag::Rewrite => {
+            each_part(name, value, &mut |part| run.rewrites.add(part).map_err(|cause| described(&|out| cause.describe(out))))?;
+        }
+        Flag::RemapExit => {
+            each_part(name, value, &mut |part| run.remaps.add(part).map_err(|cause| described(&|out| cause.describe(out))))?;
+        }
+        Flag::ExitCodes => {
+            run.start_codes = if is_second(name, value, b"emissary", b"posix")? { StartCodes::Posix } else { StartCodes::Own };
+        }
+        Flag::TermGroupOnExit => run.terms_group = true,
+        Flag::WaitDescendants => run.waits_for_descendants = true,
+        Flag::ParentDeath => run.parent_death = Some(signal(value)?),
+        Flag::Timeout => (run.timeout, given.wait.timeout) = twice(duration(name, value)?),
+        Flag::Grace => (run.grace, given.wait.grace) = twice(duration(name, value)?),
+        Flag::CancelFile => run.cancel_file = Some(value),
+        Flag::OnError => run.continues_on_error = is_second(name, value, b"stop", b"continue")?,
+        Flag::PauseOnFailure => run.pauses_on_failure = true,
+        Flag::WaitFile => split(value, b',', &mut |path| run.wait_files.push(path)),
+        Flag::WaitContent => run.waits_for_content = true,
+        Flag::PostFile => run.post_file = Some(value),
+        Flag::PreviousMarker => run.previous_marker = Some(value),
+        Flag::Follow => given.wait.follow = true,
+        Flag::Json => (given.wait.json, given.json) = (true, true),
+        Flag::Template => given.template = Some(value),
+        Flag::Create => given.create = true,
+    }
+    Ok(())
+}
+
+const fn twice(length: Duration) -> (Option<Duration>, Option<Duration>) {
+    (Some(length), Some(length))
+}
+
+/// Takes a variable `EMISSARY_…` for a flag of `run` that the command line does not have. `rest` is the name behind `EMISSARY_`. Other variables are left
+/// alone. An empty value counts as none.
+///
+/// # Errors
+/// As [`parse`]; the message names the variable.
+pub(crate) fn take_variable(rest: &[u8], value: &'static CStr, common: &mut Common<'_>) -> Result<(), Error> {
+    let is_free = |flag: &Flag| *flag != Flag::As && common.on_command_line & 1 << *flag as u8 == 0;
+    let Some(flag) = Flag::of_variable(rest).filter(is_free) else { return Ok(()) };
+    let name = [b"EMISSARY_", rest].concat();
+    let mut given = Given::default();
+    match value.to_bytes() {
+        b"" => Ok(()),
+        word if !flag.has_value() => match WordList("1 true yes on 0 false no off").position_ignoring_case(word) {
+            Some(0..=3) => take(flag, &name, value, common, &mut given),
+            Some(_) => Ok(()),
+            None => Err(Error::text(&[&name, b": '", word, b"' is not `true` or `false`"])),
+        },
+        _ => take(flag, &name, value, common, &mut given),
+    }
+    .map_err(|mut error| {
+        // A variable is no flag.
+        if let Some(text) = error.text.strip_prefix(b"flag ") {
+            error.text = text.to_vec();
+        }
+        error
+    })
 }
 
 /// Reads the arguments after the binary's name. `delegate_exists` returns whether the full executor exists.
@@ -168,9 +339,7 @@ pub(crate) fn parse<'a>(
     common.is_run = true;
     let mut cursor = Cursor { args, attached: None };
     let mut role = None;
-    let mut wait = WaitFlags::default();
-    let mut template = None;
-    let mut create = false;
+    let mut given = Given::default();
     let mut operands: [Option<&'a CStr>; 2] = [None; 2];
     let mut delegate_exists = Some(delegate_exists);
     let command: &'a [&'a CStr] = loop {
@@ -198,7 +367,7 @@ pub(crate) fn parse<'a>(
                         Some(4) => Role::Signal,
                         Some(5) => Role::Kill,
                         Some(6) => Role::PluginSidecar,
-                        Some(7) => return Ok(Command::Version),
+                        Some(7) => Role::Version,
                         Some(8) => {
                             let Some(word) = cursor.next() else { return Ok(Command::Help(Topic::All)) };
                             return Ok(Command::Help(match SUBCOMMANDS.position(word.to_bytes()) {
@@ -218,6 +387,7 @@ pub(crate) fn parse<'a>(
                                 b"' is the full executor's, and EMISSARY_DELEGATE names none that exists",
                             ]));
                         }
+                        None if !argoexec => break before,
                         _ => return Err(usage(&[b"unknown subcommand '", bytes, b"'; a command to run stands behind `--`"])),
                     });
                     continue;
@@ -231,42 +401,30 @@ pub(crate) fn parse<'a>(
                     *slot = Some(word);
                     continue;
                 }
-                Some(Role::Init | Role::Wait) => return Err(usage(&[b"unexpected argument '", bytes, b"'"])),
+                Some(Role::Init | Role::Wait | Role::Version) => return Err(usage(&[b"unexpected argument '", bytes, b"'"])),
             }
         }
         let flag = cursor.flag_name(word);
+        let argoexec = common.personality == Personality::Argoexec;
         match (flag, role) {
             (b"--help" | b"-h", role) => return Ok(Command::Help(role.map_or(Topic::All, Role::topic))),
-            (b"--version", None) => return Ok(Command::Version),
-            (b"--name", _) => common.place.name = Some(cursor.value(flag)?),
-            (b"--dir", _) => common.place.dir = Some(cursor.value(flag)?),
-            (b"--layout", _) => {
-                let value = cursor.value(flag)?;
-                common.place.kind = Some(Kind::parse(value.to_bytes()).ok_or_else(|| bad_value(flag, value, b"`flat` or `pod`"))?);
+            (b"--version", None) => role = Some(Role::Version),
+            _ if argoexec && ACCEPTED.position(flag).is_some() => {
+                cursor.value(flag)?;
             }
-            (b"--loglevel", _) => {
-                let value = cursor.value(flag)?;
-                common.console.level =
-                    Level::parse(value.to_bytes()).ok_or_else(|| bad_value(flag, value, b"`debug`, `info`, `warn` or `error`"))?;
+            _ if argoexec && ACCEPTED_ALONE.position(flag).is_some() => {}
+            (repeated, _) if repeated.len() > 2 && repeated[1..].iter().all(|&letter| letter == b'v') => {
+                common.console.level = Level::Debug;
             }
-            (b"--log-format", _) => {
-                let value = cursor.value(flag)?;
-                common.console.format =
-                    Format::parse(value.to_bytes()).ok_or_else(|| bad_value(flag, value, b"`plain`, `text` or `json`"))?;
-            }
-            (b"--create", Some(Role::Signal)) => create = true,
-            (b"--template", Some(Role::Init)) => template = Some(cursor.value(flag)?),
-            (b"--follow" | b"-f", Some(Role::Wait)) => wait.follow = true,
-            (b"--json", Some(Role::Wait)) => wait.json = true,
-            (b"--timeout", Some(Role::Wait)) => wait.timeout = Some(duration(flag, cursor.value(flag)?)?),
-            (b"--grace", Some(Role::Wait)) => wait.grace = Some(duration(flag, cursor.value(flag)?)?),
             _ => {
-                let argoexec = common.personality == Personality::Argoexec;
-                if argoexec && ACCEPTED.position(flag).is_some() {
-                    cursor.value(flag)?;
-                } else if !(argoexec && ACCEPTED_ALONE.position(flag).is_some()) {
-                    return Err(usage(&[b"unknown flag '", bytes, b"'"]));
-                }
+                let name = if flag == b"-f" { b"--follow" } else { flag };
+                // Before the role is known, a flag may be one of any role. A run has no name before its flags.
+                let roles = role.map_or(flags::ALL, Role::bit);
+                let known = Flag::named(name).filter(|known| known.is_of(roles));
+                let Some(known) = known else { return Err(usage(&[b"unknown flag '", bytes, b"'"])) };
+                let value = if known.has_value() { cursor.value(flag)? } else { c"" };
+                common.on_command_line |= 1 << known as u8;
+                take(known, flag, value, common, &mut given)?;
             }
         }
         if cursor.attached.is_some() {
@@ -280,10 +438,11 @@ pub(crate) fn parse<'a>(
         Some(Role::PluginSidecar) if command.is_empty() => Err(usage(&[b"no command to run; it stands behind `--`"])),
         Some(Role::PluginSidecar) => Ok(Command::PluginSidecar { command }),
         Some(_) if !command.is_empty() => Err(usage(&[b"unexpected argument '", command[0].to_bytes(), b"'"])),
-        Some(Role::Init) => Ok(Command::Init { template }),
-        Some(Role::Wait) => Ok(Command::Wait(wait)),
+        Some(Role::Version) => Ok(Command::Version { json: given.json }),
+        Some(Role::Init) => Ok(Command::Init { template: given.template }),
+        Some(Role::Wait) => Ok(Command::Wait(given.wait)),
         Some(Role::Signal) => match operands {
-            [Some(word), container] => Ok(Command::Signal { signal: signal(word)?, container, create }),
+            [Some(word), container] => Ok(Command::Signal { signal: signal(word)?, container, create: given.create }),
             [None, _] => Err(operands_are(b"signal SIGNAL [NAME]")),
         },
         Some(Role::Kill) => match operands {
@@ -300,8 +459,43 @@ pub(crate) fn parse<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pod::shared::Place;
-    use crate::report::console::Console;
+
+    #[test]
+    fn variables_fill_what_the_command_line_leaves_open() {
+        let mut common = Common::new(Personality::Emissary);
+        let words = [c"--timeout", c"5s", c"x"];
+        assert!(parse(&words, &mut common, || false).is_ok());
+        let mut take = |name: &str, value: &'static CStr| {
+            take_variable(name.as_bytes(), value, &mut common).map_err(|error| String::from_utf8_lossy(&error.text).into_owned())
+        };
+        for (name, value) in [
+            ("TIMEOUT", c"9s"),
+            ("SIGNAL_CHILD", c"true"),
+            ("TERM_GROUP_ON_EXIT", c"0"),
+            ("REMAP_EXIT", c"143,5:6"),
+            ("WAIT_FILE", c"/a,/b"),
+            ("CANCEL_FILE", c""),
+            ("DELEGATE", c"/x"),
+            ("AS", c"tini"),
+            ("JSON", c"true"),
+        ] {
+            assert_eq!(take(name, value), Ok(()), "{name}");
+        }
+        assert_eq!(take("GRACE", c"soon"), Err("EMISSARY_GRACE: 'soon' is not a duration such as 1m30s (see `emissary help`)".into()));
+        assert_eq!(take("WAIT_DESCENDANTS", c"maybe"), Err("EMISSARY_WAIT_DESCENDANTS: 'maybe' is not `true` or `false`".into()));
+        let run = &common.run;
+        assert_eq!((run.timeout, run.signals_child, run.terms_group), (Some(Duration::from_ms(5_000)), true, false));
+        assert_eq!((run.remaps.apply(143), run.remaps.apply(5), run.cancel_file), (0, 6, None));
+        assert_eq!(run.wait_files, [c"/a", c"/b"]);
+    }
+
+    #[test]
+    fn every_flag_has_its_own_bit() {
+        let names: Vec<_> = flags::each(u16::MAX, false).map(|(name, ..)| name).collect();
+        assert!(names.len() <= 64 && names.iter().all(|name| Flag::named(name.as_bytes()).is_some()));
+        assert!((1..names.len()).all(|at| !names[..at].contains(&names[at])));
+        assert_eq!((Flag::named(b"--grace"), Flag::named(b""), Flag::named(b"--grac")), (Some(Flag::Grace), None, None));
+    }
 
     fn parsed(
         personality: Personality,
@@ -309,8 +503,7 @@ mod tests {
         delegate: bool,
         look: impl Fn(Result<Command<'_>, Error>, &Common<'_>),
     ) {
-        let console = Console { format: Format::Plain, level: Level::Warn };
-        let mut common = Common { personality, console, place: Place::default(), is_run: false };
+        let mut common = Common::new(personality);
         let result = parse(words, &mut common, || delegate);
         look(result, &common);
     }
@@ -327,6 +520,9 @@ mod tests {
         run(&[c"run", c"--", c"--", c"-x"], &[c"--", c"-x"]);
         run(&[c"run", c"--name", c"a", c"sh", c"--name"], &[c"sh", c"--name"]);
         run(&[c"emissary", c"--loglevel=debug", c"--", c"true"], &[c"true"]);
+        // The first word that is no subcommand begins the command.
+        run(&[c"sh", c"-c", c"x"], &[c"sh", c"-c", c"x"]);
+        run(&[c"-vv", c"--rewrite", c"15:3,1:0", c"frob", c"--", c"--name"], &[c"frob", c"--", c"--name"]);
     }
 
     #[test]
@@ -352,7 +548,7 @@ mod tests {
             (&[c"run", c"--"], "no command to run; it stands behind `--`"),
             (&[c"--frob", c"--", c"x"], "unknown flag '--frob'"),
             (&[c"run", c"--json", c"--", c"x"], "unknown flag '--json'"),
-            (&[c"frob"], "unknown subcommand 'frob'; a command to run stands behind `--`"),
+            (&[c"--rewrite", c"1:2,x:3", c"x"], "flag --rewrite: 'x:3' the part before `:` is neither a signal number nor a signal name"),
             (&[c"run", c"--name"], "flag --name needs a value"),
             (&[c"wait", c"--json=1"], "flag --json takes no value"),
             (&[c"wait", c"--timeout", c"soon"], "flag --timeout: 'soon' is not a duration such as 1m30s"),

@@ -7,6 +7,8 @@
 #![cfg_attr(test, allow(dead_code, reason = "the C entry, from which everything is reached, is not built for unit tests"))]
 
 mod command_line;
+mod flags;
+mod peers;
 
 mod roles;
 
@@ -20,27 +22,33 @@ mod os;
 
 use core::ffi::CStr;
 
-use emissary_core::log::{Format, Level};
-
 use crate::command_line::Command;
-use crate::pod::shared::Place;
-use crate::report::console::Console;
-use crate::roles::request::{Common, Personality};
-use crate::roles::{delegate, help, init, kill, run, signal, wait};
+use crate::report::error::Error;
+use crate::roles::request::{Common, Peer, Personality};
+use crate::roles::{delegate, help, init, kill, pause, run, signal, wait};
 
 os::entry::c_main!(start);
 
 /// Plays the role that the arguments name. Returns the exit status.
 fn start(args: &[&'static CStr]) -> u8 {
     let own_name = args.first().map_or(&[][..], |name| name.to_bytes());
-    let personality =
-        if own_name.rsplit(|&byte| byte == b'/').next() == Some(b"argoexec") { Personality::Argoexec } else { Personality::Emissary };
-    let console = match personality {
-        Personality::Emissary => Console { format: Format::Plain, level: Level::Warn },
-        Personality::Argoexec => Console { format: Format::Text, level: Level::Info },
+    let base_name = own_name.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    let personality = if base_name == b"argoexec" { Personality::Argoexec } else { Personality::Emissary };
+    let mut common = Common::new(personality);
+    let mut words = args.get(1..).unwrap_or_default();
+    let mut peer = base_name;
+    if let [flag, name, rest @ ..] = words
+        && *flag == c"--as"
+        && personality == Personality::Emissary
+    {
+        peer = name.to_bytes();
+        words = rest;
+    }
+    let command = match Peer::named(peer) {
+        Some(peer) => Ok(peers::parse(peer, own_name, words, &mut common, &|name| os::env::var(name).map(CStr::to_bytes))),
+        None if peer != base_name => Err(Error::text(&[b"flag --as: '", peer, b"' is not tini, docker-init, dumb-init or catatonit"])),
+        None => parse(words, &mut common),
     };
-    let mut common = Common { personality, console, place: Place::default(), is_run: false };
-    let command = command_line::parse(args.get(1..).unwrap_or_default(), &mut common, delegate::exists);
     let console = common.console;
     match command {
         Err(error) if common.is_run => run::refuse(&common, &error),
@@ -52,7 +60,30 @@ fn start(args: &[&'static CStr]) -> u8 {
         Ok(Command::Signal { signal, container, create }) => signal::signal(&common, signal, container, create),
         Ok(Command::Kill { signal, pid }) => kill::kill(&common, signal, pid),
         Ok(Command::Delegate) => delegate::hand_over(console, args),
-        Ok(Command::Version) => help::version(),
+        Ok(Command::Version { json }) => help::version(json),
         Ok(Command::Help(topic)) => help::help(topic),
+        Ok(Command::Pause) => pause::pause(console),
+        Ok(Command::Page { text, is_error, status }) => help::page(&text, is_error, status),
     }
+}
+
+/// Reads the arguments of emissary itself, and the variables `EMISSARY_…` of a run.
+fn parse<'a>(words: &'a [&'static CStr], common: &mut Common<'a>) -> Result<Command<'a>, Error> {
+    let command = command_line::parse(words, common, delegate::exists)?;
+    if common.is_run {
+        let mut taken = Ok(());
+        os::env::each(&mut |name, value| {
+            if let Some(rest) = name.strip_prefix(b"EMISSARY_")
+                && taken.is_ok()
+            {
+                taken = command_line::take_variable(rest, value, common);
+            }
+        });
+        taken?;
+    }
+    if !os::descriptors::take_for_messages(common.console.descriptor) {
+        let number = core::mem::replace(&mut common.console.descriptor, 2);
+        return Err(Error::count(b"flag --log-fd: descriptor ", number.unsigned_abs().into(), b" is not open"));
+    }
+    Ok(command)
 }

@@ -46,6 +46,58 @@ impl Outcome {
     }
 }
 
+/// The exit status after the time limit of a run has ended its command.
+pub const TIMED_OUT: u8 = 124;
+
+/// The exit status, in the convention of POSIX shells, for a command that was found and cannot be executed.
+pub const NOT_EXECUTABLE: u8 = 126;
+
+/// The exit status, in the convention of POSIX shells, for a command that was not found.
+pub const NOT_FOUND: u8 = 127;
+
+/// Which status emissary exits with in the place of the command's exit code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remaps(
+    /// For each code: the code XOR its status. So zeros change nothing.
+    [u8; 256],
+);
+
+impl Remaps {
+    /// Every code stays as it is.
+    pub const NONE: Self = Self([0; 256]);
+
+    /// Adds `N` or `N:M`: code N becomes status M, or 0.
+    ///
+    /// # Errors
+    /// [`ExitCodeError`], if a part is not a number from 0 to 255.
+    pub fn add(&mut self, text: &[u8]) -> Result<(), ExitCodeError> {
+        let mut parts = text.splitn(2, |&byte| byte == b':');
+        let from = parse(parts.next().unwrap_or_default())?;
+        let to = parts.next().map_or(Ok(0), parse)?;
+        self.set(from, to);
+        Ok(())
+    }
+
+    /// Sets the status for a code.
+    pub fn set(&mut self, from: u8, to: u8) {
+        if let Some(slot) = self.0.get_mut(usize::from(from)) {
+            *slot = from ^ to;
+        }
+    }
+
+    /// The status for a code.
+    #[must_use]
+    pub fn apply(&self, code: u8) -> u8 {
+        code ^ self.0.get(usize::from(code)).copied().unwrap_or(0)
+    }
+}
+
+impl Default for Remaps {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
 /// The exit code of a step that a signal ended before its command ran: 128 + the signal's number.
 #[must_use]
 pub const fn code_of_signal(signal: Signal) -> u8 {
@@ -161,6 +213,26 @@ mod tests {
             (b"\xff", Err(ExitCodeError::Malformed)),
         ] {
             assert_eq!(parse(bytes), want);
+        }
+    }
+    #[test]
+    fn remaps() {
+        let mut remaps = Remaps::NONE;
+        (0..=255).for_each(|code| assert_eq!(remaps.apply(code), code));
+        for text in [&b"143"[..], b"5:7", b"0:9", b"255:1"] {
+            remaps.add(text).unwrap();
+        }
+        assert_eq!([143, 5, 0, 255, 6].map(|code| remaps.apply(code)), [0, 7, 9, 1, 6]);
+        remaps.add(b"5:5").unwrap();
+        assert_eq!(remaps.apply(5), 5);
+        for (text, want) in [
+            (&b""[..], ExitCodeError::Empty),
+            (b"5:", ExitCodeError::Empty),
+            (b"256", ExitCodeError::Malformed),
+            (b"-1", ExitCodeError::Malformed),
+            (b"1:2:3", ExitCodeError::Malformed),
+        ] {
+            assert_eq!(remaps.add(text), Err(want), "{text:?}");
         }
     }
 }

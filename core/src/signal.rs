@@ -97,6 +97,82 @@ const NAMES: WordList = WordList(
 const ALIASES: WordList = WordList("IOT CLD POLL UNUSED");
 const ALIAS_NUMBERS: [u8; 4] = [6, 17, 29, 31];
 
+/// Which signal takes the place of another on its way to the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rewrites(
+    /// For each number: the number XOR the number that takes its place. So zeros change nothing.
+    [u8; limits::SIGNAL_MAX as usize + 1],
+);
+
+impl Rewrites {
+    /// Every signal stays as it is.
+    pub const NONE: Self = Self([0; limits::SIGNAL_MAX as usize + 1]);
+
+    /// Adds `FROM:TO`, two signals as [`Signal::parse`] reads them. `TO` 0 drops the signal. A later rewrite of the same signal counts.
+    ///
+    /// # Errors
+    /// [`RewriteError`], if a part is missing or is no signal. SIGKILL cannot be rewritten, because no process receives it.
+    pub fn add(&mut self, text: &[u8]) -> Result<(), RewriteError> {
+        let colon = text.iter().position(|&byte| byte == b':').ok_or(RewriteError::NoColon)?;
+        let (from, to) = (text.get(..colon).unwrap_or_default(), text.get(colon.saturating_add(1)..).unwrap_or_default());
+        let from = Signal::parse(from).map_err(RewriteError::From)?;
+        let to = if to.trim_ascii() == b"0" { 0 } else { Signal::parse(to).map_err(RewriteError::To)?.number() };
+        self.set(from, to);
+        Ok(())
+    }
+
+    /// Sets the number that takes a signal's place; 0 drops the signal.
+    pub fn set(&mut self, from: Signal, to: u8) {
+        if let Some(slot) = self.0.get_mut(usize::from(from.number())) {
+            *slot = from.number() ^ to;
+        }
+    }
+
+    /// The signal that takes the place of this one; `None` if the signal is dropped.
+    #[must_use]
+    pub fn apply(&self, signal: Signal) -> Option<Signal> {
+        self.0.get(usize::from(signal.number())).and_then(|slot| Signal::new(u64::from(signal.number() ^ slot)))
+    }
+}
+
+impl Default for Rewrites {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+/// Why a text is no rewrite of a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RewriteError {
+    /// The text has no colon.
+    NoColon,
+    /// The part before the colon is no signal.
+    From(SignalError),
+    /// The part after the colon is no signal and not 0.
+    To(SignalError),
+}
+
+impl RewriteError {
+    /// Writes the cause as one lowercase clause.
+    pub fn describe(&self, out: &mut Writer<'_>) {
+        match self {
+            Self::NoColon => {
+                out.text("is not FROM:TO, two signals");
+            }
+            Self::From(cause) => {
+                out.text("the part before `:` ");
+                cause.describe(out);
+            }
+            Self::To(cause) => {
+                out.text("the part behind `:` ");
+                cause.describe(out);
+            }
+        }
+    }
+}
+
+display_by_describe!(RewriteError);
+
 /// The first real-time signal, as glibc numbers them.
 const RTMIN: u8 = 34;
 
@@ -361,5 +437,32 @@ mod tests {
         assert_eq!(pending.take().count(), 0);
         (1..=64).filter_map(Signal::new).for_each(|signal| pending.push(signal));
         assert_eq!(pending.take().count(), 64);
+    }
+    #[test]
+    fn rewrites() {
+        let mut rewrites = Rewrites::NONE;
+        (1..=64).filter_map(Signal::new).for_each(|signal| assert_eq!(rewrites.apply(signal), Some(signal)));
+        for text in [&b"15:3"[..], b"SIGHUP:0", b"int:RTMIN+1", b"USR1:USR2", b"USR2:USR1", b"64:1"] {
+            rewrites.add(text).unwrap();
+        }
+        let numbers = |from| rewrites.apply(Signal::new(from).unwrap()).map(Signal::number);
+        assert_eq!([15, 1, 2, 10, 12, 64, 14].map(numbers), [Some(3), None, Some(35), Some(12), Some(10), Some(1), Some(14)]);
+        rewrites.add(b"15:15").unwrap();
+        assert_eq!(rewrites.apply(Signal::TERM), Some(Signal::TERM));
+        for (text, want) in [
+            (&b"15"[..], RewriteError::NoColon),
+            (b"", RewriteError::NoColon),
+            (b":15", RewriteError::From(SignalError::Empty)),
+            (b"0:15", RewriteError::From(SignalError::OutOfRange)),
+            (b"15:", RewriteError::To(SignalError::Empty)),
+            (b"15:65", RewriteError::To(SignalError::OutOfRange)),
+            (b"15:3:1", RewriteError::To(SignalError::Unknown)),
+        ] {
+            assert_eq!(rewrites.add(text), Err(want), "{text:?}");
+        }
+        assert_eq!(
+            std::format!("{}", RewriteError::To(SignalError::Unknown)),
+            "the part behind `:` is neither a signal number nor a signal name"
+        );
     }
 }

@@ -12,6 +12,9 @@
 //!                                                             Done ◀── Saving ◀── (after?) ◀─────────────────────┘
 //! ```
 //!
+//! Between the dependencies and Finding, the machine may also wait for files of other steps. Between Running and Draining, it may linger until the descendants
+//! of the command have ended, too.
+//!
 //! These invariants hold for every order of events; the fuzz target `supervisor` asserts them. One command runs at a time. No signal goes to a command that
 //! was reaped. There is exactly one [`Action::Finish`]. After a command's end there is always a next action.
 
@@ -29,6 +32,8 @@ pub enum Gate {
     Ready,
     /// Every dependency has an exit code.
     Dependencies,
+    /// The files of other steps exist that the command line names.
+    Files,
     /// A person releases the pause before the command.
     Before,
     /// The pause between two attempts is over. The machine opens this gate itself, by its timer.
@@ -46,6 +51,14 @@ pub struct Setup {
     pub pauses_before: bool,
     /// Pause after the command.
     pub pauses_after: bool,
+    /// Pause after the command if its exit code is not 0.
+    pub pauses_on_failure: bool,
+    /// Wait for files of other steps before the command.
+    pub waits_for_files: bool,
+    /// After the command's end, wait until its descendants have ended, too.
+    pub waits_for_descendants: bool,
+    /// End the command after this time, counted from the first attempt's start.
+    pub timeout: Option<Duration>,
 }
 
 /// Settings that the caller takes from the template.
@@ -80,8 +93,16 @@ pub enum Event {
     Spawned,
     /// A step failed without which the command cannot run. The run ends with this exit code.
     Failed(u8),
-    /// The command ended with this exit code.
+    /// The command exited with this status.
     Exited(u8),
+    /// This signal ended the command.
+    Killed(u8),
+    /// The command's descendants have ended, too.
+    Childless,
+    /// The end of the run was asked for by a file: like SIGTERM, with SIGKILL after the grace period.
+    Cancelled,
+    /// The person who releases the pause after the command gives this exit code in the place of the command's.
+    Replaced(u8),
     /// All output of the command is in the captured copies and, unless their readers were abandoned, on our own stdout and stderr.
     Drained,
     /// A reader of our own stdout or stderr has taken something.
@@ -146,6 +167,8 @@ const PHASE: usize = 0;
 const LOOK: usize = 1;
 /// The timer for the start of the watch of the container's own folder.
 const WATCH: usize = 2;
+/// The time limit of the command.
+const LIMIT: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -155,6 +178,8 @@ enum Phase {
     Finding,
     Starting,
     Running,
+    /// The command has ended, and its descendants have not.
+    Lingering,
     Draining,
     Saving,
     Done,
@@ -180,7 +205,9 @@ pub struct Machine {
     is_watching: bool,
     /// The machine looks at folders every [`LOOK_EVERY`], because changes go unseen.
     polls: bool,
-    timers: Timers<3>,
+    /// The time limit has ended the command.
+    timed_out: bool,
+    timers: Timers<4>,
     /// The time limit for the readers of our own stdout and stderr.
     reader: ReaderTime,
 }
@@ -211,6 +238,7 @@ impl Machine {
             has_run: false,
             is_watching: false,
             polls: false,
+            timed_out: false,
             timers: Timers::NONE,
             reader: ReaderTime::NONE,
         }
@@ -247,10 +275,22 @@ impl Machine {
     #[must_use]
     pub const fn may_start(&self) -> bool {
         match self.phase {
-            Phase::Running | Phase::Draining => self.attempts_left > 0 && !self.is_ending,
+            Phase::Running | Phase::Lingering | Phase::Draining => self.attempts_left > 0 && !self.is_ending,
             Phase::Waiting(Gate::After) | Phase::Saving | Phase::Done => false,
             _ => true,
         }
+    }
+
+    /// Whether the time limit has ended the command.
+    #[must_use]
+    pub const fn has_timed_out(&self) -> bool {
+        self.timed_out
+    }
+
+    /// Number of attempts that have been started.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        if self.has_run { self.plan.attempts.max(1).saturating_sub(self.attempts_left) } else { 0 }
     }
 
     /// Handles what happened at `now`.
@@ -283,6 +323,13 @@ impl Machine {
             Event::Spawned if self.phase == Phase::Starting => self.run(now),
             Event::Failed(code) => self.fail(code),
             Event::Exited(code) if self.phase == Phase::Running => self.exited(now, code),
+            Event::Killed(signal) if self.phase == Phase::Running => {
+                let code = if self.timed_out { 0 } else { 128_u8.saturating_add(signal) };
+                self.exited(now, code);
+            }
+            Event::Childless if self.phase == Phase::Lingering => self.drain(now),
+            Event::Cancelled => self.cancel(now),
+            Event::Replaced(code) if self.phase == Phase::Waiting(Gate::After) => self.code = code,
             Event::Unkillable if self.phase == Phase::Running => {
                 self.ask_to_end(now);
                 self.exited(now, exit::code_of_signal(Signal::KILL));
@@ -302,7 +349,7 @@ impl Machine {
             Event::MainsExited if self.plan.is_sidecar && !self.mains_exited => {
                 self.mains_exited = true;
                 if self.phase == Phase::Running {
-                    self.end_sidecar(now);
+                    self.end(now);
                 }
             }
             Event::Changed => self.look(now),
@@ -339,7 +386,8 @@ impl Machine {
     fn pass(&mut self, gate: Gate) {
         match gate {
             Gate::Ready => self.go(Phase::Planning, Action::Plan),
-            Gate::Dependencies => self.go(Phase::Finding, Action::Find),
+            Gate::Dependencies if self.setup.waits_for_files => self.wait(Gate::Files),
+            Gate::Dependencies | Gate::Files => self.go(Phase::Finding, Action::Find),
             Gate::Before | Gate::Retry => self.go(Phase::Starting, Action::Spawn),
             Gate::After => self.save(),
         }
@@ -347,6 +395,9 @@ impl Machine {
 
     fn run(&mut self, now: Instant) {
         self.phase = Phase::Running;
+        if let Some(timeout) = self.setup.timeout.filter(|_| !self.has_run) {
+            self.timers.set(LIMIT, now.after(timeout));
+        }
         self.has_run = true;
         if !self.is_watching {
             self.timers.set(WATCH, now.after(WATCH_DELAY));
@@ -356,7 +407,7 @@ impl Machine {
             self.push(Action::Forward(signal));
         }
         if self.mains_exited {
-            self.end_sidecar(now);
+            self.end(now);
         }
     }
 
@@ -371,7 +422,8 @@ impl Machine {
         self.push(Action::Look);
     }
 
-    fn end_sidecar(&mut self, now: Instant) {
+    /// Ends a command that runs: SIGTERM now, SIGKILL after the grace period.
+    fn end(&mut self, now: Instant) {
         self.ask_to_end(now);
         self.push(Action::Forward(Signal::TERM));
         self.timers.set(PHASE, now.after(self.plan.grace));
@@ -382,9 +434,25 @@ impl Machine {
         self.reader.ask(now, self.plan.grace);
     }
 
+    fn cancel(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Running | Phase::Lingering => self.end(now),
+            _ => self.signal(now, Signal::TERM, true),
+        }
+    }
+
     /// Handles the end of the command. It also handles a command that emissary gives up.
     fn exited(&mut self, now: Instant, code: u8) {
-        self.code = code;
+        // After the time limit, a status that the command chose itself says more than our own, unless it claims success.
+        self.code = if self.timed_out && code == 0 { exit::TIMED_OUT } else { code };
+        if self.setup.waits_for_descendants {
+            self.phase = Phase::Lingering;
+        } else {
+            self.drain(now);
+        }
+    }
+
+    fn drain(&mut self, now: Instant) {
         self.reader.took(now);
         self.reader.last_began(now, self.plan.grace);
         self.wait_for_reader();
@@ -402,7 +470,7 @@ impl Machine {
     /// Handles a signal for the command. `asks` means that the signal asks for the end of the current phase.
     fn signal(&mut self, now: Instant, signal: Signal, asks: bool) {
         match self.phase {
-            Phase::Running => {
+            Phase::Running | Phase::Lingering => {
                 if asks {
                     self.ask_to_end(now);
                 }
@@ -430,7 +498,7 @@ impl Machine {
             | Phase::Planning
             | Phase::Finding
             | Phase::Starting
-            | Phase::Waiting(Gate::Ready | Gate::Dependencies | Gate::Before | Gate::Retry) => {
+            | Phase::Waiting(Gate::Ready | Gate::Dependencies | Gate::Files | Gate::Before | Gate::Retry) => {
                 if asks {
                     self.ask_to_end(now);
                 }
@@ -447,13 +515,41 @@ impl Machine {
         if self.timers.take_due(LOOK, now) {
             self.look(now);
         }
+        if self.timers.take_due(LIMIT, now) {
+            self.expire(now);
+        }
         if !self.timers.take_due(PHASE, now) {
             return;
         }
         match self.phase {
             Phase::Waiting(Gate::Retry) => self.pass(Gate::Retry),
             Phase::Running => self.push(Action::Forward(Signal::KILL)),
+            // A descendant outside the command's process group stays alive. The end of this container ends it.
+            Phase::Lingering => {
+                self.push(Action::Forward(Signal::KILL));
+                self.drain(now);
+            }
             Phase::Draining => self.push(Action::Abandon),
+            _ => {}
+        }
+    }
+
+    /// Handles the end of the time limit.
+    fn expire(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Running => {
+                self.timed_out = true;
+                self.end(now);
+            }
+            Phase::Lingering => self.end(now),
+            // The caller starts the next attempt just now.
+            Phase::Starting => self.timers.set(LIMIT, now),
+            Phase::Waiting(Gate::Retry) => {
+                self.timed_out = true;
+                self.is_ending = true;
+                self.code = exit::TIMED_OUT;
+                self.after_last_attempt();
+            }
             _ => {}
         }
     }
@@ -471,7 +567,8 @@ impl Machine {
 
     fn after_last_attempt(&mut self) {
         self.timers.clear(PHASE);
-        if self.setup.pauses_after && !self.is_ending {
+        let pauses = self.setup.pauses_after || self.setup.pauses_on_failure && self.code != 0;
+        if pauses && !self.is_ending {
             self.wait(Gate::After);
         } else {
             self.save();
@@ -496,7 +593,7 @@ impl Machine {
     /// Ends a run because a step before the command failed. It never abandons a command that runs, nor its outputs.
     fn fail(&mut self, code: u8) {
         match self.phase {
-            Phase::Running | Phase::Draining | Phase::Saving | Phase::Done | Phase::Waiting(Gate::After) => {}
+            Phase::Running | Phase::Lingering | Phase::Draining | Phase::Saving | Phase::Done | Phase::Waiting(Gate::After) => {}
             // An earlier attempt has run, so its outputs are saved.
             Phase::Starting if self.has_run => {
                 self.pending = Pending::NONE;
@@ -664,7 +761,7 @@ mod tests {
 
     #[test]
     fn gates_open_in_order() {
-        let setup = Setup { waits_for_ready: true, pauses_before: true, pauses_after: true };
+        let setup = Setup { waits_for_ready: true, pauses_before: true, pauses_after: true, ..Setup::default() };
         let plan = Plan { has_dependencies: true, ..PLAN };
         play(
             setup,

@@ -28,6 +28,13 @@ use crate::command_line::Command;
 use crate::roles::request;
 
 /// The binary's parser of its command line. The modules below stand in for the parts of the binary that the parser uses.
+#[path = "../../bin/src/flags.rs"]
+#[allow(dead_code, reason = "only the binary's help uses the rest")]
+mod flags;
+
+#[path = "../../bin/src/peers.rs"]
+mod peers;
+
 #[path = "../../bin/src/command_line.rs"]
 #[allow(dead_code, reason = "only the binary's roles use the rest")]
 mod command_line;
@@ -66,6 +73,7 @@ mod report {
         pub(crate) struct Console {
             pub(crate) format: Format,
             pub(crate) level: Level,
+            pub(crate) descriptor: i32,
         }
     }
 
@@ -84,11 +92,17 @@ mod report {
             }
 
             pub(crate) fn because(subject: &[&[u8]], describe: &dyn Fn(&mut Writer<'_>)) -> Self {
-                let mut room = [0; 256];
-                let mut out = Writer::new(&mut room);
-                describe(&mut out);
-                Self::text(&[&subject.concat(), b": ", out.written()])
+                let mut error = Self::text(&[&subject.concat(), b": "]);
+                described(&mut error.text, describe);
+                error
             }
+        }
+
+        pub(crate) fn described(text: &mut Vec<u8>, describe: &dyn Fn(&mut Writer<'_>)) {
+            let mut room = [0; 256];
+            let mut out = Writer::new(&mut room);
+            describe(&mut out);
+            text.extend_from_slice(out.written());
         }
     }
 }
@@ -873,6 +887,26 @@ fn round_trip(deflater: &mut deflate::Deflater, out: &mut [u8], crc: &Crc, level
     assert!(back == contents, "other contents");
 }
 
+/// Any command line of another init. The command is the end of the words. A refusal has a text and the exit status 1.
+pub fn peer_command_line(data: &[u8]) {
+    let (choice, words) = data.split_first().unwrap_or((&0, &[]));
+    let words: Vec<CString> = words.split(|&byte| byte == 0 || byte == b'\n').map(|word| CString::new(word).expect("no NUL")).collect();
+    let words: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
+    let peer = [request::Peer::Tini, request::Peer::DumbInit, request::Peer::Catatonit][usize::from(choice % 3)];
+    let mut common = request::Common::new(request::Personality::Emissary);
+    match peers::parse(peer, b"init", &words, &mut common, &|_| None) {
+        Command::Run { command } => {
+            assert!(!command.is_empty() && words.ends_with(command), "the command is not the end of the command line");
+            let flags = &words[..words.len() - command.len()];
+            // The command begins behind the first `--` or at the first word that is no option, unless that word is an option's value.
+            assert!(flags.iter().all(|word| word.to_bytes().starts_with(b"-")) || peer != request::Peer::Catatonit);
+        }
+        Command::Page { text, status, .. } => assert!(!text.is_empty() && status <= 1),
+        Command::Pause => assert!(peer == request::Peer::Catatonit),
+        _ => panic!("no other init has such a role"),
+    }
+}
+
 /// Any command line. The command is exactly the end of the words; after the first `--`, if there is one. A refusal has a message and the exit status 64.
 pub fn command_line(data: &[u8]) {
     let (personality, words) = data.split_first().unwrap_or((&0, &[]));
@@ -880,12 +914,7 @@ pub fn command_line(data: &[u8]) {
     let words: Vec<&CStr> = words.iter().map(CString::as_c_str).collect();
     let personality = if personality & 1 == 0 { request::Personality::Emissary } else { request::Personality::Argoexec };
     let delegate_exists = personality == request::Personality::Argoexec && data[0] & 2 != 0;
-    let mut common = request::Common {
-        personality,
-        console: report::console::Console { format: Format::Plain, level: Level::Warn },
-        place: pod::shared::Place::default(),
-        is_run: false,
-    };
+    let mut common = request::Common::new(personality);
     let parsed = command_line::parse(&words, &mut common, || delegate_exists);
     let first = words.iter().position(|word| *word == c"--");
     let behind = first.map(|at| &words[at + 1..]);
@@ -904,7 +933,8 @@ pub fn command_line(data: &[u8]) {
         Ok(Command::Init { .. } | Command::Wait(_) | Command::Signal { .. } | Command::Kill { .. }) => {
             assert!(is_value || behind.is_none_or(<[_]>::is_empty), "words without a meaning were accepted");
         }
-        Ok(Command::Version | Command::Help(_)) => {}
+        Ok(Command::Version { .. } | Command::Help(_)) => {}
+        Ok(Command::Pause | Command::Page { .. }) => panic!("another init's command line"),
         Err(error) => {
             assert_eq!(error.status, exit::FAILURE);
             assert!(!error.text.is_empty(), "a refusal without a message");
@@ -924,19 +954,31 @@ pub fn command_line(data: &[u8]) {
 pub fn supervisor(data: &[u8]) {
     let mut bytes = Bytes(data);
     let flags = bytes.byte();
-    let setup = Setup { waits_for_ready: flags & 1 != 0, pauses_before: flags & 2 != 0, pauses_after: flags & 4 != 0 };
+    let setup = Setup {
+        waits_for_ready: flags & 1 != 0,
+        pauses_before: flags & 2 != 0,
+        pauses_after: flags & 4 != 0,
+        pauses_on_failure: flags & 8 != 0,
+        waits_for_files: flags & 16 != 0,
+        waits_for_descendants: flags & 32 != 0,
+        timeout: (flags & 64 != 0).then_some(Duration::from_ms(100)),
+    };
     let mut machine = Machine::new(setup);
-    let (mut starts, mut runs, mut finished, mut now_ms) = (false, false, false, 0_u64);
+    let (mut starts, mut runs, mut lingers, mut finished, mut now_ms) = (false, false, false, false, 0_u64);
     let (mut spawns, mut attempts) = (0_u32, 1_u32);
     // The codes that the run may end with: the exit code of the last attempt, or the code of a failure or of a request to end since then.
     let (mut exited, mut copy_failed, mut others) = (None::<u8>, false, Vec::new());
     while !bytes.0.is_empty() {
         let kind = bytes.byte();
         let value = bytes.byte();
-        let gate = [Gate::Ready, Gate::Dependencies, Gate::Before, Gate::Retry, Gate::After][usize::from(value % 5)];
+        let gate = [Gate::Ready, Gate::Dependencies, Gate::Before, Gate::Retry, Gate::After, Gate::Files][usize::from(value % 6)];
         let kind = if kind >= 0xf0 { kind } else { kind % 14 };
         let event = match kind {
             0xff => Event::PassedOn,
+            0xfc if runs => Event::Killed(value % 64 + 1),
+            0xfb => Event::Childless,
+            0xfa => Event::Cancelled,
+            0xf9 => Event::Replaced(value),
             0xfd if runs => Event::Unkillable,
             0xfe => match Signal::new(u64::from(value % 64) + 1) {
                 Some(signal) => Event::Ignored(signal),
@@ -988,11 +1030,15 @@ pub fn supervisor(data: &[u8]) {
                 Event::Tick
             }
         };
-        let ended = matches!(event, Event::Exited(_) | Event::Unkillable);
+        let ended = matches!(event, Event::Exited(_) | Event::Killed(_) | Event::Unkillable);
         let mut is_lost = false;
         match event {
             Event::Exited(code) => {
                 exited = Some(code);
+                others.clear();
+            }
+            Event::Killed(signal) => {
+                exited = Some(128 + signal);
                 others.clear();
             }
             Event::Unkillable => {
@@ -1001,6 +1047,8 @@ pub fn supervisor(data: &[u8]) {
             }
             Event::Failed(code) => others.push(code),
             Event::Signal(signal) if signal.is_request_to_end() => others.push(exit::code_of_signal(signal)),
+            Event::Cancelled => others.push(143),
+            Event::Replaced(code) => others.push(code),
             Event::CopyFailed => copy_failed = true,
             Event::Saved { all } => is_lost = !all,
             _ => {}
@@ -1010,8 +1058,12 @@ pub fn supervisor(data: &[u8]) {
         }
         if ended {
             runs = false;
+            lingers = setup.waits_for_descendants;
         }
         machine.handle(Instant::from_ms(now_ms), event);
+        if machine.has_timed_out() {
+            others.push(exit::TIMED_OUT);
+        }
         let mut actions = 0;
         while let Some(action) = machine.poll_action() {
             actions += 1;
@@ -1022,18 +1074,21 @@ pub fn supervisor(data: &[u8]) {
                     spawns += 1;
                     starts = true;
                 }
-                Action::Forward(_) => assert!(runs, "a signal without a command that runs"),
+                Action::Forward(_) => assert!(runs || lingers, "a signal without a command that runs"),
                 Action::Finish(code) => {
                     assert!(!runs && !starts, "the run ends while the command runs");
                     let own = exited.map(|code| if code == 0 && (copy_failed || is_lost) { exit::FAILURE } else { code });
                     assert!(own == Some(code) || others.contains(&code), "the run ends with {code}, not with {own:?} or one of {others:?}");
                     finished = true;
                 }
-                Action::Save | Action::Drain => assert!(!runs),
+                Action::Save | Action::Drain => {
+                    assert!(!runs);
+                    lingers = false;
+                }
                 Action::Look | Action::Watch | Action::Await(_) | Action::Plan | Action::Find | Action::Abandon => {}
             }
         }
-        assert!(!ended || actions > 0, "no action after the command's end");
+        assert!(!ended || lingers || actions > 0, "no action after the command's end");
         assert!(spawns <= attempts.max(1), "more attempts than asked for");
         assert!(!machine.has_action());
     }
@@ -1065,9 +1120,11 @@ pub fn supervisor(data: &[u8]) {
             Event::Opened(Gate::Ready),
             Event::Planned(plan),
             Event::Opened(Gate::Dependencies),
+            Event::Opened(Gate::Files),
             Event::Found,
             Event::Opened(Gate::Before),
             Event::Opened(Gate::After),
+            Event::Childless,
             Event::Drained,
             Event::Saved { all: true },
             Event::Tick,
@@ -1089,7 +1146,7 @@ pub fn supervisor(data: &[u8]) {
 pub type Check = fn(&[u8]);
 
 /// Every target, with its name.
-pub const TARGETS: [(&str, Check); 16] = [
+pub const TARGETS: [(&str, Check); 17] = [
     ("argument_file", argument_file),
     ("command_line", command_line),
     ("cpus", cpus),
@@ -1098,6 +1155,7 @@ pub const TARGETS: [(&str, Check); 16] = [
     ("gzip", gzip),
     ("layout", layout),
     ("lines", lines),
+    ("peer_command_line", peer_command_line),
     ("log_line", log_line),
     ("readiness", readiness),
     ("report", report),

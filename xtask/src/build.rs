@@ -127,6 +127,7 @@ fn compile(target: &str, what: &[&str], variant: &Variant) -> Result<PathBuf> {
         .args(what)
         .arg("--target-dir")
         .arg(&folder)
+        .env("EMISSARY_TARGET", target)
         .env("CARGO_PROFILE_RELEASE_STRIP", variant.strip)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f")))?;
     Ok(folder.join(target).join("release"))

@@ -51,9 +51,24 @@ pub(crate) fn occupy_standard() -> bool {
     !knows || fds[3..].iter().any(is_open)
 }
 
-/// Replaces our stdin by a descriptor that cannot be read.
-pub(crate) fn replace_stdin(filler: BorrowedFd<'_>) {
-    let _ = rustix::stdio::dup2_stdin(filler);
+/// Takes a descriptor that we got for our messages. From here on the descriptor closes at execve, so that the command does not get it. Returns whether it is open.
+pub(crate) fn take_for_messages(number: RawFd) -> bool {
+    number <= 2 || rustix::io::fcntl_setfd(own(number), FdFlags::CLOEXEC).is_ok()
+}
+
+/// Returns a descriptor that stays open as long as this process: 0 to 2, or one that [`take_for_messages`] has taken.
+pub(crate) fn own(number: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: no code of ours closes such a descriptor. Each use of a number that is not open gives an error.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// Replaces our stdin by a descriptor that cannot be read: the given one, or else one of the root folder.
+pub(crate) fn replace_stdin(filler: Option<BorrowedFd<'_>>) {
+    if let Some(filler) = filler {
+        let _ = rustix::stdio::dup2_stdin(filler);
+    } else if let Ok(filler) = open_at(CWD, c"/", OFlags::PATH, 0) {
+        let _ = rustix::stdio::dup2_stdin(filler);
+    }
 }
 
 /// Closes every descriptor past 2 that does not close at execve.

@@ -18,6 +18,11 @@ use super::errno::{is_refusal, last_errno, refused};
 #[derive(Clone, Copy)]
 pub(crate) struct Mask(u64);
 
+impl Mask {
+    /// No signal is blocked.
+    pub(super) const NONE: Self = Self(0);
+}
+
 /// The kernel or a sandbox refused to change the mask. Signals then end this process, or are never read.
 static MASK_IS_REFUSED: AtomicBool = AtomicBool::new(false);
 
@@ -75,12 +80,33 @@ fn is_ignored(signal: Signal) -> bool {
     asked == 0 && unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN
 }
 
+/// Asks the kernel for a signal when our parent ends (PR_SET_PDEATHSIG, prctl(2)).
+pub(crate) fn ask_for_parents_death(signal: Signal) {
+    // SAFETY: the call takes numbers.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::c_ulong::from(signal.number())) };
+}
+
 /// Stops this process and its process group, as ^Z does, until another process continues them. If no process could continue them (an orphaned process group,
 /// PID 1), the kernel does not stop them.
 pub(crate) fn suspend() {
     let blocked = set_mask(Mask(!(1 << (Signal::TSTP.number() - 1))));
     let _ = kill(0, Signal::TSTP.number());
     set_mask(blocked);
+}
+
+/// Stops this process alone, until another process continues it. As PID 1, nothing happens (pid_namespaces(7)).
+pub(crate) fn stop() {
+    let _ = kill(rustix::process::getpid().as_raw_nonzero().get(), Signal::STOP.number());
+}
+
+/// Gives up our controlling terminal, if stdin is that terminal (ioctl_tty(2), TIOCNOTTY). Returns whether the kernel has sent us SIGHUP and SIGCONT for
+/// it: it does so to a session leader.
+pub(crate) fn give_up_terminal() -> bool {
+    // SAFETY: the call takes numbers.
+    let gave_up = unsafe { libc::ioctl(0, libc::TIOCNOTTY as _) } == 0;
+    // SAFETY: the call touches no memory.
+    let session = unsafe { libc::getsid(0) };
+    gave_up && session == rustix::process::getpid().as_raw_nonzero().get()
 }
 
 /// Returns whether a process leads its process group, and `true` if a sandbox refuses to tell.

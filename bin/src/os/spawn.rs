@@ -29,6 +29,14 @@ impl<'a> Argv<'a> {
         Self { pointers, strings: PhantomData }
     }
 
+    /// Returns the vector that has /bin/sh run a script with these arguments.
+    #[cold]
+    pub(crate) fn for_shell(&self, script: &'a CStr) -> Self {
+        let mut pointers = vec![c"/bin/sh".as_ptr(), script.as_ptr()];
+        pointers.extend(self.pointers.iter().skip(1));
+        Self { pointers, strings: PhantomData }
+    }
+
     /// Appends an argument.
     pub(crate) fn push(&mut self, arg: &'a CStr) {
         let end = self.pointers.len() - 1;
@@ -45,8 +53,16 @@ pub(crate) struct Spawn<'a> {
     pub(crate) argv: &'a Argv<'a>,
     /// The command's stdin, stdout and stderr. `None` means that the command inherits ours.
     pub(crate) stdio: [Option<BorrowedFd<'a>>; 3],
-    /// The command's stdin is a terminal. The terminal becomes the controlling terminal of a new session.
+    /// The command's stdin is a terminal of its own. The terminal becomes the controlling terminal of a new session.
     pub(crate) terminal: bool,
+    /// The command starts a session of its own, even without a terminal of its own. If stdin is a terminal that no session has, the new session gets it.
+    pub(crate) session: bool,
+    /// The command stays in our process group, if it starts no session.
+    pub(crate) stays_in_group: bool,
+    /// The command goes on if we are killed.
+    pub(crate) outlives_us: bool,
+    /// Every signal has its default action in the command, even if it is ignored here.
+    pub(crate) resets_signals: bool,
     /// Our own terminal, if `terminal` is false and the command starts in our terminal's foreground.
     pub(crate) foreground: Option<BorrowedFd<'a>>,
     /// The command's signal mask.
@@ -63,6 +79,10 @@ struct Child {
     argv: *const *const c_char,
     stdio: [RawFd; 3],
     terminal: bool,
+    session: bool,
+    stays_in_group: bool,
+    outlives_us: bool,
+    resets_signals: bool,
     foreground: RawFd,
     names: [Option<Naming>; NAMING.len()],
     mask: Mask,
@@ -94,6 +114,10 @@ pub(crate) fn spawn(spawn: &Spawn<'_>) -> Result<Pid, Errno> {
         argv: spawn.argv.pointers.as_ptr(),
         stdio: spawn.stdio.map(|fd| fd.map_or(-1, |fd| fd.as_raw_fd())),
         terminal: spawn.terminal,
+        session: spawn.session,
+        stays_in_group: spawn.stays_in_group,
+        outlives_us: spawn.outlives_us,
+        resets_signals: spawn.resets_signals,
         foreground: spawn.foreground.map_or(-1, |fd| fd.as_raw_fd()),
         names: NAMING.map(Naming::of_us),
         mask: spawn.mask,
@@ -219,7 +243,13 @@ fn prepare_child(child: &Child) -> Result<(), Errno> {
         if_allowed(unsafe { libc::setsid() })?;
         // SAFETY: the call takes numbers. It makes the terminal on the descriptor the controlling one.
         if_allowed(unsafe { libc::ioctl(child.stdio[0], libc::TIOCSCTTY as _, 0) })?;
-    } else {
+    } else if child.session {
+        // SAFETY: the call touches no memory.
+        if_allowed(unsafe { libc::setsid() })?;
+        // Without a terminal on stdin, or with that of another session, the command has none.
+        // SAFETY: the call takes numbers.
+        unsafe { libc::ioctl(0, libc::TIOCSCTTY as _, 0) };
+    } else if !child.stays_in_group {
         // SAFETY: the call touches no memory.
         if_allowed(unsafe { libc::setpgid(0, 0) })?;
         if child.foreground >= 0 {
@@ -231,22 +261,20 @@ fn prepare_child(child: &Child) -> Result<(), Errno> {
             unsafe { libc::tcsetpgrp(child.foreground, group) };
         }
     }
-    // SAFETY: the call takes numbers.
-    if_allowed(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
-    // SAFETY: the call touches no memory.
-    let parent = unsafe { libc::getppid() };
-    // The first process of a PID namespace sees no parent. If a sandbox refuses either call, that call's number is negative.
-    if parent != child.parent && parent > 0 && child.parent > 0 {
-        // The parent died before prctl(2) took effect, so no process waits for this child.
-        // SAFETY: the call ends this process.
-        unsafe { libc::_exit(127) };
+    if !child.outlives_us {
+        die_with_parent(child.parent)?;
     }
     for (target, &source) in (0..).zip(&child.stdio) {
         if source >= 0 {
             put_in_place(source, target)?;
         }
     }
-    if child.ignores_sigchld {
+    if child.resets_signals {
+        for signal in 1..=31 {
+            // SAFETY: the default action runs no code of ours. The call fails for SIGKILL and SIGSTOP.
+            unsafe { libc::signal(signal, libc::SIG_DFL) };
+        }
+    } else if child.ignores_sigchld {
         // SAFETY: `SIG_IGN` runs no code of ours.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     }
@@ -254,7 +282,22 @@ fn prepare_child(child: &Child) -> Result<(), Errno> {
         // SAFETY: the call takes a number.
         unsafe { libc::umask(umask) };
     }
-    set_mask(child.mask);
+    set_mask(if child.resets_signals { Mask::NONE } else { child.mask });
+    Ok(())
+}
+
+/// Asks the kernel to kill this child when the parent dies.
+fn die_with_parent(expected: libc::pid_t) -> Result<(), Errno> {
+    // SAFETY: the call takes numbers.
+    if_allowed(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
+    // SAFETY: the call touches no memory.
+    let parent = unsafe { libc::getppid() };
+    // The first process of a PID namespace sees no parent. If a sandbox refuses either call, that call's number is negative.
+    if parent != expected && parent > 0 && expected > 0 {
+        // The parent died before prctl(2) took effect, so no process waits for this child.
+        // SAFETY: the call ends this process.
+        unsafe { libc::_exit(127) };
+    }
     Ok(())
 }
 

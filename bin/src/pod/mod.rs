@@ -6,5 +6,6 @@ pub(crate) mod folder;
 pub(crate) mod own_exit_code;
 pub(crate) mod shared;
 pub(crate) mod signal_file;
+pub(crate) mod steps;
 pub(crate) mod template;
 pub(crate) mod watch;

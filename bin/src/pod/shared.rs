@@ -34,13 +34,50 @@ pub(crate) struct Place<'a> {
     pub(crate) is_in_pod: bool,
 }
 
+/// The shared folder, and this container's own folder in it.
+#[derive(Clone, Copy)]
+pub(crate) struct Home<'a> {
+    pub(crate) shared: &'a Shared<'a>,
+    pub(crate) folder: &'a Folder,
+}
+
+impl Place<'_> {
+    /// Returns whether the command line or the environment asks for a shared folder.
+    ///
+    /// Every variable `ARGO_…` asks, but not one that Kubernetes sets for a service with such a name: `ARGO_SERVER_SERVICE_HOST`, `ARGO_SERVER_PORT`.
+    fn is_asked_for(&self) -> bool {
+        let mut is_asked = self.name.is_some() || self.kind.is_some() || self.dir.is_some() || self.is_in_pod;
+        env::each(&mut |name, value| {
+            let of_service = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
+            is_asked |= match name.strip_prefix(b"ARGO_") {
+                Some(_) => !of_service(b"_SERVICE_") && !of_service(b"_PORT"),
+                None => matches!(name, b"EMISSARY_DIR" | b"EMISSARY_LAYOUT") && !value.is_empty(),
+            };
+        });
+        is_asked
+    }
+}
+
 /// The open shared folder.
 pub(crate) struct Shared<'a> {
     pub(crate) layout: Layout<'a>,
+    /// Argo is the caller. It gives every container a template.
+    pub(crate) is_argos: bool,
     fd: OwnedFd,
 }
 
 impl<'a> Shared<'a> {
+    /// Finds and opens the shared folder; `None` if it does not exist and nothing asks for it.
+    ///
+    /// # Errors
+    /// As [`Shared::open`].
+    pub(crate) fn open_if_any(place: &Place<'a>) -> Result<Option<Self>, Error> {
+        match Self::open(place) {
+            Err(error) if matches!(error.errno, Some(Errno::NOENT | Errno::NOTDIR)) && !place.is_asked_for() => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
     /// Finds and opens the shared folder, and checks the container's name.
     ///
     /// # Errors
@@ -64,7 +101,8 @@ impl<'a> Shared<'a> {
         }
         let fd = fs::open_at(CWD, dir, OFlags::PATH | OFlags::DIRECTORY, 0)
             .map_err(|errno| Error::new("open the shared folder", dir.to_bytes(), errno))?;
-        Ok(Self { layout: Layout { kind, dir: dir.to_bytes(), container: name.unwrap_or_default() }, fd })
+        let is_argos = place.is_in_pod || text(c"ARGO_CONTAINER_NAME").is_some();
+        Ok(Self { is_argos, layout: Layout { kind, dir: dir.to_bytes(), container: name.unwrap_or_default() }, fd })
     }
 
     /// Returns the layout as another container sees it.

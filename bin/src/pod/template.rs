@@ -23,6 +23,7 @@ use crate::report::error::Error;
 pub(crate) const DOCUMENT_BYTES: usize = 64 << 20;
 
 /// A template's bytes, and their source for messages.
+#[derive(Default)]
 pub(crate) struct Document {
     pub(crate) bytes: Vec<u8>,
     /// A path, or a variable's name.
@@ -44,17 +45,30 @@ impl Document {
 /// # Errors
 /// The template is missing or cannot be read.
 pub(crate) fn read(shared: &Shared<'_>) -> Result<Document, Error> {
+    find(shared, true).map(Option::unwrap_or_default)
+}
+
+/// Reads the template as [`read`] does. Returns `None` if there is none and Argo is not the caller.
+///
+/// # Errors
+/// As [`read`]. For Argo, a template that is missing is an error.
+pub(crate) fn read_if_any(shared: &Shared<'_>) -> Result<Option<Document>, Error> {
+    find(shared, shared.is_argos)
+}
+
+fn find(shared: &Shared<'_>, is_needed: bool) -> Result<Option<Document>, Error> {
     let mut room = [0; PATH_BYTES];
     let path = shared.path(File::Template, &mut room)?;
     let dir = CString::new(shared.layout.dir).unwrap_or_default();
     let mut name = core::iter::once(layout::base_name(File::Template).to_bytes());
     match fs::read_below(&dir, &mut name, DOCUMENT_BYTES) {
         Err(Errno::NOENT) => match from_env()? {
-            Some(document) => Ok(document),
+            Some(document) => Ok(Some(document)),
+            None if !is_needed => Ok(None),
             None => Err(Error::text(&[b"no template: ", path.to_bytes(), b" is missing and ARGO_TEMPLATE is not set"])),
         },
         Err(errno) => Err(Error::new("read", path.to_bytes(), errno)),
-        Ok(bytes) => Ok(Document { bytes, source: path.to_bytes().to_vec() }),
+        Ok(bytes) => Ok(Some(Document { bytes, source: path.to_bytes().to_vec() })),
     }
 }
 

@@ -97,6 +97,13 @@ impl Watch {
         }
     }
 
+    /// Stops to watch a folder.
+    pub(crate) fn remove(&self, watch: i32) {
+        if let Some(fd) = &self.fd {
+            let _ = rustix::fs::inotify::remove_watch(fd, watch);
+        }
+    }
+
     /// Watches the folder that holds all containers' folders. If the kernel refuses that, we do not notice a container's folder that is made again.
     pub(crate) fn add_parent(&mut self, folder: &CStr) {
         if let Some(fd) = self.fd.as_ref().filter(|_| self.parent.is_none()) {

@@ -31,7 +31,7 @@ pub(crate) struct FileArguments {
 /// # Errors
 /// The file cannot be read, or it is not a JSON array of strings. The message names the path and the place in the file.
 #[inline(never)]
-pub(crate) fn read(folder: &Folder, given: usize) -> Result<FileArguments, Error> {
+pub(crate) fn read(folder: Option<&Folder>, given: usize) -> Result<FileArguments, Error> {
     let Some(path) = env::var(c"ARGO_CONTAINER_ARGS_FILE").filter(|path| !path.is_empty()) else {
         return Ok(FileArguments { strings: Vec::new() });
     };
@@ -77,7 +77,7 @@ impl FileArguments {
 
 /// Writes a long argument to a file. Returns the `@FILE` that stands for it.
 #[inline(never)]
-fn move_to_file(folder: &Folder, index: usize, argument: &[u8]) -> Result<Vec<u8>, Error> {
+fn move_to_file(folder: Option<&Folder>, index: usize, argument: &[u8]) -> Result<Vec<u8>, Error> {
     let mut room = [0; 40];
     let mut out = Writer::new(&mut room);
     out.text("argo_arg_").decimal(index as u64).text(".txt");
@@ -97,6 +97,7 @@ fn move_to_file(folder: &Folder, index: usize, argument: &[u8]) -> Result<Vec<u8
     }
     // A full disk may have kept part of the file.
     let _ = rustix::fs::unlink(in_tmp);
+    let folder = folder.ok_or_else(|| Error::text(&[b"cannot write an argument's file: there is no /tmp and no shared folder"]))?;
     let draft = folder.draft(name, 0o644)?;
     let path = folder.path_of(name);
     fs::write_all(draft.file.as_fd(), argument).map_err(|errno| Error::new("write", &path, errno))?;

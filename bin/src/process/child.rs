@@ -14,7 +14,7 @@ use emissary_core::limits::PATH_BYTES;
 use emissary_core::signal::Signal;
 use rustix::fs::{Access, CWD};
 use rustix::io::Errno;
-use rustix::process::Pid;
+use rustix::process::{Pid, WaitId, WaitIdOptions};
 
 use super::tee::{self, Source};
 use super::terminal::{Foreground, Terminal};
@@ -35,6 +35,25 @@ pub(crate) struct Inherited {
     pub(crate) umask: Option<u32>,
     /// Descriptors past 2 were open when we started.
     pub(crate) has_descriptors: bool,
+}
+
+/// How the command is started.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Manner {
+    /// Its stdout and stderr are pipes.
+    pub(crate) captures: bool,
+    /// If our stdin is a terminal, the command gets that terminal, and not one of its own.
+    pub(crate) shares_terminal: bool,
+    /// It starts a session of its own.
+    pub(crate) session: bool,
+    /// It stays in our process group.
+    pub(crate) stays_in_group: bool,
+    /// It goes on if we are killed.
+    pub(crate) outlives_us: bool,
+    /// No signal is ignored or blocked in it.
+    pub(crate) resets_signals: bool,
+    /// A file that the kernel does not know as a program is a script for /bin/sh, as execvp(3) has it.
+    pub(crate) runs_scripts: bool,
 }
 
 /// Formats `exec: "NAME": CAUSE`, as Go's os/exec does.
@@ -70,7 +89,9 @@ pub(crate) fn find(name: &CStr) -> Result<CString, Error> {
             denied = true;
         }
     }
-    Err(not_started(bytes, if denied { b"permission denied" } else { b"executable file not found in $PATH" }))
+    let (cause, errno): (&[u8], _) =
+        if denied { (b"permission denied", Errno::ACCESS) } else { (b"executable file not found in $PATH", Errno::NOENT) };
+    Err(not_started(bytes, cause).with_errno(errno))
 }
 
 /// A running command, and our ends of its outputs.
@@ -85,15 +106,16 @@ pub(crate) struct Started {
 
 /// Starts the command in its own process group.
 ///
-/// With `capture`, its stdout and stderr are pipes. If our stdin is a terminal, the command gets a pseudo-terminal as its stdin; the pseudo-terminal
+/// With `captures`, its stdout and stderr are pipes. If our stdin is a terminal, the command gets a pseudo-terminal as its stdin; the pseudo-terminal
 /// also replaces stdout and stderr, each of them if it is a terminal here.
 ///
 /// # Errors
 /// The words of Go's os/exec. A hint follows if the kernel's error is about the interpreter.
 #[inline(never)]
-pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: bool, inherited: &Inherited) -> Result<Started, Error> {
+pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, manner: Manner, inherited: &Inherited) -> Result<Started, Error> {
     let own_outputs = [rustix::stdio::stdout(), rustix::stdio::stderr()];
-    let on_terminal = rustix::termios::isatty(rustix::stdio::stdin());
+    let has_terminal = rustix::termios::isatty(rustix::stdio::stdin());
+    let on_terminal = has_terminal && !manner.shares_terminal;
     let shows_output = on_terminal && rustix::termios::isatty(own_outputs[0]);
     let terminal = match on_terminal.then(|| Terminal::open(shows_output)) {
         Some(Ok(terminal)) => Some(terminal),
@@ -114,7 +136,7 @@ pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: boo
                 outputs[at] = Some(Source::Terminal(terminal.output()?));
                 reads_terminal = true;
             }
-        } else if capture {
+        } else if manner.captures {
             let (source, sink) = tee::pipe()?;
             // A command that changes its user may still open /dev/stdout.
             fs::resemble(own_outputs[at], sink.as_fd());
@@ -124,19 +146,30 @@ pub(crate) fn spawn(console: Console, path: &CStr, argv: &Argv<'_>, capture: boo
     if let Some(terminal) = terminal.as_ref().filter(|_| !reads_terminal) {
         outputs[2] = Some(Source::Terminal(terminal.output()?));
     }
-    let foreground = terminal.is_none().then(|| Foreground::open(on_terminal)).flatten();
+    let shares = terminal.is_none() && !manner.session && !manner.stays_in_group;
+    let foreground = shares.then(|| Foreground::open(has_terminal)).flatten();
     let slave = terminal.as_ref().and_then(Terminal::slave);
     let end = |at: usize| if uses_terminal[at] { slave } else { sinks[at].as_ref().map(AsFd::as_fd) };
-    let result = spawn::spawn(&Spawn {
-        path,
-        argv,
-        stdio: [slave, end(0), end(1)],
-        terminal: terminal.is_some(),
-        foreground: foreground.as_ref().and_then(Foreground::to_hand_over),
-        mask: inherited.mask,
-        ignores_sigchld: inherited.ignores_sigchld,
-        umask: inherited.umask,
-    });
+    let start = |path: &CStr, argv: &Argv<'_>| {
+        spawn::spawn(&Spawn {
+            path,
+            argv,
+            stdio: [slave, end(0), end(1)],
+            terminal: terminal.is_some(),
+            session: manner.session,
+            stays_in_group: manner.stays_in_group,
+            outlives_us: manner.outlives_us,
+            resets_signals: manner.resets_signals,
+            foreground: foreground.as_ref().and_then(Foreground::to_hand_over),
+            mask: inherited.mask,
+            ignores_sigchld: inherited.ignores_sigchld,
+            umask: inherited.umask,
+        })
+    };
+    let result = match start(path, argv) {
+        Err(Errno::NOEXEC) if manner.runs_scripts => start(c"/bin/sh", &argv.for_shell(path)),
+        other => other,
+    };
     let pid = result.map_err(|errno| explain(path, errno))?;
     Ok(Started { pid, outputs, terminal, foreground })
 }
@@ -157,40 +190,64 @@ fn explain(path: &CStr, cause: Errno) -> Error {
     not_started(path.to_bytes(), &text).with_errno(cause)
 }
 
-/// Sends a signal to the command's process group. If the command has left that group, it gets the signal too.
+/// Sends a signal to the command's process group. If the command has left that group, it gets the signal too. With `alone`, only the command gets it.
 ///
 /// # Errors
 /// The error of kill(2) for the command itself. The command is not reaped yet, so its process id is still its own. A missing group is no error.
-pub(crate) fn forward(pid: Pid, signal: Signal) -> Result<(), Errno> {
+pub(crate) fn forward(pid: Pid, signal: Signal, alone: bool) -> Result<(), Errno> {
     let raw = pid.as_raw_nonzero().get();
-    let group_took = signals::kill(-raw, signal.number()).is_ok();
+    let group_took = !alone && signals::kill(-raw, signal.number()).is_ok();
     // kill(2) succeeds for a group if we may signal any process in it. Signal 0 tests whether we may signal the command.
     signals::kill(raw, if group_took && signals::leads_its_group(raw) { 0 } else { signal.number() })
+}
+
+/// Sends a signal to what is left of the process group of a command that has ended.
+pub(crate) fn forward_to_rest(pid: Pid, signal: Signal) {
+    let _ = signals::kill(-pid.as_raw_nonzero().get(), signal.number());
+}
+
+/// Returns whether the command has ended and is not reaped yet.
+pub(crate) fn has_ended(pid: Pid) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    matches!(rustix::process::waitid(WaitId::Pid(pid), options), Ok(Some(_)))
 }
 
 /// The state of the command after a round of reaping.
 #[derive(Default)]
 pub(crate) struct CommandState {
-    /// The command's exit code, if the command has ended.
-    pub(crate) code: Option<u8>,
+    /// How the command ended, if it has.
+    pub(crate) ended: Option<Outcome>,
+    /// No child is left, and no descendant that would become one.
+    pub(crate) is_childless: bool,
     /// The signal that stopped the command, if it is stopped.
     pub(crate) stopped: Option<Signal>,
 }
 
 /// Reaps every child that has ended, and detaches each child that made us its tracer. Returns the state of the command.
 pub(crate) fn reap(command: Option<Pid>) -> CommandState {
+    reap_with(command, &mut |_| {})
+}
+
+/// As [`reap`]. Hands the process id of each other process that was reaped to `other`.
+pub(crate) fn reap_with(command: Option<Pid>, other: &mut dyn FnMut(Pid)) -> CommandState {
     let mut state = CommandState::default();
     loop {
         match spawn::reap() {
             Ok(Some((pid, status))) => {
                 let stopped = spawn::stopped_by(status).filter(|signal| !trace::let_go(pid, *signal));
                 if Some(pid) == command {
-                    state.code = Outcome::from_wait_status(status).exit_code();
+                    state.ended = Some(Outcome::from_wait_status(status)).filter(|outcome| *outcome != Outcome::Alive);
                     state.stopped = stopped.and_then(|signal| Signal::new(u64::from(signal.unsigned_abs())));
+                } else if stopped.is_none() {
+                    other(pid);
                 }
             }
             Err(Errno::INTR) => {}
-            Ok(None) | Err(_) => return state,
+            Ok(None) => return state,
+            Err(errno) => {
+                state.is_childless = errno == Errno::CHILD;
+                return state;
+            }
         }
     }
 }

@@ -84,7 +84,8 @@ pub(crate) enum Source {
 /// The command's outputs and their log files.
 pub(crate) struct Tee<'a> {
     console: Console,
-    folder: &'a Folder,
+    /// The folder of the log files; `None` if there are none.
+    folder: Option<&'a Folder>,
     copies: [Copy; 3],
     streams: [Option<Stream>; 3],
     /// Buffers for later streams. They are allocated before the command runs, because nothing is allocated while it runs.
@@ -99,7 +100,7 @@ const COMBINED: usize = 2;
 
 impl<'a> Tee<'a> {
     /// Opens the log files. If one cannot be opened, that is printed and counts as a failed copy; the command still runs.
-    pub(crate) fn new(console: Console, folder: &'a Folder, kept: Kept) -> Self {
+    pub(crate) fn new(console: Console, folder: Option<&'a Folder>, kept: Kept) -> Self {
         let copy = |file| Copy { name: layout::base_name(file), file: None, is_between_attempts: false };
         let copies = [copy(File::Stdout), copy(File::Stderr), copy(File::Combined)];
         let buffers = [const { Vec::new() }; 3];
@@ -113,13 +114,21 @@ impl<'a> Tee<'a> {
             tee.buffers[STDOUT] = vec![0; BUFFER_BYTES];
             tee.buffers[STDERR] = vec![0; BUFFER_BYTES];
         }
-        for &at in opened {
-            match folder.append(tee.copies[at].name) {
-                Ok(file) => tee.copies[at].file = Some(file),
-                Err(error) => tee.fail(&error),
-            }
-        }
+        opened.iter().for_each(|&at| tee.open(at));
         tee
+    }
+
+    fn open(&mut self, at: usize) {
+        let Some(folder) = self.folder else { return };
+        match folder.append(self.copies[at].name) {
+            Ok(file) => self.copies[at].file = Some(file),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// Returns the path of a log file, for a message.
+    fn path(&self, at: usize) -> Vec<u8> {
+        self.folder.map_or_else(Vec::new, |folder| folder.path_of(self.copies[at].name))
     }
 
     fn fail(&mut self, error: &Error) {
@@ -139,7 +148,7 @@ impl<'a> Tee<'a> {
             let Some(file) = self.copies[at].file.take() else { continue };
             self.copies[at].is_between_attempts = true;
             if let Err(errno) = fs::close(file) {
-                let error = Error::new("write", &self.folder.path_of(self.copies[at].name), errno);
+                let error = Error::new("write", &self.path(at), errno);
                 self.fail(&error);
             }
         }
@@ -155,10 +164,7 @@ impl<'a> Tee<'a> {
     pub(crate) fn attach(&mut self, sources: [Option<Source>; 3]) {
         for at in 0..self.copies.len() {
             if core::mem::take(&mut self.copies[at].is_between_attempts) {
-                match self.folder.append(self.copies[at].name) {
-                    Ok(file) => self.copies[at].file = Some(file),
-                    Err(error) => self.fail(&error),
-                }
+                self.open(at);
             }
         }
         for (at, source) in sources.into_iter().enumerate() {
@@ -268,7 +274,7 @@ impl<'a> Tee<'a> {
                 && let Err(errno) = fs::write_all(file.as_fd(), &stream.buffer[..taken])
             {
                 copy.file = None;
-                let error = Error::new("write", &self.folder.path_of(copy.name), errno);
+                let error = Error::new("write", &self.path(at), errno);
                 self.fail(&error);
             }
         }

@@ -12,7 +12,7 @@ use rustix::fs::{CWD, OFlags};
 
 use super::error::Error;
 use super::output::OwnOutput;
-use crate::os::{clock, env, fs};
+use crate::os::{clock, descriptors, env, fs};
 
 /// Default `terminationMessagePath` of Kubernetes: the file from which it reads a container's last message.
 const TERMINATION_LOG: &CStr = c"/dev/termination-log";
@@ -22,6 +22,8 @@ const TERMINATION_LOG: &CStr = c"/dev/termination-log";
 pub(crate) struct Console {
     pub(crate) format: Format,
     pub(crate) level: Level,
+    /// The descriptor that the lines go to.
+    pub(crate) descriptor: i32,
 }
 
 impl Console {
@@ -31,7 +33,16 @@ impl Console {
             let mut room = [0; limits::LOG_LINE_BYTES];
             let line = log::line(self.format, level, clock::unix_ms(), &parts.concat(), &mut room);
             // A failure of stderr cannot be reported anywhere. A reader that takes nothing must not hold us up.
-            let _ = OwnOutput::new(rustix::stdio::stderr()).write_soon(line);
+            let _ = OwnOutput::new(descriptors::own(self.descriptor)).write_soon(line);
+        }
+    }
+
+    /// Prints a line of another init, in whose place we are called, as it is.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn verbatim(self, level: Level, parts: &[&[u8]]) {
+        if level >= self.level {
+            let _ = OwnOutput::new(rustix::stdio::stderr()).write_soon(&parts.concat());
         }
     }
 

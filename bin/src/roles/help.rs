@@ -1,36 +1,36 @@
-//! The pages that `help` and `--help` print, and the line of `version`. Each page fits a screen.
+//! The pages that `help` and `--help` print, and the line of `version`. Lists of flags come from the table of flags.
+
+use core::fmt::Write as _;
 
 use super::request::Topic;
+use crate::flags;
 use crate::os::fs;
 
 const ALL: &str = "\
-emissary runs a container's command as its child. It leaves exit code, logs, output
-parameters and artifacts as plain files on a shared volume.
+emissary runs a container's command as its child: it passes signals on and reaps orphans.
+On a shared volume it leaves exit code, logs, output parameters and artifacts as files.
 
-  emissary [run] [flags] -- COMMAND ARG...   run the command (the main container)
+  emissary [run] [flags] [--] COMMAND ARG... run the command (the main container)
   emissary init [--template FILE]            copy binary and template to the volume
   emissary wait [flags]                      wait for the main containers, then report
   emissary signal SIGNAL [NAME]              leave a signal for a container
   emissary kill SIGNAL PID                   send a signal to a process
   emissary version | help [SUBCOMMAND]
 
-Flags of every subcommand:
-  --name NAME          the container's name; selects the pod layout (ARGO_CONTAINER_NAME)
-  --layout flat|pod    the layout                                   (EMISSARY_LAYOUT)
-  --dir DIR            the shared folder                            (EMISSARY_DIR)
-                       default: /var/argo (flat), /var/run/argo (pod)
-  --loglevel LEVEL     debug, info, warn, error; default: warn (info as argoexec)
-  --log-format FORM    plain, text, json; default: plain (text as argoexec)
+Without a shared folder it is a plain init. Called as tini, docker-init, dumb-init or
+catatonit, it takes their flags.
 
-Exit status: the command's own; 128+N if signal N ended it; 64 for bad input or an output
-that could not be saved; 65 if a pod without an init container is not ready.
+Exit status: the command's own; 128+N if signal N ended it; 124 after --timeout; 64 for bad
+input or an output that could not be saved; 65 if a pod without an init container is not
+ready.
 ";
 
 const RUN: &str = "\
-emissary [run] [flags] -- COMMAND ARG...
+emissary [run] [flags] [--] COMMAND ARG...
 
 Runs COMMAND in a process group of its own, passes signals on to it, and reaps orphans.
 When COMMAND has ended, saves the outputs that the template names, and writes `exitcode`.
+Without a shared folder, it does no more than that and writes nothing.
 
 Reads:   template (or ARGO_TEMPLATE), signal, before, after, status
 Writes:  exitcode, stdout, stderr or combined, outputs/parameters, outputs/artifacts
@@ -39,10 +39,11 @@ Writes:  exitcode, stdout, stderr or combined, outputs/parameters, outputs/artif
   ARGO_CONTAINER_ARGS_FILE=FILE            append the strings of a JSON array
   ARGO_WAIT_FOR_READY=true                 first wait for the marker `status`
   ARGO_DEBUG_PAUSE_BEFORE, _AFTER=true     wait for the file `before`, `after`
-  ARGO_TERMINATION_GRACE_PERIOD_SECONDS=N  from a sidecar's SIGTERM to its SIGKILL; 30
+  ARGO_TERMINATION_GRACE_PERIOD_SECONDS=N  from SIGTERM to SIGKILL; 30
   EMISSARY_TERMINATION_LOG=FILE            for a fatal error; /dev/termination-log
 
-Flags: --name, --layout, --dir, --loglevel, --log-format (see `emissary help`)
+A flag --some-name also has the variable EMISSARY_SOME_NAME; for a flag without a value it
+is true or false.
 ";
 
 const INIT: &str = "\
@@ -50,10 +51,6 @@ emissary init [--template FILE] [flags]
 
 Checks the template and refuses one that the main container would refuse. Then copies
 this binary (mode 0555) and the template (mode 0444) into the shared folder.
-
-  --template FILE      the template; `-` is stdin; default: ARGO_TEMPLATE
-
-Flags: --name, --layout, --dir, --loglevel, --log-format (see `emissary help`)
 ";
 
 const WAIT: &str = "\
@@ -63,15 +60,11 @@ Waits until every main container has an exit code. Then prints a report: exit co
 parameters, artifacts, log sizes. Its status is the first code that is not 0; 64 if a
 container left no code, or if an output cannot be read.
 
-  --follow, -f         copy the captured logs to stdout and stderr as they grow
-  --json               print the report as one JSON object
-  --timeout DURATION   after this time leave signal 15, and 9 after the grace period
-  --grace DURATION     default: ARGO_TERMINATION_GRACE_PERIOD_SECONDS, or 30s
+After the timeout it leaves signal 15, and 9 after the grace period.
+
   ARGO_DEADLINE=TIME   the same as --timeout, as a point in time (RFC 3339)
 
 SIGTERM, SIGINT, SIGHUP and SIGQUIT act like the timeout. Durations: 1h2m3.5s, 300ms.
-
-Flags: --name, --layout, --dir, --loglevel, --log-format (see `emissary help`)
 ";
 
 const SIGNAL: &str = "\
@@ -79,10 +72,6 @@ emissary signal SIGNAL [NAME] [--create] [flags]
 
 Leaves SIGNAL (15, TERM, SIGTERM) in the signal file of the container NAME (default:
 --name, or ARGO_CONTAINER_NAME). That container's emissary delivers it to the command.
-
-  --create             make the folder of a container that is still to come
-
-Flags: --name, --layout, --dir, --loglevel, --log-format (see `emissary help`)
 ";
 
 const KILL: &str = "\
@@ -91,25 +80,62 @@ emissary kill SIGNAL PID
 Sends SIGNAL (15, TERM, SIGTERM) to the process PID, for containers that have no shell.
 If PID is 1 and does not take the signal from here, the signal goes to the command,
 through this container's signal file.
-
-Flags: --name, --layout, --dir, --loglevel, --log-format (see `emissary help`)
 ";
 
 /// Prints a page.
 pub(crate) fn help(topic: Topic) -> u8 {
-    print(match topic {
-        Topic::All => ALL,
-        Topic::Run => RUN,
-        Topic::Init => INIT,
-        Topic::Wait => WAIT,
-        Topic::Signal => SIGNAL,
-        Topic::Kill => KILL,
-    })
+    let (text, roles) = match topic {
+        Topic::All => (ALL, 0),
+        Topic::Run => (RUN, flags::RUN),
+        Topic::Init => (INIT, flags::INIT),
+        Topic::Wait => (WAIT, flags::WAIT),
+        Topic::Signal => (SIGNAL, flags::SIGNAL),
+        Topic::Kill => (KILL, flags::KILL),
+    };
+    let mut page = String::from(text);
+    list(&mut page, "\nFlags:\n", flags::each(roles, true));
+    list(&mut page, "\nFlags of every subcommand:\n", flags::of_all());
+    print(&page)
 }
 
-/// Prints name and version.
-pub(crate) fn version() -> u8 {
-    print(concat!("emissary ", env!("CARGO_PKG_VERSION"), "\n"))
+/// Appends a list of flags. Appends nothing if there are none.
+fn list(page: &mut String, heading: &str, flags: impl Iterator<Item = (&'static str, &'static str, &'static str)>) {
+    for (at, (name, value, help)) in flags.enumerate() {
+        if at == 0 {
+            page.push_str(heading);
+        }
+        let start = page.len();
+        let _ = write!(page, "  {name} {value}");
+        // A long name leaves one space before its help.
+        let column = (page.len() - start).max(23) + 1;
+        page.extend(core::iter::repeat_n(' ', column - (page.len() - start)));
+        page.push_str(help);
+        page.push('\n');
+    }
+}
+
+/// Prints name and version; as JSON, also the target and what this build can do.
+pub(crate) fn version(json: bool) -> u8 {
+    print(&if json { version_json() } else { concat!("emissary ", env!("CARGO_PKG_VERSION"), "\n").to_string() })
+}
+
+/// The target that xtask built for, or the processor's architecture.
+const TARGET: &str = match option_env!("EMISSARY_TARGET") {
+    Some(target) => target,
+    None => std::env::consts::ARCH,
+};
+
+/// The features are the chapters of docs/protocol.md and the inits whose names the binary takes.
+fn version_json() -> String {
+    const START: &str = concat!("{\"name\":\"emissary\",\"version\":\"", env!("CARGO_PKG_VERSION"), "\",\"target\":\"");
+    const END: &str = "\",\"features\":[\"init\",\"flat\",\"pod\",\"steps\",\"report\",\"argoexec\",\"tini\",\"dumb-init\",\"catatonit\"],\"schema\":1}\n";
+    [START, TARGET, END].concat()
+}
+
+/// Prints a text of another init. A failure to print it changes nothing, as there.
+pub(crate) fn page(text: &[u8], is_error: bool, status: u8) -> u8 {
+    let _ = fs::write_all(if is_error { rustix::stdio::stderr() } else { rustix::stdio::stdout() }, text);
+    status
 }
 
 fn print(text: &str) -> u8 {
@@ -126,7 +152,16 @@ mod tests {
     #[test]
     fn each_page_fits_a_screen() {
         for page in [ALL, RUN, INIT, WAIT, SIGNAL, KILL] {
-            assert!(page.lines().count() <= 24 && page.lines().all(|line| line.len() <= 90), "{page}");
+            assert!(page.lines().count() <= 24 && page.lines().all(|line| line.len() <= 92), "{page}");
         }
+        for (name, _, help) in flags::each(u16::MAX, false) {
+            assert!(!help.is_empty() && help.len() <= 84, "{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn the_version_as_json() {
+        let value: serde_json::Value = serde_json::from_str(&version_json()).unwrap();
+        assert_eq!(value["version"], env!("CARGO_PKG_VERSION"));
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod delegate;
 pub(crate) mod help;
 pub(crate) mod init;
 pub(crate) mod kill;
+pub(crate) mod pause;
 pub(crate) mod request;
 pub(crate) mod run;
 pub(crate) mod signal;

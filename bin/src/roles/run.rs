@@ -10,11 +10,13 @@ use core::cell::OnceCell;
 use core::ffi::CStr;
 use std::ffi::CString;
 
-use emissary_core::exit;
+use emissary_core::buf::Writer;
+use emissary_core::exit::{self, Outcome as End};
 use emissary_core::exit_file::Reading;
 use emissary_core::json::Str;
 use emissary_core::layout::{self, File, Kind};
-use emissary_core::limits::{CONTAINER_NAME_BYTES, PATH_BYTES, SIGNAL_FILE_BYTES};
+use emissary_core::limits::{CONTAINER_NAME_BYTES, EXIT_CODE_FILE_BYTES, PATH_BYTES, SIGNAL_FILE_BYTES};
+use emissary_core::log::Level;
 use emissary_core::ready::{self, Readiness};
 use emissary_core::signal::{Origin, Received, Signal};
 use emissary_core::signal_file::{Look, Next, Outcome, SignalFile, Taken};
@@ -23,21 +25,23 @@ use emissary_core::template::Template;
 use emissary_core::timers::{Duration, Instant, LOOK_EVERY};
 use rustix::event::PollFlags;
 use rustix::fs::Mode;
+use rustix::io::Errno;
 use rustix::process::Pid;
 
-use super::request::{Common, Personality};
+use super::request::{Common, Group, Peer, Personality, RunFlags, StartCodes};
 use crate::os::signals::{self, Signals};
 use crate::os::spawn::Argv;
-use crate::os::{clock, descriptors, fs, memory, terminal};
+use crate::os::{clock, descriptors, errno, fs, memory, terminal};
 use crate::pod::container::{self, Container};
 use crate::pod::environment::{self, is_true};
 use crate::pod::folder::{self, Folder};
 use crate::pod::own_exit_code::OwnExitCode;
-use crate::pod::shared::Shared;
+use crate::pod::shared::{Home, Shared};
+use crate::pod::steps::{self, Standing};
 use crate::pod::template::{self, Document, decoded, main_containers};
 use crate::pod::watch::{Change, FileEvent, Watch};
 use crate::process::argv;
-use crate::process::child::{self, Inherited};
+use crate::process::child::{self, CommandState, Inherited, Manner};
 use crate::process::events::PollSet;
 use crate::process::tee::{Kept, Tee};
 use crate::process::terminal::{Foreground, Terminal};
@@ -59,6 +63,18 @@ pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
     let umask = fs::set_umask(0);
     let mask = signals::block_all_signals();
     let has_descriptors = descriptors::occupy_standard();
+    let console = common.console;
+    let shared = match Shared::open_if_any(&common.place) {
+        // In the place of another init, we do not write either.
+        _ if common.run.peer.is_some() => None,
+        Ok(shared) => shared,
+        Err(error) => return console.fatal(&error),
+    };
+    let folder = match shared.as_ref().map(Shared::own).transpose() {
+        Ok(folder) => folder,
+        Err(error) => return console.fatal(&error),
+    };
+    let home = shared.as_ref().zip(folder.as_ref()).map(|(shared, folder)| Home { shared, folder });
     let inherited = Inherited {
         mask,
         ignores_sigchld: signals::take_sigchld(),
@@ -66,18 +82,13 @@ pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
         umask: if common.personality == Personality::Argoexec { Some(0) } else { umask },
         has_descriptors,
     };
-    let console = common.console;
-    let shared = match Shared::open(&common.place) {
-        Ok(shared) => shared,
-        Err(error) => return console.fatal(&error),
-    };
-    let folder = match shared.own() {
-        Ok(folder) => folder,
-        Err(error) => return console.fatal(&error),
-    };
-    let mut exit_code = OwnExitCode::prepare(console, &folder);
-    let code = supervise(console, &shared, &folder, &mut exit_code, command, role, &inherited);
-    code.unwrap_or_else(|error| exit_code.write(console, &shared, console.fatal(&error)))
+    let flags = &common.run;
+    let exit_code = home.map(|home| OwnExitCode::prepare(console, home.folder));
+    let mut ending = Ending { console, home, exit_code, flags };
+    match supervise(console, flags, home, &mut ending, command, role, &inherited) {
+        Ok(status) => status,
+        Err(error) => ending.end(console.fatal(&error), false),
+    }
 }
 
 /// Ends a run whose arguments are wrong. Writes an exit code, because another container may wait for it.
@@ -85,39 +96,78 @@ pub(crate) fn refuse(common: &Common<'_>, error: &Error) -> u8 {
     let code = common.console.fatal(error);
     rustix::process::umask(Mode::empty());
     // Without a shared folder no container can wait for the code.
-    match Shared::open(&common.place).and_then(|shared| Ok((shared.own()?, shared))) {
-        Ok((folder, shared)) => OwnExitCode::prepare(common.console, &folder).write(common.console, &shared, code),
-        Err(_) => code,
+    let shared = Shared::open_if_any(&common.place).ok().flatten();
+    let folder = shared.as_ref().and_then(|shared| shared.own().ok());
+    let home = shared.as_ref().zip(folder.as_ref()).map(|(shared, folder)| Home { shared, folder });
+    let exit_code = home.map(|home| OwnExitCode::prepare(common.console, home.folder));
+    Ending { console: common.console, home, exit_code, flags: &common.run }.end(code, false)
+}
+
+/// What the end of a run needs.
+struct Ending<'a> {
+    console: Console,
+    home: Option<Home<'a>>,
+    exit_code: Option<OwnExitCode<'a>>,
+    flags: &'a RunFlags<'a>,
+}
+
+impl Ending<'_> {
+    /// Writes the exit code and the file for the next step. Returns the status to exit with. `is_commands` says that the command has ended by itself with this
+    /// code.
+    fn end(&mut self, code: u8, is_commands: bool) -> u8 {
+        let code = match (&mut self.exit_code, self.home) {
+            (Some(exit_code), Some(home)) => exit_code.write(self.console, home.shared, code),
+            _ => code,
+        };
+        let status = if is_commands && self.flags.continues_on_error { 0 } else { self.flags.remaps.apply(code) };
+        if let Some(path) = self.flags.post_file
+            && let Err(error) = steps::post(path, status == 0)
+        {
+            let failure = self.console.fatal(&error);
+            return if status == 0 { failure } else { status };
+        }
+        status
     }
 }
+
+/// tini's warning. Programs look for its middle.
+const NO_REAPER: &[u8] =
+    b"this process is neither PID 1 nor a child subreaper, so zombie reaping won't work; -s or TINI_SUBREAPER makes it one";
 
 /// Feeds the machine until it is done, and writes the exit code.
 ///
 /// # Errors
 /// The signal descriptor cannot be made, or the argument file cannot be read.
-fn supervise(
+fn supervise<'a>(
     console: Console,
-    shared: &Shared<'_>,
-    folder: &Folder,
-    exit_code: &mut OwnExitCode<'_>,
-    command: &[&CStr],
+    flags: &'a RunFlags<'_>,
+    home: Option<Home<'a>>,
+    ending: &mut Ending<'_>,
+    command: &'a [&'a CStr],
     role: Role,
     inherited: &Inherited,
 ) -> Result<u8, Error> {
     // PID 1 gets orphans without this call. If the kernel refuses it, another process gets them.
     let own_pid = rustix::process::getpid();
     if own_pid != Pid::INIT {
-        let _ = rustix::process::set_child_subreaper(Some(own_pid));
+        if !flags.is_no_subreaper {
+            let _ = rustix::process::set_child_subreaper(Some(own_pid));
+        } else if flags.peer == Some(Peer::Tini) && !matches!(rustix::process::child_subreaper(), Ok(Some(_))) {
+            console.warn(&[NO_REAPER]);
+        }
+    }
+    if let Some(signal) = flags.parent_death {
+        signals::ask_for_parents_death(signal);
     }
     let signals = Signals::new().map_err(|errno| Error::new("make a", b"signal descriptor", errno))?;
-    let added = argv::read(folder, command.len())?;
+    let added = argv::read(home.map(|home| home.folder), command.len())?;
     let argv = added.vector(command);
     let document = OnceCell::new();
     let mut found = CString::default();
     let mut run = Run {
         console,
-        shared,
-        folder,
+        flags,
+        home,
         signals: &signals,
         watch: Watch::new(console),
         role,
@@ -125,6 +175,10 @@ fn supervise(
             waits_for_ready: is_true(c"ARGO_WAIT_FOR_READY"),
             pauses_before: is_true(c"ARGO_DEBUG_PAUSE_BEFORE"),
             pauses_after: is_true(c"ARGO_DEBUG_PAUSE_AFTER"),
+            pauses_on_failure: flags.pauses_on_failure,
+            waits_for_files: !flags.wait_files.is_empty() || flags.previous_marker.is_some(),
+            waits_for_descendants: flags.waits_for_descendants,
+            timeout: flags.timeout,
         }),
         template: None,
         tee: None,
@@ -132,6 +186,9 @@ fn supervise(
         terminal: None,
         foreground: None,
         child: None,
+        group: None,
+        own_end: None,
+        command_name: command[0],
         refusal_is_reported: false,
         holds_stdin: true,
         holds_inherited: true,
@@ -142,6 +199,8 @@ fn supervise(
         signal_file: SignalFile::default(),
         marker_cause: None,
         own_watch: None,
+        step_watches: Vec::new(),
+        is_cancelled: false,
         may_be_gone: false,
         is_watching: false,
         holds_code: true,
@@ -164,19 +223,22 @@ fn supervise(
                         found = path;
                         run.feed(Event::Found);
                     }
-                    Err(error) => run.fail(&error),
+                    Err(error) => run.fail_to_start(error),
                 },
                 Action::Spawn => run.spawn(&found, &argv, inherited),
                 Action::Forward(signal) => run.forward(signal),
                 Action::Drain => run.drain(),
                 Action::Abandon => run.tee.iter_mut().for_each(Tee::abandon),
                 Action::Save => {
-                    let all = run.template.is_none_or(|template| outputs::save(console, shared, &template));
-                    run.feed(Event::Saved { all });
+                    let saved = run.template.zip(home).is_none_or(|(template, home)| outputs::save(console, home.shared, &template));
+                    run.feed(Event::Saved { all: saved });
                 }
                 // The exit code is written before anything is closed: closing takes a while (see `timers::WATCH_DELAY`), and another container waits for
                 // this file.
-                Action::Finish(code) => return Ok(exit_code.write(console, shared, code)),
+                Action::Finish(code) => {
+                    let is_commands = run.own_end == Some(code) && !run.is_cancelled && !run.machine.has_timed_out();
+                    return Ok(ending.end(code, is_commands));
+                }
             }
         }
         run.release();
@@ -194,8 +256,9 @@ fn supervise(
 
 struct Run<'a> {
     console: Console,
-    shared: &'a Shared<'a>,
-    folder: &'a Folder,
+    flags: &'a RunFlags<'a>,
+    /// `None` for a plain init, which has no shared folder.
+    home: Option<Home<'a>>,
     signals: &'a Signals,
     watch: Watch,
     role: Role,
@@ -207,6 +270,11 @@ struct Run<'a> {
     /// Our own controlling terminal, if the command has no terminal of its own.
     foreground: Option<Foreground>,
     child: Option<Pid>,
+    /// The process group of the command, also after the command has ended.
+    group: Option<Pid>,
+    /// The exit code of the command's last end.
+    own_end: Option<u8>,
+    command_name: &'a CStr,
     /// We have reported that the command cannot be signalled.
     refusal_is_reported: bool,
     /// Descriptors that we got for the command are still open here: stdin, and those past 2.
@@ -222,6 +290,10 @@ struct Run<'a> {
     marker_cause: Option<i32>,
     /// Number of the watch on our own folder.
     own_watch: Option<i32>,
+    /// Numbers of the watches on folders of other steps' files.
+    step_watches: Vec<i32>,
+    /// The cancel file has appeared.
+    is_cancelled: bool,
     /// Our own folder may have been removed.
     may_be_gone: bool,
     /// We have begun to watch our own folder, or have tried to.
@@ -245,6 +317,40 @@ impl<'a> Run<'a> {
         self.feed(Event::Failed(code));
     }
 
+    /// Ends the run because the command cannot be found or executed.
+    fn fail_to_start(&mut self, mut error: Error) {
+        error.status = match (self.flags.start_codes, error.errno) {
+            (StartCodes::Own, _) => error.status,
+            (StartCodes::Fixed(code), _) => code,
+            (_, Some(Errno::NOENT)) => exit::NOT_FOUND,
+            (StartCodes::Tini, errno) if errno != Some(Errno::ACCESS) => 1,
+            _ => exit::NOT_EXECUTABLE,
+        };
+        let Some(peer) = self.flags.peer else { return self.fail(&error) };
+        let mut cause = error.errno.map_or_else(|| error.text.clone(), errno::cause);
+        cause[..1].make_ascii_uppercase();
+        let name = self.command_name.to_bytes();
+        let start: [&[u8]; 3] = match peer {
+            Peer::Tini => [b"[FATAL tini (1)] exec ", name, b" failed: "],
+            Peer::DumbInit => [b"[dumb-init] ", name, b": "],
+            Peer::Catatonit => [b"ERROR (catatonit:1): failed to exec ", name, b": "],
+        };
+        self.console.verbatim(Level::Error, &[start[0], start[1], start[2], &cause, b"\n"]);
+        self.feed(Event::Failed(error.status));
+    }
+
+    /// Prints a line about a signal, as dumb-init and tini do at their most verbose levels.
+    fn trace(&self, before: &str, number: u64, after: &str) {
+        if self.console.level != Level::Debug || self.flags.peer.is_none() {
+            return;
+        }
+        let name: &str = if self.flags.peer == Some(Peer::DumbInit) { "[dumb-init] " } else { "[DEBUG init] " };
+        let mut room = [0; 128];
+        let mut line = Writer::new(&mut room);
+        line.text(name).text(before).decimal(number).text(after).byte(b'\n');
+        self.console.verbatim(Level::Debug, &[line.written()]);
+    }
+
     /// Begins to watch our own folder, once.
     fn watch_own(&mut self) {
         if core::mem::replace(&mut self.is_watching, true) {
@@ -260,8 +366,13 @@ impl<'a> Run<'a> {
     }
 
     fn watch_own_folder(&mut self) {
-        self.own_watch = container::watch_folder(self.shared, self.shared.layout.container, &mut self.watch, false);
-        container::watch_parent(self.shared, &mut self.watch);
+        if let Some(Home { shared, .. }) = self.home {
+            self.own_watch = container::watch_folder(shared, shared.layout.container, &mut self.watch, false);
+            container::watch_parent(shared, &mut self.watch);
+        }
+        if let Some(path) = self.flags.cancel_file {
+            steps::watch(path, &mut self.watch);
+        }
     }
 
     fn report_missing_watch(&mut self) {
@@ -272,10 +383,11 @@ impl<'a> Run<'a> {
 
     /// Opens other containers' folders and watches them.
     fn open_containers(&mut self, names: impl Iterator<Item = Str<'a>>) -> Result<Vec<Container>, Error> {
+        let Some(Home { shared, .. }) = self.home else { return Ok(Vec::new()) };
         let opened = names
             .map(|name| {
                 let mut room = [0; CONTAINER_NAME_BYTES];
-                Container::open(self.shared, decoded(name, &mut room), &mut self.watch, false)
+                Container::open(shared, decoded(name, &mut room), &mut self.watch, false)
             })
             .collect();
         self.report_missing_watch();
@@ -291,29 +403,36 @@ impl<'a> Run<'a> {
             saves_outputs: false,
             attempts: 1,
             retry_pause: Duration::ZERO,
-            grace: environment::grace(self.console),
+            grace: self.flags.grace.unwrap_or_else(|| environment::grace(self.console)),
         };
-        if self.role == Role::PluginSidecar {
+        let Some(Home { shared, folder }) = self.home.filter(|_| self.role == Role::Main) else { return Ok(plan) };
+        let is_flat = shared.layout.kind == Kind::Flat;
+        let keep = |run: &mut Self| {
+            run.captures = true;
+            run.tee = Some(Tee::new(run.console, Some(folder), if is_flat { Kept::Flat } else { Kept::Pod }));
+        };
+        let Some(read) = template::read_if_any(shared)? else {
+            if self.flags.keeps_logs.unwrap_or(is_flat) {
+                keep(self);
+            }
             return Ok(plan);
-        }
-        let read = template::read(self.shared)?;
+        };
         let template = template::parse(document.get_or_init(|| read))?;
-        let is_flat = self.shared.layout.kind == Kind::Flat;
-        let name = self.shared.layout.container;
+        let name = shared.layout.container;
         let is_main = is_flat || name == b"main";
         if is_main && is_true(c"ARGO_WAIT_FOR_READY") {
             input_links::link(&template)?;
         }
-        if is_flat || is_true(c"ARGO_INCLUDE_SCRIPT_OUTPUT") || template.archives_logs() {
-            self.captures = true;
-            self.tee = Some(Tee::new(self.console, self.folder, if is_flat { Kept::Flat } else { Kept::Pod }));
+        let captures = || is_flat || is_true(c"ARGO_INCLUDE_SCRIPT_OUTPUT") || template.archives_logs();
+        if self.flags.keeps_logs.unwrap_or_else(captures) {
+            keep(self);
         }
         if !is_flat {
             plan.has_dependencies = template.dependencies(name).next().is_some();
             plan.is_sidecar = template.is_sidecar(name);
         }
         let retry = template.retry();
-        plan.saves_outputs = is_main;
+        plan.saves_outputs = is_main && !self.flags.saves_nothing;
         plan.attempts = retry.attempts;
         plan.retry_pause = Duration::from_ms(retry.pause_ms);
         if plan.is_sidecar {
@@ -330,20 +449,23 @@ impl<'a> Run<'a> {
         let what: &[u8] = match gate {
             Gate::Ready => {
                 let mut room = [0; PATH_BYTES];
-                if let Ok(path) = self.shared.path(File::Shared, &mut room) {
+                if let Some(home) = self.home
+                    && let Ok(path) = home.shared.path(File::Shared, &mut room)
+                {
                     self.watch.add(path, false);
                 }
                 b"waiting until the supervisor is ready"
             }
             Gate::Dependencies => {
-                if let Some(template) = self.template {
-                    match self.open_containers(template.dependencies(self.shared.layout.container)) {
+                if let Some((template, home)) = self.template.zip(self.home) {
+                    match self.open_containers(template.dependencies(home.shared.layout.container)) {
                         Ok(dependencies) => self.dependencies = dependencies,
                         Err(error) => return self.fail(&error),
                     }
                 }
                 b"waiting for dependencies"
             }
+            Gate::Files => b"waiting for files of other steps",
             Gate::Before => b"paused before the command; the file `before` releases it",
             Gate::After => b"paused after the command; the file `after` releases it",
             Gate::Retry => b"pausing before the next attempt",
@@ -356,16 +478,38 @@ impl<'a> Run<'a> {
     fn spawn(&mut self, path: &CStr, argv: &Argv<'_>, inherited: &Inherited) {
         // A terminal needs memory of its own, so the check is off for one.
         memory::command_runs(cfg!(feature = "strict-allocation") && !rustix::termios::isatty(rustix::stdio::stdin()));
-        match child::spawn(self.console, path, argv, self.captures, inherited) {
+        let is_peer = self.flags.peer.is_some();
+        if self.flags.group == Group::Session && signals::give_up_terminal() {
+            // The kernel names us as the sender of both, and signals from ourselves are not passed on.
+            for signal in [Signal::HUP, Signal::CONT] {
+                self.trace("Ignoring tty hand-off signal ", signal.number().into(), ".");
+            }
+        }
+        let manner = Manner {
+            captures: self.captures,
+            shares_terminal: is_peer,
+            session: self.flags.group == Group::Session,
+            stays_in_group: self.flags.group == Group::Inherited,
+            outlives_us: is_peer,
+            resets_signals: self.flags.peer == Some(Peer::DumbInit),
+            runs_scripts: is_peer,
+        };
+        match child::spawn(self.console, path, argv, manner, inherited) {
             Err(error) => {
                 memory::command_runs(false);
-                self.fail(&error);
+                self.fail_to_start(error);
             }
             Ok(started) => {
                 self.child = Some(started.pid);
+                self.group = Some(started.pid);
+                self.trace("Child spawned with PID ", u64::from(started.pid.as_raw_nonzero().get().unsigned_abs()), ".");
+                if self.flags.peer == Some(Peer::DumbInit) {
+                    // The folder that we started in may be unmounted while the command runs elsewhere.
+                    let _ = rustix::process::chdir(c"/");
+                }
                 self.is_draining = false;
                 if started.outputs.iter().any(Option::is_some) {
-                    self.tee.get_or_insert_with(|| Tee::new(self.console, self.folder, Kept::Nothing)).attach(started.outputs);
+                    self.tee.get_or_insert_with(|| Tee::new(self.console, None, Kept::Nothing)).attach(started.outputs);
                 }
                 self.terminal = started.terminal;
                 self.foreground = started.foreground;
@@ -377,8 +521,17 @@ impl<'a> Run<'a> {
     }
 
     fn forward(&mut self, signal: Signal) {
+        let Some(signal) = self.flags.rewrites.apply(signal) else {
+            return self.trace("Not forwarding signal ", 0, " to children (ignored).");
+        };
+        self.trace("Forwarded signal ", signal.number().into(), " to children.");
+        if self.child.is_none()
+            && let Some(group) = self.group
+        {
+            child::forward_to_rest(group, signal);
+        }
         if let Some(pid) = self.child
-            && let Err(errno) = child::forward(pid, signal)
+            && let Err(errno) = child::forward(pid, signal, self.flags.signals_child)
         {
             if !core::mem::replace(&mut self.refusal_is_reported, true) {
                 self.console.error(&Error::new("signal", b"the command", errno));
@@ -398,7 +551,7 @@ impl<'a> Run<'a> {
         }
         // If stdin is a terminal, we still read keys from it.
         if core::mem::take(&mut self.holds_stdin) && self.terminal.is_none() {
-            descriptors::replace_stdin(self.folder.as_fd());
+            descriptors::replace_stdin(self.home.map(|home| home.folder.as_fd()));
         }
         if self.may_have_inherited && core::mem::take(&mut self.holds_inherited) {
             descriptors::close_inherited();
@@ -409,6 +562,11 @@ impl<'a> Run<'a> {
     /// while the server is still needed. Its signal file ends it.
     fn receive(&mut self, received: Received) {
         let signal = received.signal;
+        self.trace("Received signal ", signal.number().into(), ".");
+        if self.flags.stops_with_command && matches!(signal, Signal::TSTP | Signal::TTIN | Signal::TTOU) {
+            self.forward(signal);
+            return signals::stop();
+        }
         if received.is_suspension() {
             return self.suspend();
         }
@@ -424,7 +582,9 @@ impl<'a> Run<'a> {
             return;
         }
         self.resume(signal);
-        self.feed(if received.is_ignored { Event::Ignored(signal) } else { Event::Signal(signal) });
+        // A signal that is dropped on its way to the command asks nothing of us, either.
+        let is_ignored = received.is_ignored || self.flags.rewrites.apply(signal).is_none();
+        self.feed(if is_ignored { Event::Ignored(signal) } else { Event::Signal(signal) });
     }
 
     /// Looks at the terminals again after SIGCONT. A shell that continues us may have changed which process group is in the foreground.
@@ -451,25 +611,49 @@ impl<'a> Run<'a> {
     fn reap(&mut self) {
         self.reap_is_due = false;
         let Some(pid) = self.child else {
-            child::reap(None);
+            if self.reap_all(None).is_childless {
+                self.feed(Event::Childless);
+            }
             return;
         };
-        let reaped = child::reap(Some(pid));
-        if let Some(code) = reaped.code {
+        // The process group's number stays the command's until the command is reaped.
+        if self.flags.terms_group
+            && child::has_ended(pid)
+            && let Some(signal) = self.flags.rewrites.apply(Signal::TERM)
+        {
+            child::forward_to_rest(pid, signal);
+            self.trace("Forwarded signal ", signal.number().into(), " to children.");
+        }
+        let reaped = self.reap_all(Some(pid));
+        if let Some(ended) = reaped.ended {
+            let code = ended.exit_code().unwrap_or(exit::FAILURE);
             memory::command_runs(false);
             memory::set_exit_code(if code == 0 { exit::FAILURE } else { code });
             self.child = None;
+            self.own_end = Some(code);
             if let Some(foreground) = self.foreground.take() {
                 foreground.take_back(pid);
             }
             let mut room = [0; 3];
             self.console.info(&[b"sub-process exited, exit code ", exit::digits(code, &mut room)]);
-            self.feed(Event::Exited(code));
+            self.feed(if let End::Killed(signal) = ended { Event::Killed(signal) } else { Event::Exited(code) });
+            if reaped.is_childless {
+                self.feed(Event::Childless);
+            }
         } else if let (Some(signal), Some(foreground)) = (reaped.stopped, &self.foreground)
             && foreground.suspend(pid, signal)
         {
             self.forward(Signal::CONT);
         }
+    }
+
+    fn reap_all(&self, command: Option<Pid>) -> CommandState {
+        child::reap_with(command, &mut |pid| {
+            if self.flags.warns_of_reaped {
+                let pid = Error::count(b"Reaped zombie process with pid=", pid.as_raw_nonzero().get().unsigned_abs().into(), b"");
+                self.console.warn(&[&pid.text]);
+            }
+        })
     }
 
     fn drain(&mut self) {
@@ -538,6 +722,9 @@ impl<'a> Run<'a> {
             && let Some(received) = self.signals.next()
         {
             if received.signal == Signal::CHLD {
+                if self.flags.peer == Some(Peer::Tini) {
+                    self.trace("Received SIGCHLD, signal ", 17, "");
+                }
                 self.reap_is_due = true;
             } else {
                 self.receive(received);
@@ -564,11 +751,12 @@ impl<'a> Run<'a> {
 
     /// Looks at the signal file. Takes it if it is complete.
     fn look_for_signal(&mut self) {
+        let Some(Home { folder, .. }) = self.home else { return };
         let outcome = match self.signal_file.next(clock::now()) {
             Next::After(length) => Outcome { again_after: Some(length), ..Outcome::default() },
             Next::Take => Outcome { takes: true, ..Outcome::default() },
             Next::Look => {
-                let (look, error) = match self.folder.age_ms(layout::base_name(File::Signal)) {
+                let (look, error) = match folder.age_ms(layout::base_name(File::Signal)) {
                     Ok(None) => (Look::Absent, None),
                     Ok(Some((age_ms, is_empty, version))) => (Look::Present { age_ms, is_empty, version }, None),
                     Err(error) => (Look::Failed(cause(&error)), Some(error)),
@@ -582,14 +770,14 @@ impl<'a> Run<'a> {
             self.feed(Event::LookAfter(length));
         }
         if outcome.takes {
-            self.take_signal();
+            self.take_signal(folder);
         }
     }
 
     /// Takes the signal file, which is complete, and obeys it.
-    fn take_signal(&mut self) {
+    fn take_signal(&mut self, folder: &Folder) {
         let mut room = [0; SIGNAL_FILE_BYTES];
-        let (taken, bytes, error) = match self.folder.take(layout::base_name(File::Signal), &mut room) {
+        let (taken, bytes, error) = match folder.take(layout::base_name(File::Signal), &mut room) {
             Ok(folder::Taken::Absent) => (Taken::Absent, None, None),
             Ok(folder::Taken::Away(bytes)) => (Taken::Contents, Some(bytes), None),
             Ok(folder::Taken::Stays(bytes, version, error)) => (Taken::Stays(cause(&error), version), bytes, Some(error)),
@@ -623,17 +811,15 @@ impl<'a> Run<'a> {
 
     /// Opens and watches our own folder again, if it was replaced by another one.
     fn reopen_own_folder_if_replaced(&mut self) {
-        if !self.may_be_gone {
-            return;
-        }
-        match self.shared.existing(self.shared.layout.container) {
-            Some(now) if !now.is_same(self.folder) => {
-                self.may_be_gone = !self.folder.replace_with(now);
+        let Some(Home { shared, folder }) = self.home.filter(|_| self.may_be_gone) else { return };
+        match shared.existing(shared.layout.container) {
+            Some(now) if !now.is_same(folder) => {
+                self.may_be_gone = !folder.replace_with(now);
                 self.watch_own_folder();
             }
             // The files of a folder are removed before the folder. In the flat layout our folder is the volume itself, and no watch reports its
             // removal: if the lock file is missing, we keep looking.
-            Some(_) => self.may_be_gone = self.shared.layout.kind == Kind::Flat && !self.folder.has(layout::base_name(File::Lock)),
+            Some(_) => self.may_be_gone = shared.layout.kind == Kind::Flat && !folder.has(layout::base_name(File::Lock)),
             None => {}
         }
         if self.may_be_gone {
@@ -646,15 +832,27 @@ impl<'a> Run<'a> {
     fn look(&mut self) {
         self.reopen_own_folder_if_replaced();
         self.look_for_signal();
+        self.look_for_cancel();
         match self.machine.gate() {
             Some(Gate::Ready) => self.look_for_readiness(),
             Some(Gate::Dependencies) => self.look_for_dependencies(),
             Some(gate @ (Gate::Before | Gate::After)) => {
-                let file = if gate == Gate::Before { File::Before } else { File::After };
-                if self.folder.has(layout::base_name(file)) {
+                let file = layout::base_name(if gate == Gate::Before { File::Before } else { File::After });
+                let Some(Home { folder, .. }) = self.home else { return self.feed(Event::Opened(gate)) };
+                if folder.has(file) {
+                    // The person who releases a pause after a failure may give another exit code.
+                    let mut room = [0; EXIT_CODE_FILE_BYTES];
+                    if self.flags.pauses_on_failure
+                        && let Ok(Some((bytes, _))) = folder.read(file, &mut room)
+                        && let Ok(code) = exit::parse(bytes)
+                    {
+                        self.own_end = Some(code);
+                        self.feed(Event::Replaced(code));
+                    }
                     self.feed(Event::Opened(gate));
                 }
             }
+            Some(Gate::Files) => self.look_for_files(),
             Some(Gate::Retry) | None => {}
         }
         if !self.mains.is_empty() && self.have_mains_ended() {
@@ -662,10 +860,56 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Looks for the files of other steps.
+    fn look_for_files(&mut self) {
+        match steps::look(&self.flags.wait_files, self.flags.waits_for_content, self.flags.previous_marker) {
+            Standing::Failed(error) => self.fail(&error),
+            Standing::Ready => {
+                // Nothing in these folders matters to a command that runs, and each change would wake us.
+                for watch in core::mem::take(&mut self.step_watches) {
+                    if Some(watch) != self.own_watch {
+                        self.watch.remove(watch);
+                    }
+                }
+                self.feed(Event::Opened(Gate::Files));
+            }
+            Standing::Waiting => {
+                let mut is_watched = true;
+                for path in self.flags.wait_files.iter().chain(&self.flags.previous_marker) {
+                    match steps::watch(path, &mut self.watch) {
+                        Some(watch) if self.step_watches.contains(&watch) => {}
+                        Some(watch) => {
+                            self.step_watches.push(watch);
+                            // The file may have appeared just before the watch began.
+                            self.feed(Event::Changed);
+                        }
+                        None => is_watched = false,
+                    }
+                }
+                if !is_watched {
+                    self.feed(Event::LookAfter(LOOK_EVERY));
+                }
+            }
+        }
+    }
+
+    /// Looks for the file that ends the run.
+    fn look_for_cancel(&mut self) {
+        let Some(path) = self.flags.cancel_file.filter(|_| !self.is_cancelled) else { return };
+        if fs::stat(path).is_ok() {
+            self.is_cancelled = true;
+            self.console.info(&[path.to_bytes(), b" exists: the command is ended"]);
+            self.feed(Event::Cancelled);
+        } else if self.is_watching && steps::watch(path, &mut self.watch).is_none() {
+            self.feed(Event::LookAfter(LOOK_EVERY));
+        }
+    }
+
     fn look_for_readiness(&mut self) {
         let mut room = [0; ready::MARKER_BYTES];
         let waited = clock::now().since(self.began);
-        let marker = self.shared.top().and_then(|top| top.read(layout::base_name(File::Status), &mut room));
+        let Some(Home { shared, .. }) = self.home else { return };
+        let marker = shared.top().and_then(|top| top.read(layout::base_name(File::Status), &mut room));
         let (bytes, age) = match marker {
             Ok(Some((bytes, age_ms))) => (bytes, Duration::from_ms(u64::try_from(age_ms).unwrap_or(0))),
             Ok(None) => (&[][..], waited),
@@ -687,10 +931,11 @@ impl<'a> Run<'a> {
     }
 
     fn look_for_dependencies(&mut self) {
+        let Some(Home { shared, .. }) = self.home else { return };
         let mut dependencies = core::mem::take(&mut self.dependencies);
         let mut all = true;
         for dependency in &mut dependencies {
-            match dependency.look(clock::now(), self.shared, &mut self.watch) {
+            match dependency.look(clock::now(), shared, &mut self.watch) {
                 Ok(Reading::Code(0)) => continue,
                 // Our command did not run. So the dependency's code is printed, but we end with a code of our own.
                 Ok(Reading::Code(code)) => {
@@ -715,10 +960,11 @@ impl<'a> Run<'a> {
 
     /// Returns whether every main container has ended. A container whose exit-code file holds no exit code counts as ended, as it does for `wait`.
     fn have_mains_ended(&mut self) -> bool {
+        let Some(Home { shared, .. }) = self.home else { return true };
         let mut mains = core::mem::take(&mut self.mains);
         let mut all = true;
         for main in &mut mains {
-            match main.look(clock::now(), self.shared, &mut self.watch) {
+            match main.look(clock::now(), shared, &mut self.watch) {
                 Ok(Reading::Code(_) | Reading::Killed) => {}
                 Ok(reading) => {
                     all = false;
@@ -740,5 +986,5 @@ impl<'a> Run<'a> {
 
 /// Returns the system's error number; 0 if there is none.
 fn cause(error: &Error) -> i32 {
-    error.errno.map_or(0, rustix::io::Errno::raw_os_error)
+    error.errno.map_or(0, Errno::raw_os_error)
 }

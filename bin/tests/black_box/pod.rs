@@ -59,6 +59,7 @@ pub(crate) struct Pod {
     program: PathBuf,
     /// Words before the emissary on the command line, such as `setpriv …`.
     via: Vec<String>,
+    is_bare: bool,
 }
 
 /// How a process ended, and its output.
@@ -99,8 +100,15 @@ impl Pod {
         std::fs::hard_link(binary(), &program).unwrap();
         std::fs::write(root.path().join("termination-log"), "").unwrap();
         std::fs::set_permissions(root.path().join("termination-log"), Permissions::from_mode(0o666)).unwrap();
-        let pod = Self { root, shared, work, name, env: Vec::new(), program, via: Vec::new() };
+        let pod = Self { root, shared, work, name, env: Vec::new(), program, via: Vec::new(), is_bare: false };
         pod.put("template", "{}");
+        pod
+    }
+
+    /// A container without a volume and without any variable of emissary's. The default shared folders are not there.
+    pub(crate) fn bare() -> Self {
+        let mut pod = Self::of(None);
+        pod.is_bare = true;
         pod
     }
 
@@ -223,7 +231,10 @@ impl Pod {
         let mut command = Command::new(&words[0]);
         command.args(&words[1..]).env_clear().current_dir(&self.work);
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("W", &self.work);
-        command.env("EMISSARY_DIR", &self.shared).env("EMISSARY_TERMINATION_LOG", self.root.path().join("termination-log"));
+        command.env("EMISSARY_TERMINATION_LOG", self.root.path().join("termination-log"));
+        if !self.is_bare {
+            command.env("EMISSARY_DIR", &self.shared);
+        }
         if let Some(name) = self.name {
             command.env("ARGO_CONTAINER_NAME", name);
         }

@@ -166,8 +166,7 @@ fn more_changes_than_the_kernel_keeps() {
 
 #[test]
 fn an_error_in_the_arguments_leaves_its_code() {
-    for args in [&["run"][..], &["run", "--frob", "--", "x"], &["--frob", "--", "x"], &["--"], &["frob"], &["echo", "hi"], &["--frob"], &[]]
-    {
+    for args in [&["run"][..], &["run", "--frob", "--", "x"], &["--frob", "--", "x"], &["--"], &["frob"], &["--frob"], &[]] {
         let pod = Pod::new();
         let outcome = pod.run(args);
         assert_eq!((outcome.status, pod.exit_code().as_deref()), (64, Some("64")), "{args:?} {outcome:?}");
