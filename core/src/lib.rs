@@ -95,5 +95,6 @@ pub mod progress;
 
 pub mod lines;
 pub mod log;
+pub mod record;
 pub mod report;
 pub mod time;

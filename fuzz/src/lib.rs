@@ -1142,11 +1142,24 @@ pub fn supervisor(data: &[u8]) {
     assert!(finished, "the run does not end");
 }
 
+/// Any bytes as the record of a run. serde_json reads the same numbers from whatever is accepted.
+pub fn record(data: &[u8]) {
+    let Some(summary) = emissary_core::record::Summary::read(data) else { return };
+    assert_eq!(summary.schema, emissary_core::record::SCHEMA);
+    // Strings in which serde-json-core does not look are the only difference to a document in JSON.
+    let Ok(value) = serde_json::from_slice::<Value>(data.trim_ascii()) else { return };
+    assert_eq!(value["exitCode"].as_u64(), Some(summary.exit_code.into()));
+    assert_eq!(value["durationNs"].as_u64(), Some(summary.duration_ns));
+    assert_eq!(value["timedOut"].as_bool(), Some(summary.timed_out));
+    assert_eq!(value["attempts"].as_u64(), Some(summary.attempts.into()));
+    assert_eq!(value["signal"].as_u64(), summary.signal.map(u64::from));
+}
+
 /// The body of a target.
 pub type Check = fn(&[u8]);
 
 /// Every target, with its name.
-pub const TARGETS: [(&str, Check); 17] = [
+pub const TARGETS: [(&str, Check); 18] = [
     ("argument_file", argument_file),
     ("command_line", command_line),
     ("cpus", cpus),
@@ -1158,6 +1171,7 @@ pub const TARGETS: [(&str, Check); 17] = [
     ("peer_command_line", peer_command_line),
     ("log_line", log_line),
     ("readiness", readiness),
+    ("record", record),
     ("report", report),
     ("rfc3339", rfc3339),
     ("signal", signal),

@@ -9,6 +9,7 @@ use core::marker::PhantomData;
 use core::ptr;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
+use emissary_core::record::Usage;
 use rustix::io::Errno;
 use rustix::process::Pid;
 
@@ -388,11 +389,31 @@ fn caller(by_descriptor: bool) -> Option<u64> {
 /// # Errors
 /// The error number that the kernel gives, such as `ECHILD` if this process has no child.
 #[inline(never)]
-pub(crate) fn reap() -> Result<Option<(Pid, c_int)>, Errno> {
-    match rustix::process::wait(rustix::process::WaitOptions::NOHANG | rustix::process::WaitOptions::UNTRACED) {
-        Err(errno) if is_refusal(errno) => reap_by_waitid(),
-        other => Ok(other?.map(|(pid, status)| (pid, status.as_raw()))),
+pub(crate) fn reap() -> Result<Option<(Pid, c_int, Usage)>, Errno> {
+    let mut status = 0;
+    let mut usage = core::mem::MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the pointers are to a number and to room for one record.
+    let pid = unsafe { libc::wait4(-1, &raw mut status, libc::WNOHANG | libc::WUNTRACED, usage.as_mut_ptr()) };
+    if pid < 0 && is_refusal(last_errno()) {
+        return reap_by_waitid();
     }
+    check(pid)?;
+    // SAFETY: all zeroes are a valid record, and the kernel has written into it or left it alone.
+    let usage = unsafe { usage.assume_init() };
+    let us = |time: libc::timeval| (time.tv_sec as u64).saturating_mul(1_000_000).saturating_add(time.tv_usec as u64);
+    let usage = Usage {
+        // In kilobytes (getrusage(2)).
+        max_rss_bytes: (usage.ru_maxrss as u64).saturating_mul(1024),
+        user_us: us(usage.ru_utime),
+        system_us: us(usage.ru_stime),
+        minor_faults: usage.ru_minflt as u64,
+        major_faults: usage.ru_majflt as u64,
+        blocks_in: usage.ru_inblock as u64,
+        blocks_out: usage.ru_oublock as u64,
+        voluntary_switches: usage.ru_nvcsw as u64,
+        involuntary_switches: usage.ru_nivcsw as u64,
+    };
+    Ok(Pid::from_raw(pid).map(|pid| (pid, status, usage)))
 }
 
 /// Returns the signal that stopped a child, if the status is that of a stopped child.
@@ -401,7 +422,7 @@ pub(crate) fn stopped_by(status: c_int) -> Option<c_int> {
 }
 
 #[cold]
-fn reap_by_waitid() -> Result<Option<(Pid, c_int)>, Errno> {
+fn reap_by_waitid() -> Result<Option<(Pid, c_int, Usage)>, Errno> {
     let mut info = core::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
     // SAFETY: the pointer is to room for one record.
     check(unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), libc::WEXITED | libc::WSTOPPED | libc::WNOHANG) })?;
@@ -416,7 +437,8 @@ fn reap_by_waitid() -> Result<Option<(Pid, c_int)>, Errno> {
         libc::CLD_KILLED | libc::CLD_DUMPED => value,
         _ => value << 8 | 0x7f,
     };
-    Ok(Pid::from_raw(pid).map(|pid| (pid, status)))
+    // waitid(2) of the C library tells nothing of the usage.
+    Ok(Pid::from_raw(pid).map(|pid| (pid, status, Usage::default())))
 }
 
 /// Replaces this process by another program. Returns only if that fails.

@@ -4,6 +4,7 @@ pub(crate) mod container;
 pub(crate) mod environment;
 pub(crate) mod folder;
 pub(crate) mod own_exit_code;
+pub(crate) mod record;
 pub(crate) mod shared;
 pub(crate) mod signal_file;
 pub(crate) mod steps;

@@ -123,6 +123,7 @@ fn reserve(folder: &Folder) -> Result<(), Errno> {
         // An emissary that was killed has left its file here.
         Err(Errno::EXIST) => {
             folder.remove(fs::RESERVED_EXIT_CODE);
+            folder.remove(layout::base_name(File::Report));
             open()
         }
         other => other,

@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 use emissary_core::buf::Writer;
 use emissary_core::exit::Outcome;
 use emissary_core::limits::PATH_BYTES;
+use emissary_core::record::Usage;
 use emissary_core::signal::Signal;
 use rustix::fs::{Access, CWD};
 use rustix::io::Errno;
@@ -217,6 +218,10 @@ pub(crate) fn has_ended(pid: Pid) -> bool {
 pub(crate) struct CommandState {
     /// How the command ended, if it has.
     pub(crate) ended: Option<Outcome>,
+    /// The command left a core dump.
+    pub(crate) dumped_core: bool,
+    /// What the command used, if it has ended.
+    pub(crate) usage: Usage,
     /// No child is left, and no descendant that would become one.
     pub(crate) is_childless: bool,
     /// The signal that stopped the command, if it is stopped.
@@ -233,10 +238,12 @@ pub(crate) fn reap_with(command: Option<Pid>, other: &mut dyn FnMut(Pid)) -> Com
     let mut state = CommandState::default();
     loop {
         match spawn::reap() {
-            Ok(Some((pid, status))) => {
+            Ok(Some((pid, status, usage))) => {
                 let stopped = spawn::stopped_by(status).filter(|signal| !trace::let_go(pid, *signal));
                 if Some(pid) == command {
                     state.ended = Some(Outcome::from_wait_status(status)).filter(|outcome| *outcome != Outcome::Alive);
+                    state.dumped_core = status & 0x80 != 0 && matches!(state.ended, Some(Outcome::Killed(_)));
+                    state.usage = usage;
                     state.stopped = stopped.and_then(|signal| Signal::new(u64::from(signal.unsigned_abs())));
                 } else if stopped.is_none() {
                     other(pid);

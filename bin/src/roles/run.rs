@@ -36,6 +36,7 @@ use crate::pod::container::{self, Container};
 use crate::pod::environment::{self, is_true};
 use crate::pod::folder::{self, Folder};
 use crate::pod::own_exit_code::OwnExitCode;
+use crate::pod::record::{self, Facts};
 use crate::pod::shared::{Home, Shared};
 use crate::pod::steps::{self, Standing};
 use crate::pod::template::{self, Document, decoded, main_containers};
@@ -84,10 +85,13 @@ pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
     };
     let flags = &common.run;
     let exit_code = home.map(|home| OwnExitCode::prepare(console, home.folder));
-    let mut ending = Ending { console, home, exit_code, flags };
+    let mut ending = Ending { console, home, exit_code, flags, facts: Facts::new(command) };
     match supervise(console, flags, home, &mut ending, command, role, &inherited) {
         Ok(status) => status,
-        Err(error) => ending.end(console.fatal(&error), false),
+        Err(error) => {
+            ending.facts.message = error.text.clone();
+            ending.end(console.fatal(&error), false)
+        }
     }
 }
 
@@ -100,7 +104,8 @@ pub(crate) fn refuse(common: &Common<'_>, error: &Error) -> u8 {
     let folder = shared.as_ref().and_then(|shared| shared.own().ok());
     let home = shared.as_ref().zip(folder.as_ref()).map(|(shared, folder)| Home { shared, folder });
     let exit_code = home.map(|home| OwnExitCode::prepare(common.console, home.folder));
-    Ending { console: common.console, home, exit_code, flags: &common.run }.end(code, false)
+    let facts = Facts { message: error.text.clone(), ..Facts::new(&[]) };
+    Ending { console: common.console, home, exit_code, flags: &common.run, facts }.end(code, false)
 }
 
 /// What the end of a run needs.
@@ -109,6 +114,7 @@ struct Ending<'a> {
     home: Option<Home<'a>>,
     exit_code: Option<OwnExitCode<'a>>,
     flags: &'a RunFlags<'a>,
+    facts: Facts<'a>,
 }
 
 impl Ending<'_> {
@@ -116,7 +122,12 @@ impl Ending<'_> {
     /// code.
     fn end(&mut self, code: u8, is_commands: bool) -> u8 {
         let code = match (&mut self.exit_code, self.home) {
-            (Some(exit_code), Some(home)) => exit_code.write(self.console, home.shared, code),
+            (Some(exit_code), Some(home)) => {
+                if let Err(error) = record::write(home, &self.facts, code) {
+                    self.console.warn(&[&error.text]);
+                }
+                exit_code.write(self.console, home.shared, code)
+            }
             _ => code,
         };
         let status = if is_commands && self.flags.continues_on_error { 0 } else { self.flags.remaps.apply(code) };
@@ -165,6 +176,7 @@ fn supervise<'a>(
     let document = OnceCell::new();
     let mut found = CString::default();
     let mut run = Run {
+        ending,
         console,
         flags,
         home,
@@ -187,7 +199,6 @@ fn supervise<'a>(
         foreground: None,
         child: None,
         group: None,
-        own_end: None,
         command_name: command[0],
         refusal_is_reported: false,
         holds_stdin: true,
@@ -230,14 +241,27 @@ fn supervise<'a>(
                 Action::Drain => run.drain(),
                 Action::Abandon => run.tee.iter_mut().for_each(Tee::abandon),
                 Action::Save => {
-                    let saved = run.template.zip(home).is_none_or(|(template, home)| outputs::save(console, home.shared, &template));
-                    run.feed(Event::Saved { all: saved });
+                    let outputs = &mut run.ending.facts.outputs;
+                    let all = run.template.zip(home).is_none_or(|(template, home)| outputs::save(console, home.shared, &template, outputs));
+                    run.feed(Event::Saved { all });
                 }
                 // The exit code is written before anything is closed: closing takes a while (see `timers::WATCH_DELAY`), and another container waits for
                 // this file.
                 Action::Finish(code) => {
-                    let is_commands = run.own_end == Some(code) && !run.is_cancelled && !run.machine.has_timed_out();
-                    return Ok(ending.end(code, is_commands));
+                    let is_commands = run.ending.facts.code == Some(code) && !run.is_cancelled && !run.machine.has_timed_out();
+                    run.ending.facts.attempts = run.machine.attempts();
+                    run.ending.facts.timed_out = run.machine.has_timed_out();
+                    run.ending.facts.reason = match () {
+                        () if run.ending.facts.timed_out => "timeout",
+                        () if run.is_cancelled => "cancelled",
+                        () if run.ending.facts.attempts == 0 => "not started",
+                        () if run.ending.facts.is_released => "released",
+                        () if run.ending.facts.code != Some(code) => "output lost",
+                        () if run.ending.facts.signal.is_some() => "signal",
+                        () => "exited",
+                    };
+                    // Moves nothing: the run is not used again, and closes nothing yet.
+                    return Ok(run.ending.end(code, is_commands));
                 }
             }
         }
@@ -254,7 +278,8 @@ fn supervise<'a>(
     }
 }
 
-struct Run<'a> {
+struct Run<'a, 'e, 'c> {
+    ending: &'e mut Ending<'c>,
     console: Console,
     flags: &'a RunFlags<'a>,
     /// `None` for a plain init, which has no shared folder.
@@ -272,8 +297,6 @@ struct Run<'a> {
     child: Option<Pid>,
     /// The process group of the command, also after the command has ended.
     group: Option<Pid>,
-    /// The exit code of the command's last end.
-    own_end: Option<u8>,
     command_name: &'a CStr,
     /// We have reported that the command cannot be signalled.
     refusal_is_reported: bool,
@@ -306,13 +329,14 @@ struct Run<'a> {
     mains: Vec<Container>,
 }
 
-impl<'a> Run<'a> {
+impl<'a> Run<'a, '_, '_> {
     fn feed(&mut self, event: Event) {
         self.machine.handle(clock::now(), event);
     }
 
     /// Prints why the command cannot run, and ends the run.
     fn fail(&mut self, error: &Error) {
+        self.ending.facts.message = error.text.clone();
         let code = self.console.fatal(error);
         self.feed(Event::Failed(code));
     }
@@ -513,6 +537,7 @@ impl<'a> Run<'a> {
                 }
                 self.terminal = started.terminal;
                 self.foreground = started.foreground;
+                self.ending.facts.started.get_or_insert_with(record::now);
                 self.feed(Event::Spawned);
                 // Files may have appeared before we began to watch, or while the command was being started.
                 self.look();
@@ -630,7 +655,11 @@ impl<'a> Run<'a> {
             memory::command_runs(false);
             memory::set_exit_code(if code == 0 { exit::FAILURE } else { code });
             self.child = None;
-            self.own_end = Some(code);
+            let facts = &mut self.ending.facts;
+            facts.code = Some(code);
+            facts.finished = Some(record::now());
+            (facts.usage, facts.dumped_core) = (reaped.usage, reaped.dumped_core);
+            facts.signal = if let End::Killed(signal) = ended { Some(signal) } else { None };
             if let Some(foreground) = self.foreground.take() {
                 foreground.take_back(pid);
             }
@@ -846,7 +875,8 @@ impl<'a> Run<'a> {
                         && let Ok(Some((bytes, _))) = folder.read(file, &mut room)
                         && let Ok(code) = exit::parse(bytes)
                     {
-                        self.own_end = Some(code);
+                        self.ending.facts.code = Some(code);
+                        self.ending.facts.is_released = true;
                         self.feed(Event::Replaced(code));
                     }
                     self.feed(Event::Opened(gate));

@@ -20,7 +20,7 @@ use emissary_core::documents::Text;
 use emissary_core::escalate;
 use emissary_core::exit;
 use emissary_core::exit_file::Reading;
-use emissary_core::json::Str;
+use emissary_core::json::{self, Str};
 use emissary_core::layout::{self, File, Kind};
 use emissary_core::limits::{CONTAINER_NAME_BYTES, PATH_BYTES};
 use emissary_core::lines::{self, Lines, Piece};
@@ -567,6 +567,35 @@ fn parts(below: &[u8]) -> impl Iterator<Item = &[u8]> {
     below.split(|&byte| byte == b'/').filter(|part| !part.is_empty())
 }
 
+/// Adds the records of the runs to a report in JSON, as its last member: `"reports":{"NAME":{…}}`. A record that is missing or no JSON is left out.
+#[inline(never)]
+fn add_records(mains: &[Main], report: &mut Vec<u8>) {
+    /// Maximum bytes of a record. Only a command line of such a length makes one that is longer.
+    const RECORD_BYTES: usize = 4 << 20;
+    let mut separator = &b",\"reports\":{"[..];
+    for main in mains {
+        let name = layout::base_name(File::Report);
+        let size = main.container.folder.size(name).and_then(|size| usize::try_from(size).ok()).unwrap_or(0);
+        let mut room = vec![0; size.min(RECORD_BYTES)];
+        let Ok(Some((bytes, _))) = main.container.folder.read(name, &mut room) else { continue };
+        let record = bytes.trim_ascii();
+        if record.first() != Some(&b'{') || json::parse(record).is_err() {
+            continue;
+        }
+        if separator.len() > 1 {
+            // The report ends with `}` and a newline.
+            report.truncate(report.len() - 2);
+        }
+        report.extend_from_slice(separator);
+        // A container's name needs no escapes.
+        report.extend([b"\"", &main.container.name[..], b"\":", record].concat());
+        separator = b",";
+    }
+    if separator.len() == 1 {
+        report.extend_from_slice(b"}}\n");
+    }
+}
+
 /// Returns the report's text, and whether every output that exists could be read.
 #[inline(never)]
 fn report(
@@ -674,6 +703,7 @@ fn report(
             drop(core::mem::take(&mut room));
         };
         room.truncate(length);
+        add_records(mains, &mut room);
     } else {
         let mut measure = Writer::new(&mut []);
         report.write_text(&mut measure);

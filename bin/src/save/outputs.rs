@@ -16,7 +16,9 @@ use emissary_core::template::{Packing, Template};
 use super::compressor::Compressor;
 use super::deflate::{DEFAULT_LEVEL, HUFFMAN_ONLY};
 use super::{Failure, artifact, parameter as parameter_file};
+use crate::os::clock;
 use crate::pod::folder::Folder;
+use crate::pod::record::Saved;
 use crate::pod::shared::Shared;
 use crate::pod::template as pod_template;
 use crate::report::console::Console;
@@ -74,40 +76,52 @@ impl Mounts {
     }
 }
 
-/// Saves all outputs. Returns whether every output that exists was saved.
+/// Saves all outputs, and appends each one to `saved`. Returns whether every output that exists was saved.
 #[inline(never)]
-pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_>) -> bool {
+pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_>, saved: &mut Vec<Saved>) -> bool {
     let mut all = true;
     // The first artifact makes the compressor. Later artifacts use it again.
     let compressor = RefCell::new(None);
     let mounts = Mounts::new(template);
-    let mut each = |what: &[u8], name: Str<'_>, path: Str<'_>, may_be_missing: bool, save: &dyn Fn(&CStr) -> Result<(), Failure>| {
-        let mut room = [0; PATH_BYTES];
-        let label = label(what, name, path);
-        let result = pod_template::source(path, &mut room).map_err(Failure::Error).and_then(|path| {
-            // The wait container mounts the same volume and reads the output there. But the wait container does not know the working directory that a
-            // relative path starts from, so such an output is saved.
-            if path.to_bytes().starts_with(b"/")
-                && layout::clean(path.to_bytes(), &mut [0; PATH_BYTES]).is_ok_and(|path| mounts.holding(path).is_some())
-            {
-                return Ok(());
-            }
-            save(path).map_err(|failure| match failure {
-                Failure::Missing if may_be_missing => Failure::Missing,
-                Failure::Missing => {
-                    console.warn(&[&label, b": ", path.to_bytes(), b" is missing"]);
-                    Failure::Missing
+    let mut each =
+        |kind: &'static str, name: Str<'_>, path: Str<'_>, may_be_missing: bool, save: &dyn Fn(&CStr) -> Result<u64, Failure>| {
+            let mut room = [0; PATH_BYTES];
+            let label = label(kind.as_bytes(), name, path);
+            let began = clock::now();
+            let result = pod_template::source(path, &mut room).map_err(Failure::Error).and_then(|path| {
+                // The wait container mounts the same volume and reads the output there. But the wait container does not know the working directory that a
+                // relative path starts from, so such an output is saved.
+                if path.to_bytes().starts_with(b"/")
+                    && layout::clean(path.to_bytes(), &mut [0; PATH_BYTES]).is_ok_and(|path| mounts.holding(path).is_some())
+                {
+                    return Ok(None);
                 }
-                other => other,
-            })
-        });
-        if let Err(Failure::Error(error)) = result {
-            all = false;
-            console.error(&Error::text(&[&label, b": ", &error.text]));
-        }
-    };
+                save(path).map(Some).map_err(|failure| match failure {
+                    Failure::Missing if may_be_missing => Failure::Missing,
+                    Failure::Missing => {
+                        console.warn(&[&label, b": ", path.to_bytes(), b" is missing"]);
+                        Failure::Missing
+                    }
+                    other => other,
+                })
+            });
+            match result {
+                Ok(Some(size_bytes)) => saved.push(Saved {
+                    kind,
+                    name: decoded(name),
+                    path: decoded(path),
+                    size_bytes,
+                    duration_ms: clock::now().since(began).as_ms(),
+                }),
+                Ok(None) | Err(Failure::Missing) => {}
+                Err(Failure::Error(error)) => {
+                    all = false;
+                    console.error(&Error::text(&[&label, b": ", &error.text]));
+                }
+            }
+        };
     for parameter in template.output_parameters() {
-        each(b"parameter", parameter.name, parameter.path, parameter.default.is_some(), &|path| {
+        each("parameter", parameter.name, parameter.path, parameter.default.is_some(), &|path| {
             into(shared, path, File::Parameter(path.to_bytes()), &|folder, name| parameter_file::save(console, path, folder, name))
         });
     }
@@ -128,7 +142,7 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
             let odd = odd.as_number().filter(|odd| odd.len() < 32).unwrap_or(b"what is given");
             console.warn(&[&label, b": compressionLevel: ", odd, b" is not a whole number from -2 to 9: ", taken, b" is taken"]);
         }
-        each(b"artifact", artifact.name, artifact.path, artifact.is_optional, &|path| {
+        each("artifact", artifact.name, artifact.path, artifact.is_optional, &|path| {
             into(shared, path, File::Artifact(path.to_bytes()), &|folder, name| {
                 let mut compressor = compressor.borrow_mut();
                 artifact::save(console, compressor.get_or_insert_with(Compressor::new), path, folder, name, level)
@@ -136,6 +150,14 @@ pub(crate) fn save(console: Console, shared: &Shared<'_>, template: &Template<'_
         });
     }
     all
+}
+
+/// Decodes a string of the template.
+fn decoded(string: Str<'_>) -> Vec<u8> {
+    let mut room = vec![0; string.raw_len()];
+    let length = string.decode(&mut room).map_or(0, <[u8]>::len);
+    room.truncate(length);
+    room
 }
 
 /// Returns an output's label for a message: its name, or its path if it has no name.
@@ -146,11 +168,12 @@ fn label(what: &[u8], name: Str<'_>, path: Str<'_>) -> Vec<u8> {
 }
 
 /// Saves an output to its place on the shared volume. A missing output makes no folder.
-fn into(shared: &Shared<'_>, path: &CStr, file: File<'_>, save: &dyn Fn(&Folder, &CStr) -> Result<(), Failure>) -> Result<(), Failure> {
+fn into(shared: &Shared<'_>, path: &CStr, file: File<'_>, save: &dyn Fn(&Folder, &CStr) -> Result<(), Failure>) -> Result<u64, Failure> {
     if matches!(rustix::fs::stat(path), Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR)) {
         return Err(Failure::Missing);
     }
     let mut room = [0; PATH_BYTES];
     let (folder, name) = shared.output(file, &mut room)?;
-    save(&folder, name)
+    save(&folder, name)?;
+    Ok(folder.size(name).unwrap_or(0))
 }

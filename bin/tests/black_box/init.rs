@@ -162,7 +162,8 @@ fn descendants_are_waited_for() {
     // A descendant in a session of its own counts, too. A request to end reaches what is left of the group.
     let pod = Pod::bare();
     let running = pod.start(&["--wait-descendants", "--", "sh", "-c", "sleep 600 & touch $W/ready; exit 2"]);
-    until("the command", || pod.work.join("ready").exists() && running.children().len() == 1);
+    let is_sleep = |pid: &String| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
+    until("the descendant alone", || matches!(&running.children()[..], [only] if is_sleep(only)));
     running.kill(15);
     assert_eq!(running.finish().status, 2);
 }
@@ -263,11 +264,10 @@ fn messages_are_more_or_less_or_elsewhere() {
     assert_eq!(lines(&["-q"]), (0, 0));
     // Descriptor 3 gets the messages, and the command does not get the descriptor.
     let pod = Pod::bare();
+    let process = pod.process(&["-v", "--log-fd", "3", "--", "sh", "-c", "ls /proc/self/fd | grep -c '^3$' >&2"]);
     let mut shell = Command::new("sh");
-    shell
-        .args(["-c", r#""$0" -v --log-fd 3 -- sh -c 'ls /proc/self/fd | grep -c "^3$" >&2' 3>"$1""#])
-        .arg(crate::pod::binary())
-        .arg(pod.work.join("messages"));
+    shell.args(["-c", r#"out=$1; shift; exec "$@" 3>"$out""#, "sh"]).arg(pod.work.join("messages"));
+    shell.arg(process.get_program()).args(process.get_args());
     let output = shell.env_remove("EMISSARY_DIR").output().unwrap();
     let messages = std::fs::read_to_string(pod.work.join("messages")).unwrap();
     assert!(messages.contains("sub-process exited, exit code"), "{messages} {output:?}");

@@ -19,6 +19,7 @@ mod outputs;
 mod peers;
 mod races;
 mod ready;
+mod record;
 mod sets;
 mod signals;
 mod steps;
