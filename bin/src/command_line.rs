@@ -18,7 +18,7 @@ use emissary_core::{exit, time};
 
 use crate::flags::{self, Flag};
 use crate::report::error::Error;
-use crate::roles::request::{Common, Personality, RunFlags, StartCodes, Topic, WaitFlags};
+use crate::roles::request::{Common, Personality, RunFlags, Shell, StartCodes, Topic, WaitFlags};
 
 /// A role to play.
 pub(crate) enum Command<'a> {
@@ -53,6 +53,10 @@ pub(crate) enum Command<'a> {
     Version {
         json: bool,
     },
+    /// Tell what is lacking.
+    Check,
+    /// Print a script for a shell.
+    Completions(Shell),
     /// Run no command, and end at a request.
     Pause,
     /// Print a text of another init.
@@ -78,7 +82,7 @@ const DELEGATED: WordList = WordList("init wait supervisor resource data agent a
 const ARGO_SUBCOMMANDS: WordList = WordList("emissary kill artifact-plugin-sidecar");
 
 /// The binary's own subcommands. `parse` uses their positions.
-const SUBCOMMANDS: WordList = WordList("run emissary init wait signal kill artifact-plugin-sidecar version help");
+const SUBCOMMANDS: WordList = WordList("run emissary init wait signal kill artifact-plugin-sidecar version help check completions");
 
 /// A position among the arguments. Each argument is read once.
 struct Cursor<'a> {
@@ -155,6 +159,8 @@ enum Role {
     Signal,
     Kill,
     Version,
+    Check,
+    Completions,
 }
 
 impl Role {
@@ -167,6 +173,8 @@ impl Role {
             Self::Signal => flags::SIGNAL,
             Self::Kill => flags::KILL,
             Self::Version => flags::VERSION,
+            Self::Check => flags::CHECK,
+            Self::Completions => 0,
         }
     }
 
@@ -177,7 +185,8 @@ impl Role {
             Self::Wait => Topic::Wait,
             Self::Signal => Topic::Signal,
             Self::Kill => Topic::Kill,
-            Self::Version => Topic::All,
+            Self::Check => Topic::Check,
+            Self::Version | Self::Completions => Topic::All,
         }
     }
 }
@@ -368,6 +377,8 @@ pub(crate) fn parse<'a>(
                         Some(5) => Role::Kill,
                         Some(6) => Role::PluginSidecar,
                         Some(7) => Role::Version,
+                        Some(9) => Role::Check,
+                        Some(10) => Role::Completions,
                         Some(8) => {
                             let Some(word) = cursor.next() else { return Ok(Command::Help(Topic::All)) };
                             return Ok(Command::Help(match SUBCOMMANDS.position(word.to_bytes()) {
@@ -376,6 +387,7 @@ pub(crate) fn parse<'a>(
                                 Some(3) => Topic::Wait,
                                 Some(4) => Topic::Signal,
                                 Some(5) => Topic::Kill,
+                                Some(9) => Topic::Check,
                                 Some(_) => Topic::All,
                                 None => return Err(usage(&[b"no help on '", word.to_bytes(), b"': it is no subcommand"])),
                             }));
@@ -394,14 +406,14 @@ pub(crate) fn parse<'a>(
                 }
                 // The command begins at the first word that is not a flag.
                 Some(Role::Run | Role::PluginSidecar) => break before,
-                Some(Role::Signal | Role::Kill) => {
+                Some(Role::Signal | Role::Kill | Role::Completions) => {
                     let Some(slot) = operands.iter_mut().find(|slot| slot.is_none()) else {
                         return Err(usage(&[b"unexpected argument '", bytes, b"'"]));
                     };
                     *slot = Some(word);
                     continue;
                 }
-                Some(Role::Init | Role::Wait | Role::Version) => return Err(usage(&[b"unexpected argument '", bytes, b"'"])),
+                Some(Role::Init | Role::Wait | Role::Version | Role::Check) => return Err(usage(&[b"unexpected argument '", bytes, b"'"])),
             }
         }
         let flag = cursor.flag_name(word);
@@ -439,6 +451,15 @@ pub(crate) fn parse<'a>(
         Some(Role::PluginSidecar) => Ok(Command::PluginSidecar { command }),
         Some(_) if !command.is_empty() => Err(usage(&[b"unexpected argument '", command[0].to_bytes(), b"'"])),
         Some(Role::Version) => Ok(Command::Version { json: given.json }),
+        Some(Role::Check) => Ok(Command::Check),
+        Some(Role::Completions) => match operands {
+            [Some(shell), None] => {
+                let shells = [Shell::Bash, Shell::Zsh, Shell::Fish];
+                let known = WordList("bash zsh fish").position(shell.to_bytes()).and_then(|at| shells.get(at).copied());
+                known.map(Command::Completions).ok_or_else(|| usage(&[b"no completions for '", shell.to_bytes(), b"'"]))
+            }
+            _ => Err(operands_are(b"completions bash|zsh|fish")),
+        },
         Some(Role::Init) => Ok(Command::Init { template: given.template }),
         Some(Role::Wait) => Ok(Command::Wait(given.wait)),
         Some(Role::Signal) => match operands {
@@ -491,8 +512,8 @@ mod tests {
 
     #[test]
     fn every_flag_has_its_own_bit() {
-        let names: Vec<_> = flags::each(u16::MAX, false).map(|(name, ..)| name).collect();
-        assert!(names.len() <= 64 && names.iter().all(|name| Flag::named(name.as_bytes()).is_some()));
+        let names: Vec<_> = flags::each(u16::MAX, true).chain(flags::each(u16::MAX, false)).map(|[name, ..]| name).collect();
+        assert!(names.len() <= 64 && names.iter().all(|name| Flag::named(name).is_some()));
         assert!((1..names.len()).all(|at| !names[..at].contains(&names[at])));
         assert_eq!((Flag::named(b"--grace"), Flag::named(b""), Flag::named(b"--grac")), (Some(Flag::Grace), None, None));
     }

@@ -12,8 +12,17 @@ pub(crate) const WAIT: u16 = 4;
 pub(crate) const SIGNAL: u16 = 8;
 pub(crate) const KILL: u16 = 16;
 pub(crate) const VERSION: u16 = 32;
-/// Every role but `version`.
-pub(crate) const ALL: u16 = RUN | INIT | WAIT | SIGNAL | KILL;
+pub(crate) const CHECK: u16 = 64;
+/// The roles that take the flags of every subcommand.
+pub(crate) const ALL: u16 = RUN | INIT | WAIT | SIGNAL | KILL | CHECK;
+
+/// The subcommands that help and completions name. `version`, `help` and `completions` are at the end.
+pub(crate) const SUBCOMMANDS: &str = "run init wait signal kill check version help completions";
+
+/// Returns the bits of the subcommand at a position of [`SUBCOMMANDS`].
+pub(crate) fn roles_of(position: usize) -> u16 {
+    [RUN, INIT, WAIT, SIGNAL, KILL, CHECK, VERSION].get(position).copied().unwrap_or(0)
+}
 
 macro_rules! flags {
     ($($flag:ident $roles:tt $name:literal $value:literal $help:literal;)*) => {
@@ -26,14 +35,10 @@ macro_rules! flags {
 
         /// Every flag, in the order of the table.
         const EVERY: &[Flag] = &[$(Flag::$flag),*];
-        /// The flags' names, with a space behind each.
-        const NAMES: &str = concat!($($name, " "),*);
         /// The roles that take each flag.
         const ROLES: &[u16] = &[$($roles),*];
-        /// Whether each flag has a value.
-        const HAS_VALUE: &[bool] = &[$(!$value.is_empty()),*];
         /// For each flag a line: name, value, help, with a tab between them.
-        const HELP: &str = concat!($($name, "\t", $value, "\t", $help, "\n"),*);
+        const HELP: &[u8] = concat!($($name, "\t", $value, "\t", $help, "\n"),*).as_bytes();
     };
 }
 
@@ -74,20 +79,22 @@ flags! {
 impl Flag {
     /// Finds a flag by its name, such as `--timeout`.
     pub(crate) fn named(name: &[u8]) -> Option<Self> {
-        let name = Some(name).filter(|name| !name.is_empty())?;
-        let at = NAMES.as_bytes().split(|&byte| byte == b' ').position(|known| known == name)?;
-        EVERY.get(at).copied()
+        Self::find(&|known| known == name)
     }
 
     /// Finds a flag of `run` by the rest of its variable's name behind `EMISSARY_`, such as `SOME_NAME`.
     pub(crate) fn of_variable(rest: &[u8]) -> Option<Self> {
         let is_same = |(known, given): (&u8, &u8)| *given == if *known == b'-' { b'_' } else { known.to_ascii_uppercase() };
-        let matches = |known: &[u8]| {
-            let known = known.strip_prefix(b"--").unwrap_or_default();
-            !known.is_empty() && known.len() == rest.len() && known.iter().zip(rest).all(is_same)
-        };
-        let at = NAMES.as_bytes().split(|&byte| byte == b' ').position(matches)?;
-        EVERY.get(at).copied().filter(|flag| flag.is_of(RUN))
+        let found = Self::find(&|known| {
+            known.strip_prefix(b"--").is_some_and(|known| known.len() == rest.len() && known.iter().zip(rest).all(is_same))
+        });
+        found.filter(|flag| flag.is_of(RUN))
+    }
+
+    #[inline(never)]
+    fn find(is_it: &dyn Fn(&[u8]) -> bool) -> Option<Self> {
+        let at = lines().position(|line| is_it(parts(line)[0]))?;
+        EVERY.get(at).copied()
     }
 
     /// Whether these roles take the flag.
@@ -96,21 +103,23 @@ impl Flag {
     }
 
     pub(crate) fn has_value(self) -> bool {
-        HAS_VALUE.get(self as usize).copied().unwrap_or(false)
+        lines().nth(self as usize).is_some_and(|line| !parts(line)[1].is_empty())
     }
 }
 
-/// Returns the flags that every role takes: name, value, help.
-pub(crate) fn of_all() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
-    HELP.lines().zip(ROLES).filter(|(_, of)| **of == ALL).filter_map(|(line, _)| parts(line))
+fn lines() -> impl Iterator<Item = &'static [u8]> {
+    HELP.split(|&byte| byte == b'\n').filter(|line| !line.is_empty())
 }
 
-fn parts(line: &'static str) -> Option<(&'static str, &'static str, &'static str)> {
-    let mut parts = line.splitn(3, '\t');
-    Some((parts.next()?, parts.next()?, parts.next()?))
+/// Splits a line: name, value, help.
+#[inline(never)]
+fn parts(line: &'static [u8]) -> [&'static [u8]; 3] {
+    let mut parts = line.split(|&byte| byte == b'\t');
+    core::array::from_fn(|_| parts.next().unwrap_or_default())
 }
 
-/// Returns the flags of these roles: name, value, help. With `own`, a flag that every role takes is left out.
-pub(crate) fn each(roles: u16, own: bool) -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
-    HELP.lines().zip(ROLES).filter(move |(_, of)| **of & roles != 0 && (!own || **of != ALL)).filter_map(|(line, _)| parts(line))
+/// Returns the flags of these roles: name, value, help. `is_common` chooses between those that every role takes, and the others.
+pub(crate) fn each(roles: u16, is_common: bool) -> impl Iterator<Item = [&'static [u8]; 3]> {
+    let of_these = move |of: u16| of & roles != 0 && (of == ALL) == is_common;
+    lines().zip(ROLES).filter(move |(_, of)| of_these(**of)).map(|(line, _)| parts(line))
 }

@@ -25,7 +25,7 @@ use core::ffi::CStr;
 use crate::command_line::Command;
 use crate::report::error::Error;
 use crate::roles::request::{Common, Peer, Personality};
-use crate::roles::{delegate, help, init, kill, pause, run, signal, wait};
+use crate::roles::{check, completions, delegate, help, init, kill, pause, run, signal, wait};
 
 os::entry::c_main!(start);
 
@@ -62,6 +62,8 @@ fn start(args: &[&'static CStr]) -> u8 {
         Ok(Command::Delegate) => delegate::hand_over(console, args),
         Ok(Command::Version { json }) => help::version(json),
         Ok(Command::Help(topic)) => help::help(topic),
+        Ok(Command::Check) => check::check(&common),
+        Ok(Command::Completions(shell)) => completions::completions(shell),
         Ok(Command::Pause) => pause::pause(console),
         Ok(Command::Page { text, is_error, status }) => help::page(&text, is_error, status),
     }

@@ -86,14 +86,15 @@ fn page<'a>(text: &str, is_error: bool) -> Command<'a> {
 
 /// The one-letter option for a long one. GNU's getopt_long(3) also takes an unambiguous start of the name.
 fn short(peer: Peer, long: &[u8]) -> Option<u8> {
-    let known: &[(&[u8], u8)] = match peer {
-        Peer::Tini => &[],
-        Peer::DumbInit => &[(b"single-child", b'c'), (b"rewrite", b'r'), (b"verbose", b'v'), (b"help", b'h'), (b"version", b'V')],
-        Peer::Catatonit => &[(b"version", b'V')],
+    let (names, letters): (&str, &[u8]) = match peer {
+        Peer::Tini => ("", b""),
+        Peer::DumbInit => ("single-child rewrite verbose help version", b"crvhV"),
+        Peer::Catatonit => ("version", b"V"),
     };
-    let exact = known.iter().find(|(name, _)| *name == long);
-    let mut starts = known.iter().filter(|(name, _)| name.starts_with(long) && !long.is_empty());
-    let only = starts.next().filter(|_| starts.next().is_none());
+    let starts =
+        || names.as_bytes().split(|&byte| byte == b' ').zip(letters).filter(|(name, _)| name.starts_with(long) && !long.is_empty());
+    let exact = starts().find(|(name, _)| *name == long);
+    let only = starts().next().filter(|_| starts().count() == 1);
     exact.or(only).map(|(_, letter)| *letter)
 }
 

@@ -933,13 +933,13 @@ pub fn command_line(data: &[u8]) {
         Ok(Command::Init { .. } | Command::Wait(_) | Command::Signal { .. } | Command::Kill { .. }) => {
             assert!(is_value || behind.is_none_or(<[_]>::is_empty), "words without a meaning were accepted");
         }
-        Ok(Command::Version { .. } | Command::Help(_)) => {}
+        Ok(Command::Version { .. } | Command::Help(_) | Command::Check | Command::Completions(_)) => {}
         Ok(Command::Pause | Command::Page { .. }) => panic!("another init's command line"),
         Err(error) => {
             assert_eq!(error.status, exit::FAILURE);
             assert!(!error.text.is_empty(), "a refusal without a message");
             // A command line with `--` is a run, unless a word before `--` names another role.
-            let others = ["init", "wait", "signal", "kill", "help", "version"].map(str::as_bytes);
+            let others = ["init", "wait", "signal", "kill", "help", "version", "check", "completions"].map(str::as_bytes);
             let named = words
                 .iter()
                 .take_while(|word| **word != c"--")

@@ -8,6 +8,7 @@ mod dist;
 mod docker;
 mod fuzz;
 mod image;
+mod manual;
 mod miri;
 mod reproduce;
 mod size;
@@ -114,6 +115,8 @@ enum Task {
         #[arg(long)]
         all: bool,
     },
+    /// Write the manual page, docs/emissary.1, from the table of flags
+    Manual,
     /// Build once more, in another folder and as another user, and compare the bytes
     Reproduce,
     /// Check the licences, the sources, the duplicates and the advisories of every crate
@@ -153,6 +156,7 @@ fn run(task: Option<Task>) -> Result<()> {
         Some(Task::Image { base: true, .. }) => image::base(&image::base_reference()),
         Some(Task::Image { all, .. }) => image::image(all).map(drop),
         Some(Task::Dist { all }) => dist::dist(all),
+        Some(Task::Manual) => manual::write(),
         Some(Task::Reproduce) => reproduce::reproduce(),
         Some(Task::Deny) => deny::deny(),
     }

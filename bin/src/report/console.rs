@@ -27,6 +27,11 @@ pub(crate) struct Console {
 }
 
 impl Console {
+    /// A console that prints errors alone.
+    pub(crate) const fn silent() -> Self {
+        Self { format: Format::Plain, level: Level::Error, descriptor: 2 }
+    }
+
     #[inline(never)]
     fn print(self, level: Level, parts: &[&[u8]]) {
         if level >= self.level {

@@ -1,7 +1,5 @@
 //! The pages that `help` and `--help` print, and the line of `version`. Lists of flags come from the table of flags.
 
-use core::fmt::Write as _;
-
 use super::request::Topic;
 use crate::flags;
 use crate::os::fs;
@@ -15,7 +13,9 @@ On a shared volume it leaves exit code, logs, output parameters and artifacts as
   emissary wait [flags]                      wait for the main containers, then report
   emissary signal SIGNAL [NAME]              leave a signal for a container
   emissary kill SIGNAL PID                   send a signal to a process
-  emissary version | help [SUBCOMMAND]
+  emissary check                             tell what image and volume lack
+  emissary completions bash|zsh|fish         print a script for a shell
+  emissary version [--json] | help [SUBCOMMAND]
 
 Without a shared folder it is a plain init. Called as tini, docker-init, dumb-init or
 catatonit, it takes their flags.
@@ -44,6 +44,14 @@ Writes:  exitcode, stdout, stderr or combined, outputs/parameters, outputs/artif
 
 A flag --some-name also has the variable EMISSARY_SOME_NAME; for a flag without a value it
 is true or false.
+";
+
+const CHECK: &str = "\
+emissary check [flags]
+
+Tells what this image and volume lack, a line for each: `ok`; `without`, if a run does
+without it; `lacks`, if a run fails or may lose something. Its status is 1 if a line says
+`lacks`, else 0.
 ";
 
 const INIT: &str = "\
@@ -91,32 +99,32 @@ pub(crate) fn help(topic: Topic) -> u8 {
         Topic::Wait => (WAIT, flags::WAIT),
         Topic::Signal => (SIGNAL, flags::SIGNAL),
         Topic::Kill => (KILL, flags::KILL),
+        Topic::Check => (CHECK, flags::CHECK),
     };
-    let mut page = String::from(text);
-    list(&mut page, "\nFlags:\n", flags::each(roles, true));
-    list(&mut page, "\nFlags of every subcommand:\n", flags::of_all());
+    let mut page = text.as_bytes().to_vec();
+    list(&mut page, b"\nFlags:\n", flags::each(roles, false));
+    page.push(b'\n');
+    list(&mut page, b"Flags of every subcommand:\n", flags::each(flags::ALL, true));
     print(&page)
 }
 
 /// Appends a list of flags. Appends nothing if there are none.
-fn list(page: &mut String, heading: &str, flags: impl Iterator<Item = (&'static str, &'static str, &'static str)>) {
-    for (at, (name, value, help)) in flags.enumerate() {
+fn list(page: &mut Vec<u8>, heading: &[u8], flags: impl Iterator<Item = [&'static [u8]; 3]>) {
+    for (at, [name, value, help]) in flags.enumerate() {
         if at == 0 {
-            page.push_str(heading);
+            page.extend_from_slice(heading);
         }
         let start = page.len();
-        let _ = write!(page, "  {name} {value}");
+        page.extend([b"  ", name, b" ", value].concat());
         // A long name leaves one space before its help.
-        let column = (page.len() - start).max(23) + 1;
-        page.extend(core::iter::repeat_n(' ', column - (page.len() - start)));
-        page.push_str(help);
-        page.push('\n');
+        page.resize(page.len().max(start + 23) + 1, b' ');
+        page.extend([help, b"\n"].concat());
     }
 }
 
 /// Prints name and version; as JSON, also the target and what this build can do.
 pub(crate) fn version(json: bool) -> u8 {
-    print(&if json { version_json() } else { concat!("emissary ", env!("CARGO_PKG_VERSION"), "\n").to_string() })
+    if json { print(version_json().as_bytes()) } else { print(concat!("emissary ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()) }
 }
 
 /// The target that xtask built for, or the processor's architecture.
@@ -138,8 +146,8 @@ pub(crate) fn page(text: &[u8], is_error: bool, status: u8) -> u8 {
     status
 }
 
-fn print(text: &str) -> u8 {
-    match fs::write_all(rustix::stdio::stdout(), text.as_bytes()) {
+fn print(text: &[u8]) -> u8 {
+    match fs::write_all(rustix::stdio::stdout(), text) {
         Ok(()) => 0,
         Err(_) => emissary_core::exit::FAILURE,
     }
@@ -151,11 +159,11 @@ mod tests {
 
     #[test]
     fn each_page_fits_a_screen() {
-        for page in [ALL, RUN, INIT, WAIT, SIGNAL, KILL] {
+        for page in [ALL, RUN, INIT, WAIT, SIGNAL, KILL, CHECK] {
             assert!(page.lines().count() <= 24 && page.lines().all(|line| line.len() <= 92), "{page}");
         }
-        for (name, _, help) in flags::each(u16::MAX, false) {
-            assert!(!help.is_empty() && help.len() <= 84, "{name}: {help}");
+        for [name, _, help] in flags::each(u16::MAX, true).chain(flags::each(u16::MAX, false)) {
+            assert!(!help.is_empty() && help.len() <= 84, "{}", String::from_utf8_lossy(name));
         }
     }
 

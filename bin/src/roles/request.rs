@@ -142,6 +142,14 @@ pub(crate) struct WaitFlags {
     pub(crate) grace: Option<Duration>,
 }
 
+/// A shell that completes command lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
 /// A page of help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Topic {
@@ -151,4 +159,5 @@ pub(crate) enum Topic {
     Wait,
     Signal,
     Kill,
+    Check,
 }

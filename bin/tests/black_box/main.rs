@@ -24,6 +24,7 @@ mod sets;
 mod signals;
 mod steps;
 mod terminal;
+mod tools;
 mod trees;
 mod volume;
 mod wait;
