@@ -1077,7 +1077,9 @@ pub fn supervisor(data: &[u8]) {
                 Action::Forward(_) => assert!(runs || lingers, "a signal without a command that runs"),
                 Action::Finish(code) => {
                     assert!(!runs && !starts, "the run ends while the command runs");
-                    let own = exited.map(|code| if code == 0 && (copy_failed || is_lost) { exit::FAILURE } else { code });
+                    let with_loss = |code: u8| if code == 0 && (copy_failed || is_lost) { exit::FAILURE } else { code };
+                    let own = exited.map(with_loss);
+                    let others: Vec<u8> = others.iter().map(|code| with_loss(*code)).collect();
                     assert!(own == Some(code) || others.contains(&code), "the run ends with {code}, not with {own:?} or one of {others:?}");
                     finished = true;
                 }

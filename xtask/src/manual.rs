@@ -1,6 +1,6 @@
 //! `cargo xtask manual`: writes the manual page, docs/emissary.1. Its lists of flags and variables come from the binary's own table of flags.
 
-use std::fmt::Write as _;
+use core::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 

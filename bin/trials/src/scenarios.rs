@@ -379,7 +379,9 @@ impl<'a> Pod<'a> {
                 continue;
             }
             ensure!(ended.stderr.contains("emissary: "), "the close of {path} has failed, and there is no warning");
-            ensure!(status != 0, "the close of {path} has failed, and the status is 0: {}", ended.stderr);
+            // The record only tells of the run. A draft's name does not say for which file it is, but the warning does.
+            let is_record = ended.stderr.contains("/report.json: ") && !self.own("report.json").exists();
+            ensure!(status != 0 || is_record && !every, "the close of {path} has failed, and the status is 0: {}", ended.stderr);
         }
         Ok(())
     }
