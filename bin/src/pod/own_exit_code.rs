@@ -110,9 +110,10 @@ fn remove_earlier(folder: &Folder) {
         if stat(File::Signal).is_ok_and(|signal| (signal.st_mtime, signal.st_mtime_nsec) <= (code.st_mtime, code.st_mtime_nsec)) {
             folder.remove(layout::base_name(File::Signal));
         }
-        folder.remove(layout::base_name(File::Report));
         folder.remove(layout::base_name(File::ExitCode));
     }
+    // A person may have removed the exit code alone. To replace the old record by a rename would also take longer: ext4 then writes the new one to the disk.
+    folder.remove(layout::base_name(File::Report));
 }
 
 /// Writes three bytes and closes the file. A container may have few descriptors, and some file systems allocate the space only at the close.
@@ -123,7 +124,6 @@ fn reserve(folder: &Folder) -> Result<(), Errno> {
         // An emissary that was killed has left its file here.
         Err(Errno::EXIST) => {
             folder.remove(fs::RESERVED_EXIT_CODE);
-            folder.remove(layout::base_name(File::Report));
             open()
         }
         other => other,

@@ -3,13 +3,17 @@
 //! Enters: the facts that the run has collected. Leaves: the file. Refuses nothing; a record that cannot be written is an error for the caller to print.
 
 use core::ffi::CStr;
+use std::os::fd::AsFd;
 
 use emissary_core::documents::Text;
 use emissary_core::layout::{self, File};
 use emissary_core::record::{Output, Record, SCHEMA, Time, Usage};
 
+use rustix::fs::OFlags;
+
 use super::shared::Home;
 use crate::os::clock::{self, Clock};
+use crate::os::fs;
 use crate::report::error::Error;
 
 /// A point in time, by both clocks: the first is for a person, the second for a length.
@@ -127,5 +131,16 @@ pub(crate) fn write(home: Home<'_>, facts: &Facts<'_>, code: u8) -> Result<(), E
             None => capacity *= 2,
         }
     };
-    home.folder.write(layout::base_name(File::Report), &room[..length], 0o644)
+    let name = layout::base_name(File::Report);
+    // No other file has the name, because the run has removed it at its start. A reader that sees no exit code yet must expect a part of the record, so a rename
+    // would gain nothing.
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+    match fs::open_at(home.folder.as_fd(), name, flags, 0o644) {
+        Ok(file) => fs::write_all(file.as_fd(), &room[..length]).and_then(|()| fs::close(file)).map_err(|errno| {
+            home.folder.remove(name);
+            Error::new("write", &home.folder.path_of(name), errno)
+        }),
+        // Another process made it, or the folder was removed.
+        Err(_) => home.folder.write(name, &room[..length], 0o644),
+    }
 }

@@ -123,6 +123,13 @@ fn it_is_there_before_the_exit_code_and_only_of_this_run() {
     assert_eq!((pod.text("report.json"), pod.exit_code()), (None, None));
     running.kill(15);
     running.finish();
+    // A record without an exit code is removed, too.
+    let pod = Pod::flat();
+    pod.put("report.json", "old");
+    let running = pod.start_ready("touch $W/ready; exec sleep 600");
+    assert_eq!(pod.text("report.json"), None);
+    running.kill(15);
+    running.finish();
     // A command line of any length and any bytes.
     let pod = Pod::flat();
     let long = "x\"\\\n\u{7f}".repeat(20_000);
