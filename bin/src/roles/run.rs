@@ -248,19 +248,7 @@ fn supervise<'a>(
                 // The exit code is written before anything is closed: closing takes a while (see `timers::WATCH_DELAY`), and another container waits for
                 // this file.
                 Action::Finish(code) => {
-                    let is_commands = run.ending.facts.code == Some(code) && !run.is_cancelled && !run.machine.has_timed_out();
-                    run.ending.facts.attempts = run.machine.attempts();
-                    run.ending.facts.timed_out = run.machine.has_timed_out();
-                    run.ending.facts.reason = match () {
-                        () if run.ending.facts.timed_out => "timeout",
-                        () if run.is_cancelled => "cancelled",
-                        () if run.ending.facts.attempts == 0 => "not started",
-                        () if run.ending.facts.is_released => "released",
-                        () if run.ending.facts.code != Some(code) => "output lost",
-                        () if run.ending.facts.signal.is_some() => "signal",
-                        () => "exited",
-                    };
-                    // Moves nothing: the run is not used again, and closes nothing yet.
+                    let is_commands = run.conclude(code);
                     return Ok(run.ending.end(code, is_commands));
                 }
             }
@@ -332,6 +320,30 @@ struct Run<'a, 'e, 'c> {
 impl<'a> Run<'a, '_, '_> {
     fn feed(&mut self, event: Event) {
         self.machine.handle(clock::now(), event);
+    }
+
+    /// Collects the last facts about a run that ends with this code. Returns whether the command ended by itself with it.
+    fn conclude(&mut self, code: u8) -> bool {
+        let (timed_out, is_cancelled) = (self.machine.has_timed_out(), self.is_cancelled);
+        let why: &[u8] = if timed_out { b"the time limit ended the command" } else { b"the cancel file ended the run" };
+        if timed_out || is_cancelled {
+            let error = Error::text(&[why]);
+            self.console.fatal(&error);
+            self.ending.facts.message = error.text.clone();
+        }
+        let facts = &mut self.ending.facts;
+        facts.attempts = self.machine.attempts();
+        facts.timed_out = timed_out;
+        facts.reason = match () {
+            () if timed_out => "timeout",
+            () if is_cancelled => "cancelled",
+            () if facts.attempts == 0 => "not started",
+            () if facts.is_released => "released",
+            () if facts.code != Some(code) => "output lost",
+            () if facts.signal.is_some() => "signal",
+            () => "exited",
+        };
+        facts.code == Some(code) && !is_cancelled && !timed_out
     }
 
     /// Prints why the command cannot run, and ends the run.

@@ -201,8 +201,11 @@ fn a_time_limit() {
         let outcome = pod.run(&["--timeout", "150ms", "--grace", "150ms", "--", "sh", "-c", script]);
         assert_eq!((outcome.status, pod.exit_code()), (want, Some(want.to_string())), "{script}");
     }
-    let outcome = Pod::bare().env("EMISSARY_TIMEOUT", "50ms").run(&["sleep", "600"]);
-    assert_eq!(outcome.status, 124);
+    // The reason is on stderr and in the termination log.
+    let pod = Pod::bare().env("EMISSARY_TIMEOUT", "50ms");
+    let outcome = pod.run(&["sleep", "600"]);
+    assert_eq!((outcome.status, outcome.stderr.as_str()), (124, "emissary: error: the time limit ended the command\n"));
+    assert_eq!(pod.termination_log(), outcome.stderr);
     assert_eq!(Pod::bare().run(&["--timeout", "-1s", "--", "true"]).status, 64);
 }
 

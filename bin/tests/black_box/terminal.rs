@@ -559,3 +559,20 @@ fn dev_stdout_on_a_terminal_after_privileges_are_dropped() {
     assert_eq!(screen.start(&pod, &["--", "sh", "-c", script]).finish().status, 0);
     screen.until_shown("x\r\n622 65533\r\n");
 }
+
+#[test]
+fn in_the_place_of_another_init_the_command_has_our_terminal() {
+    for name in ["tini", "dumb-init", "catatonit"] {
+        let mut screen = Screen::new(24, 80);
+        let pod = Pod::bare().called(name).via(&["setsid", "--ctty", "--wait"]).env("TINI_SUBREAPER", "1");
+        // The command's process group is in the foreground of the terminal, and ^C reaches it.
+        let script =
+            "ps -o tpgid=,pgid= -p $$ | { read a b; [ $a = $b ] && echo fore''ground; }; read line; echo got-''$line; exec sleep 600";
+        let running = screen.start(&pod, &["--", "sh", "-c", script]);
+        screen.until_shown("foreground\r\n");
+        screen.type_in("some''thing\n");
+        screen.until_shown("got-some''thing\r\n");
+        screen.type_in("\u{3}");
+        assert_eq!(running.finish().status, 130, "{name}");
+    }
+}
