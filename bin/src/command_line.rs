@@ -247,6 +247,9 @@ fn split<'a>(list: &'a CStr, separator: u8, each: &mut dyn FnMut(&'a CStr)) {
 #[inline(never)]
 fn take<'a>(flag: Flag, name: &[u8], value: &'a CStr, common: &mut Common<'a>, given: &mut Given<'a>) -> Result<(), Error> {
     let run: &mut RunFlags<'a> = &mut common.run;
+    if flag.has_value() && value.is_empty() && flag != Flag::Dir {
+        return Err(bad_value(name, value, b"a value"));
+    }
     match flag {
         Flag::Name => common.place.name = Some(value),
         Flag::Dir => common.place.dir = Some(value),
@@ -419,14 +422,21 @@ pub(crate) fn parse<'a>(
         let flag = cursor.flag_name(word);
         let argoexec = common.personality == Personality::Argoexec;
         match (flag, role) {
-            (b"--help" | b"-h", role) => return Ok(Command::Help(role.map_or(Topic::All, Role::topic))),
-            (b"--version", None) => role = Some(Role::Version),
+            (b"--help" | b"-h", role) => {
+                common.is_run = false;
+                return Ok(Command::Help(role.map_or(Topic::All, Role::topic)));
+            }
+            (b"--version", None) => {
+                common.is_run = false;
+                role = Some(Role::Version);
+            }
             _ if argoexec && ACCEPTED.position(flag).is_some() => {
                 cursor.value(flag)?;
             }
             _ if argoexec && ACCEPTED_ALONE.position(flag).is_some() => {}
             (repeated, _) if repeated.len() > 2 && repeated[1..].iter().all(|&letter| letter == b'v') => {
                 common.console.level = Level::Debug;
+                common.on_command_line |= 1 << Flag::LogLevel as u8;
             }
             _ => {
                 let name = if flag == b"-f" { b"--follow" } else { flag };
@@ -435,7 +445,9 @@ pub(crate) fn parse<'a>(
                 let known = Flag::named(name).filter(|known| known.is_of(roles));
                 let Some(known) = known else { return Err(usage(&[b"unknown flag '", bytes, b"'"])) };
                 let value = if known.has_value() { cursor.value(flag)? } else { c"" };
-                common.on_command_line |= 1 << known as u8;
+                // Three flags set the level of messages. Each outweighs the variables of all.
+                let sets_level = matches!(known, Flag::LogLevel | Flag::Verbose | Flag::Quiet);
+                common.on_command_line |= 1 << if sets_level { Flag::LogLevel } else { known } as u8;
                 take(known, flag, value, common, &mut given)?;
             }
         }

@@ -37,13 +37,19 @@ fn start(args: &[&'static CStr]) -> u8 {
     let mut common = Common::new(personality);
     let mut words = args.get(1..).unwrap_or_default();
     let mut peer = base_name;
-    if let [flag, name, rest @ ..] = words
-        && *flag == c"--as"
-        && personality == Personality::Emissary
-    {
-        peer = name.to_bytes();
-        words = rest;
+    if personality == Personality::Emissary {
+        // `--as NAME` or `--as=NAME`.
+        match words {
+            [flag, name, rest @ ..] if *flag == c"--as" => (peer, words) = (name.to_bytes(), rest),
+            [flag, rest @ ..] => {
+                if let Some(name) = flag.to_bytes().strip_prefix(b"--as=") {
+                    (peer, words) = (name, rest);
+                }
+            }
+            [] => {}
+        }
     }
+    common.is_run = peer != base_name;
     let command = match Peer::named(peer) {
         Some(peer) => Ok(peers::parse(peer, own_name, words, &mut common, &|name| os::env::var(name).map(CStr::to_bytes))),
         None if peer != base_name => Err(Error::text(&[b"flag --as: '", peer, b"' is not tini, docker-init, dumb-init or catatonit"])),
@@ -71,8 +77,8 @@ fn start(args: &[&'static CStr]) -> u8 {
 
 /// Reads the arguments of emissary itself, and the variables `EMISSARY_…` of a run.
 fn parse<'a>(words: &'a [&'static CStr], common: &mut Common<'a>) -> Result<Command<'a>, Error> {
-    let command = command_line::parse(words, common, delegate::exists)?;
-    if common.is_run {
+    let mut command = command_line::parse(words, common, delegate::exists);
+    if common.is_run && command.is_ok() {
         let mut taken = Ok(());
         os::env::each(&mut |name, value| {
             if let Some(rest) = name.strip_prefix(b"EMISSARY_")
@@ -81,11 +87,17 @@ fn parse<'a>(words: &'a [&'static CStr], common: &mut Common<'a>) -> Result<Comm
                 taken = command_line::take_variable(rest, value, common);
             }
         });
-        taken?;
+        if let Err(error) = taken {
+            command = Err(error);
+        }
     }
     if !os::descriptors::take_for_messages(common.console.descriptor) {
         let number = core::mem::replace(&mut common.console.descriptor, 2);
-        return Err(Error::count(b"flag --log-fd: descriptor ", number.unsigned_abs().into(), b" is not open"));
+        // An emissary inside another one inherits the variable, and not the descriptor.
+        let is_flag = common.on_command_line & 1 << flags::Flag::LogFd as u8 != 0;
+        if is_flag && command.is_ok() {
+            command = Err(Error::count(b"flag --log-fd: descriptor ", number.unsigned_abs().into(), b" is not open"));
+        }
     }
-    Ok(command)
+    command
 }

@@ -23,41 +23,32 @@ const LICENSE: &str = "emissary: MIT or Apache-2.0, at your choice\n";
 const TINI: &str = "\
 Usage: tini [OPTIONS] PROGRAM -- [ARGS] | --version
 
-emissary in the place of tini: runs PROGRAM under the supervision of a valid init process.
+Runs PROGRAM under the supervision of a valid init process, emissary.
 
-  --version   print the version
-  -h          print this page
-  -s          become a subreaper (TINI_SUBREAPER)
-  -p SIGNAL   receive SIGNAL when the parent ends, such as -p SIGKILL
-  -v          more verbose; up to three times (TINI_VERBOSITY, default 1)
-  -w          print a warning when a process is reaped
-  -g          send signals to the process group of PROGRAM (TINI_KILL_PROCESS_GROUP)
-  -e CODE     exit with 0 in the place of CODE; may be repeated
-  -l          print the licence
+  -s         become a subreaper
+  -p SIGNAL  receive SIGNAL when the parent ends
+  -v         more verbose; up to three times
+  -w         warn of each process that is reaped
+  -g         send signals to PROGRAM's process group
+  -e CODE    exit with 0 in the place of CODE; may be repeated
+  -h, -l     print this page, the licence
 ";
 
 const DUMB_INIT: &str = "\
 Usage: dumb-init [option] command [[arg] ...]
 
-emissary in the place of dumb-init: passes signals on to the session of command.
-
-  -c, --single-child   send signals to command alone (DUMB_INIT_SETSID=0)
-  -r, --rewrite s:r    send signal r in the place of s; 0 drops it; may be repeated
-  -v, --verbose        print more messages (DUMB_INIT_DEBUG=1)
-  -h, --help           print this page
-  -V, --version        print the version
+  -c, --single-child  send signals to command alone, not to its session
+  -r, --rewrite s:r   send signal r in the place of s; 0 drops it
+  -v, --verbose       print more messages
+  -h, --help; -V, --version
 ";
 
 const CATATONIT: &str = "\
 usage: catatonit [-ghLPV] [--] <progname> [<arguments>...]
 
-emissary in the place of catatonit.
-
-  -g             send signals to the process group of progname
-  -h             print this page
-  -L             print the licence
-  -P             run no program; end at SIGINT or SIGTERM
-  -V, --version  print the version
+  -g  send signals to progname's process group
+  -P  run no program; end at SIGINT or SIGTERM
+  -h, -L, -V  print this page, the licence, the version
 ";
 
 /// Signals that tini's `-p` takes, by their numbers: SIGHUP to SIGSYS without SIGSTKFLT, SIGIO and SIGPWR, and with the prefix SIG.
@@ -207,10 +198,7 @@ pub(crate) fn parse<'a>(
                             }
                         }
                         _ => {
-                            return refuse(
-                                peer,
-                                &[b"error: -r takes <signum>:<signum>, where <signum> is between 1 and 31, or 0 behind the colon"],
-                            );
+                            return refuse(peer, &[b"error: -r takes <signum>:<signum>, from 1 to 31, or 0 behind the colon"]);
                         }
                     }
                 }

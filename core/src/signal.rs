@@ -111,11 +111,14 @@ impl Rewrites {
     /// Adds `FROM:TO`, two signals as [`Signal::parse`] reads them. `TO` 0 drops the signal. A later rewrite of the same signal counts.
     ///
     /// # Errors
-    /// [`RewriteError`], if a part is missing or is no signal. SIGKILL cannot be rewritten, because no process receives it.
+    /// [`RewriteError`], if a part is missing or is no signal, and for SIGKILL and SIGSTOP, which must always have their effect.
     pub fn add(&mut self, text: &[u8]) -> Result<(), RewriteError> {
         let colon = text.iter().position(|&byte| byte == b':').ok_or(RewriteError::NoColon)?;
         let (from, to) = (text.get(..colon).unwrap_or_default(), text.get(colon.saturating_add(1)..).unwrap_or_default());
         let from = Signal::parse(from).map_err(RewriteError::From)?;
+        if matches!(from, Signal::KILL | Signal::STOP) {
+            return Err(RewriteError::Uncatchable);
+        }
         let to = if to.trim_ascii() == b"0" { 0 } else { Signal::parse(to).map_err(RewriteError::To)?.number() };
         self.set(from, to);
         Ok(())
@@ -146,6 +149,8 @@ impl Default for Rewrites {
 pub enum RewriteError {
     /// The text has no colon.
     NoColon,
+    /// The part before the colon is SIGKILL or SIGSTOP.
+    Uncatchable,
     /// The part before the colon is no signal.
     From(SignalError),
     /// The part after the colon is no signal and not 0.
@@ -158,6 +163,9 @@ impl RewriteError {
         match self {
             Self::NoColon => {
                 out.text("is not FROM:TO, two signals");
+            }
+            Self::Uncatchable => {
+                out.text("is SIGKILL or SIGSTOP, which have no substitute");
             }
             Self::From(cause) => {
                 out.text("the part before `:` ");
@@ -451,6 +459,8 @@ mod tests {
         assert_eq!(rewrites.apply(Signal::TERM), Some(Signal::TERM));
         for (text, want) in [
             (&b"15"[..], RewriteError::NoColon),
+            (b"KILL:15", RewriteError::Uncatchable),
+            (b"19:0", RewriteError::Uncatchable),
             (b"", RewriteError::NoColon),
             (b":15", RewriteError::From(SignalError::Empty)),
             (b"0:15", RewriteError::From(SignalError::OutOfRange)),

@@ -287,6 +287,12 @@ impl Machine {
         self.timed_out
     }
 
+    /// Whether a request to end can still reach the command or prevent it.
+    #[must_use]
+    pub const fn can_be_cancelled(&self) -> bool {
+        !matches!(self.phase, Phase::Draining | Phase::Waiting(Gate::After) | Phase::Saving | Phase::Done)
+    }
+
     /// Number of attempts that have been started.
     #[must_use]
     pub fn attempts(&self) -> u32 {
@@ -330,9 +336,11 @@ impl Machine {
             Event::Childless if self.phase == Phase::Lingering => self.drain(now),
             Event::Cancelled => self.cancel(now),
             Event::Replaced(code) if self.phase == Phase::Waiting(Gate::After) => self.code = code,
+            // The command stays, so its descendants are not waited for.
             Event::Unkillable if self.phase == Phase::Running => {
                 self.ask_to_end(now);
-                self.exited(now, exit::code_of_signal(Signal::KILL));
+                self.code = exit::code_of_signal(Signal::KILL);
+                self.drain(now);
             }
             Event::Drained if self.phase == Phase::Draining => {
                 self.timers.clear(PHASE);
@@ -475,6 +483,9 @@ impl Machine {
                     self.ask_to_end(now);
                 }
                 self.push(Action::Forward(signal));
+                if self.phase == Phase::Lingering && signal == Signal::KILL {
+                    self.drain(now);
+                }
             }
             // The command has ended, and emissary has not yet taken all of its output.
             Phase::Draining if asks => {
@@ -541,7 +552,17 @@ impl Machine {
                 self.timed_out = true;
                 self.end(now);
             }
-            Phase::Lingering => self.end(now),
+            Phase::Lingering => {
+                self.timed_out = true;
+                self.code = if self.code == 0 { exit::TIMED_OUT } else { self.code };
+                self.end(now);
+            }
+            // There is no time for another attempt, nor for a reader that takes nothing.
+            Phase::Draining => {
+                self.timed_out |= self.code != 0 && self.attempts_left > 0 && !self.is_ending;
+                self.ask_to_end(now);
+                self.wait_for_reader();
+            }
             // The caller starts the next attempt just now.
             Phase::Starting => self.timers.set(LIMIT, now),
             Phase::Waiting(Gate::Retry) => {
@@ -663,6 +684,79 @@ mod tests {
                 (9, E::Failed(64), &[]),
             ],
         );
+    }
+
+    /// The rows from the beginning to a command that runs.
+    const STARTED: [(u64, Event, &[Action]); 4] =
+        [(0, E::Begin, &[A::Plan]), (0, E::Planned(PLAN), &[A::Find]), (0, E::Found, &[A::Spawn]), (0, E::Spawned, &[])];
+
+    /// Plays these rows behind [`STARTED`].
+    fn play_started(setup: Setup, rows: &[(u64, Event, &[Action])]) -> Machine {
+        play(setup, &[&STARTED[..], rows].concat())
+    }
+
+    #[test]
+    fn a_time_limit_ends_the_command() {
+        let setup = Setup { timeout: Some(Duration::from_ms(100)), ..Setup::default() };
+        let term: (u64, Event, &[Action]) = (100, E::Tick, &[A::Forward(Signal::TERM)]);
+        for (end, code) in [(E::Killed(15), 124), (E::Exited(0), 124), (E::Exited(7), 7)] {
+            let machine = play_started(
+                setup,
+                &[
+                    (99, E::Tick, &[]),
+                    term,
+                    (150, end, &[A::Drain]),
+                    (150, E::Drained, &[A::Save]),
+                    (150, E::Saved { all: true }, &[A::Finish(code)]),
+                ],
+            );
+            assert!(machine.has_timed_out() && machine.attempts() == 1);
+        }
+        // SIGKILL follows after the grace period, and a signal that comes in time changes nothing.
+        play_started(setup, &[term, (30_099, E::Tick, &[]), (30_100, E::Tick, &[A::Forward(Signal::KILL)])]);
+        let machine = play_started(setup, &[(50, E::Killed(9), &[A::Drain]), (50, E::Drained, &[A::Save]), (200, E::Tick, &[])]);
+        assert!(!machine.has_timed_out());
+    }
+
+    #[test]
+    fn descendants_are_waited_for() {
+        let setup = Setup { waits_for_descendants: true, ..Setup::default() };
+        let ended: (u64, Event, &[Action]) = (1, E::Exited(3), &[]);
+        play_started(
+            setup,
+            &[ended, (2, E::Signal(usr1()), &[A::Forward(usr1())]), (3, E::Childless, &[A::Drain]), (3, E::Drained, &[A::Save])],
+        );
+        // After SIGKILL, nothing is waited for.
+        play_started(setup, &[ended, (2, E::Signal(Signal::KILL), &[A::Forward(Signal::KILL), A::Drain]), (3, E::Childless, &[])]);
+        play_started(
+            setup,
+            &[ended, (2, E::Cancelled, &[A::Forward(Signal::TERM)]), (30_002, E::Tick, &[A::Forward(Signal::KILL), A::Drain])],
+        );
+        play_started(
+            setup,
+            &[(1, E::Unkillable, &[A::Drain]), (1, E::Drained, &[A::Save]), (1, E::Saved { all: true }, &[A::Finish(137)])],
+        );
+    }
+
+    #[test]
+    fn files_of_other_steps_and_a_pause_after_a_failure() {
+        let setup = Setup { waits_for_files: true, pauses_on_failure: true, ..Setup::default() };
+        let start: [(u64, Event, &[Action]); 5] = [
+            (0, E::Begin, &[A::Plan]),
+            (0, E::Planned(PLAN), &[A::Await(Gate::Files)]),
+            (5, E::Opened(Gate::Files), &[A::Find]),
+            (5, E::Found, &[A::Spawn]),
+            (5, E::Spawned, &[]),
+        ];
+        let pause: [(u64, Event, &[Action]); 4] = [
+            (6, E::Exited(3), &[A::Drain]),
+            (6, E::Drained, &[A::Await(Gate::After)]),
+            (7, E::Replaced(9), &[]),
+            (7, E::Opened(Gate::After), &[A::Save]),
+        ];
+        play(setup, &[&start[..], &pause, &[(7, E::Saved { all: true }, &[A::Finish(9)])]].concat());
+        play(setup, &[&start[..], &[(6, E::Exited(0), &[A::Drain]), (6, E::Drained, &[A::Save])]].concat());
+        play(setup, &[&start[..2], &[(1, E::Cancelled, &[A::Finish(143)])]].concat());
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Place<'_> {
             let of_service = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
             is_asked |= match name.strip_prefix(b"ARGO_") {
                 Some(_) => !of_service(b"_SERVICE_") && !of_service(b"_PORT"),
-                None => matches!(name, b"EMISSARY_DIR" | b"EMISSARY_LAYOUT") && !value.is_empty(),
+                None => matches!(name, b"EMISSARY_DIR" | b"EMISSARY_LAYOUT" | b"EMISSARY_NAME") && !value.is_empty(),
             };
         });
         is_asked
@@ -84,7 +84,7 @@ impl<'a> Shared<'a> {
     /// The name or the layout is not valid, or the folder cannot be opened. The message names it.
     pub(crate) fn open(place: &Place<'a>) -> Result<Self, Error> {
         let text = |name: &CStr| env::var(name).filter(|value| !value.is_empty());
-        let name = place.name.or_else(|| text(c"ARGO_CONTAINER_NAME")).map(CStr::to_bytes);
+        let name = place.name.or_else(|| text(c"EMISSARY_NAME")).or_else(|| text(c"ARGO_CONTAINER_NAME")).map(CStr::to_bytes);
         let kind = match (place.kind, text(c"EMISSARY_LAYOUT")) {
             (Some(kind), _) => kind,
             (None, Some(value)) => Kind::parse(value.to_bytes())

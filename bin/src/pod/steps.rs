@@ -67,8 +67,8 @@ fn read_marker(path: &CStr) -> Result<Option<u8>, Error> {
 }
 
 /// Watches the folder of a file. Returns the number of the watch; `None` if the folder does not exist yet or cannot be watched. The caller then looks from time to
-/// time.
-pub(crate) fn watch(path: &CStr, watch: &mut Watch) -> Option<i32> {
+/// time. With `growth`, a write to the file is a change, too.
+pub(crate) fn watch(path: &CStr, growth: bool, watch: &mut Watch) -> Option<i32> {
     let bytes = path.to_bytes();
     let folder = match bytes.iter().rposition(|&byte| byte == b'/') {
         None => b".",
@@ -77,7 +77,7 @@ pub(crate) fn watch(path: &CStr, watch: &mut Watch) -> Option<i32> {
     };
     let folder = CString::new(folder).ok()?;
     fs::stat(&folder).ok()?;
-    watch.add(&folder, false)
+    watch.add(&folder, growth)
 }
 
 /// Makes the file that lets the next step start, or the file that ends it: PATH or PATH.err. Both are empty, and any user may read them. An earlier file of the
@@ -90,10 +90,17 @@ pub(crate) fn post(path: &CStr, has_succeeded: bool) -> Result<(), Error> {
     let (made, removed) = if has_succeeded { (path, failure.as_c_str()) } else { (failure.as_c_str(), path) };
     let _ = rustix::fs::unlinkat(CWD, removed, AtFlags::empty());
     make_parents(made);
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::NOCTTY;
     fs::open_at(CWD, made, flags, Mode::from_raw_mode(0o666).as_raw_mode())
         .and_then(fs::close)
         .map_err(|errno| Error::new("make", made.to_bytes(), errno))
+}
+
+/// Removes both files of an earlier run.
+pub(crate) fn clear(path: &CStr) {
+    for file in [path, failure_of(path).as_c_str()] {
+        let _ = rustix::fs::unlinkat(CWD, file, AtFlags::empty());
+    }
 }
 
 /// Makes the folders above a path. What fails here fails again when the file is opened, and is reported there.

@@ -99,7 +99,7 @@ impl Watch {
 
     /// Stops to watch a folder.
     pub(crate) fn remove(&self, watch: i32) {
-        if let Some(fd) = &self.fd {
+        if let Some(fd) = self.fd.as_ref().filter(|_| self.parent != Some(watch)) {
             let _ = rustix::fs::inotify::remove_watch(fd, watch);
         }
     }

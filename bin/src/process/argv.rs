@@ -31,8 +31,9 @@ pub(crate) struct FileArguments {
 /// # Errors
 /// The file cannot be read, or it is not a JSON array of strings. The message names the path and the place in the file.
 #[inline(never)]
-pub(crate) fn read(folder: Option<&Folder>, given: usize) -> Result<FileArguments, Error> {
-    let Some(path) = env::var(c"ARGO_CONTAINER_ARGS_FILE").filter(|path| !path.is_empty()) else {
+pub(crate) fn read(folder: Option<&Folder>, given: usize, is_peer: bool) -> Result<FileArguments, Error> {
+    // In the place of another init, the emissary around us has read the file.
+    let Some(path) = env::var(c"ARGO_CONTAINER_ARGS_FILE").filter(|path| !path.is_empty() && !is_peer) else {
         return Ok(FileArguments { strings: Vec::new() });
     };
     let document = template::read_file(path)?;

@@ -66,9 +66,11 @@ impl Findings {
 #[cold]
 pub(crate) fn check(common: &Common<'_>) -> u8 {
     signals::block_all_signals();
+    // The container's folder is made as a run makes it.
+    fs::set_umask(0);
     let mut findings = Findings { text: Vec::new(), status: 0 };
     match Shared::open_if_any(&common.place) {
-        Ok(None) => findings.add(Finding::Ok, &[b"volume: none, and none is asked for; emissary is a plain init"]),
+        Ok(None) => findings.add(Finding::Ok, &[b"volume: none is asked for: a plain init"]),
         Ok(Some(shared)) => match shared.own() {
             Ok(folder) => check_volume(&folder, &mut findings),
             Err(error) => findings.add(Finding::Lacks, &[b"volume: ", &error.text]),
@@ -77,13 +79,12 @@ pub(crate) fn check(common: &Common<'_>) -> u8 {
     }
     findings.optional(b"signal descriptor", Signals::new().map(drop), b"emissary asks for signals every 20 ms");
     let terminal = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).map(drop);
-    findings.optional(b"pseudo-terminal", terminal, b"a command with a terminal gets the container's own");
+    findings.optional(b"pseudo-terminal", terminal, b"a command gets our own terminal");
     findings.optional(b"/tmp", fs::access(CWD, c"/tmp", Access::WRITE_OK | Access::EXEC_OK), b"long arguments go to the volume");
-    findings.optional(b"/proc", fs::access(CWD, c"/proc/self/fd", Access::READ_OK), b"emissary finds its own files by other means");
     let log = env::var(c"EMISSARY_TERMINATION_LOG").unwrap_or(c"/dev/termination-log");
-    findings.optional(b"termination log", fs::access(CWD, log, Access::WRITE_OK), b"the reason of an error goes to stderr alone");
+    findings.optional(b"termination log", fs::access(CWD, log, Access::WRITE_OK), b"errors go to stderr alone");
     if clock::unix_ms() / 1_000 < YEAR_2020 {
-        findings.add(Finding::Lacks, &[b"clock: it was never set, so deadlines do not hold"]);
+        findings.add(Finding::Lacks, &[b"clock: it was never set"]);
     } else {
         findings.add(Finding::Ok, &[b"clock"]);
     }
@@ -106,10 +107,10 @@ fn check_volume(folder: &Folder, findings: &mut Findings) {
             findings.add(Finding::Ok, &[b"volume: ", path, b" is writable"]);
             let ahead_ms = folder.age_ms(probe).ok().flatten().map_or(0, |(age_ms, ..)| age_ms);
             if ahead_ms.abs() > 1_000 {
-                findings.add(Finding::Without, &[b"the volume's clock: it differs from ours by more than a second"]);
+                findings.add(Finding::Without, &[b"one clock: the volume's differs from ours"]);
             }
             let locked = fs::open_at(folder.as_fd(), probe, OFlags::RDWR | OFlags::NOFOLLOW, 0).and_then(|file| fs::lock(file.as_fd()));
-            findings.optional(b"locks", locked, b"others do not notice that emissary was killed");
+            findings.optional(b"locks", locked, b"nobody notices that emissary was killed");
             folder.remove(probe);
         }
         Err(error) => findings.add(Finding::Lacks, &[b"volume: ", &error.text]),
@@ -120,7 +121,7 @@ fn check_volume(folder: &Folder, findings: &mut Findings) {
         let has_files = room.f_files == 0 || room.f_favail > 16;
         let said = Error::count(b"room: ", bytes >> 20, b" MiB free");
         let finding = if bytes >= ROOM_BYTES && has_files { Finding::Ok } else { Finding::Lacks };
-        findings.add(finding, &[&said.text, if has_files { b"" } else { b", and no more files can be made" }]);
+        findings.add(finding, &[&said.text, if has_files { b"" } else { b", but no more files" }]);
     }
     let mut watch = Watch::new(crate::report::console::Console::silent());
     let mut folder_path = path.to_vec();
@@ -138,7 +139,7 @@ fn check_user(findings: &mut Findings) {
     if has_name {
         findings.add(Finding::Ok, &[b"user ", &number.text]);
     } else {
-        findings.add(Finding::Without, &[b"user ", &number.text, b": it has no name in /etc/passwd; some programs want one"]);
+        findings.add(Finding::Without, &[b"user ", &number.text, b": it has no name in /etc/passwd"]);
     }
 }
 
@@ -150,7 +151,7 @@ fn check_filter(findings: &mut Findings) {
         Finding::Ok,
         &[match mode {
             Some(b"0") => b"seccomp: no filter",
-            Some(_) => b"seccomp: a filter; what it refuses stands in the lines above",
+            Some(_) => b"seccomp: a filter",
             None => b"seccomp: the kernel does not tell",
         }],
     );

@@ -29,8 +29,7 @@ const RUN: &str = "\
 emissary [run] [flags] [--] COMMAND ARG...
 
 Runs COMMAND in a process group of its own, passes signals on to it, and reaps orphans.
-When COMMAND has ended, saves the outputs that the template names, and writes `exitcode`.
-Without a shared folder, it does no more than that and writes nothing.
+With a shared folder, it then saves the outputs that the template names.
 
 Reads:   template (or ARGO_TEMPLATE), signal, before, after, status
 Writes:  exitcode, stdout, stderr or combined, outputs/parameters, outputs/artifacts

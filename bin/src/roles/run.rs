@@ -86,6 +86,16 @@ pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
     let flags = &common.run;
     let exit_code = home.map(|home| OwnExitCode::prepare(console, home.folder));
     let mut ending = Ending { console, home, exit_code, flags, facts: Facts::new(command) };
+    // Files of an earlier run must not let the next step start, nor release this one.
+    if let Some(path) = flags.post_file {
+        steps::clear(path);
+    }
+    if flags.pauses_on_failure {
+        let Some(home) = home else {
+            return ending.end(console.fatal(&Error::text(&[b"flag --pause-on-failure needs a shared folder"])), false);
+        };
+        home.folder.remove(layout::base_name(File::After));
+    }
     match supervise(console, flags, home, &mut ending, command, role, &inherited) {
         Ok(status) => status,
         Err(error) => {
@@ -121,6 +131,16 @@ impl Ending<'_> {
     /// Writes the exit code and the file for the next step. Returns the status to exit with. `is_commands` says that the command has ended by itself with this
     /// code.
     fn end(&mut self, code: u8, is_commands: bool) -> u8 {
+        let status_of = |code| if is_commands && self.flags.continues_on_error { 0 } else { self.flags.remaps.apply(code) };
+        let mut code = code;
+        // The exit code comes last, so that it can tell of a file that could not be made.
+        if let Some(path) = self.flags.post_file
+            && let Err(error) = steps::post(path, status_of(code) == 0)
+        {
+            self.facts.message = error.text.clone();
+            let failure = self.console.fatal(&error);
+            code = if code == 0 { failure } else { code };
+        }
         let code = match (&mut self.exit_code, self.home) {
             (Some(exit_code), Some(home)) => {
                 if let Err(error) = record::write(home, &self.facts, code) {
@@ -130,14 +150,7 @@ impl Ending<'_> {
             }
             _ => code,
         };
-        let status = if is_commands && self.flags.continues_on_error { 0 } else { self.flags.remaps.apply(code) };
-        if let Some(path) = self.flags.post_file
-            && let Err(error) = steps::post(path, status == 0)
-        {
-            let failure = self.console.fatal(&error);
-            return if status == 0 { failure } else { status };
-        }
-        status
+        status_of(code)
     }
 }
 
@@ -171,7 +184,8 @@ fn supervise<'a>(
         signals::ask_for_parents_death(signal);
     }
     let signals = Signals::new().map_err(|errno| Error::new("make a", b"signal descriptor", errno))?;
-    let added = argv::read(home.map(|home| home.folder), command.len())?;
+    let is_peer = flags.peer.is_some();
+    let added = argv::read(home.map(|home| home.folder), command.len(), is_peer)?;
     let argv = added.vector(command);
     let document = OnceCell::new();
     let mut found = CString::default();
@@ -184,9 +198,9 @@ fn supervise<'a>(
         watch: Watch::new(console),
         role,
         machine: Machine::new(Setup {
-            waits_for_ready: is_true(c"ARGO_WAIT_FOR_READY"),
-            pauses_before: is_true(c"ARGO_DEBUG_PAUSE_BEFORE"),
-            pauses_after: is_true(c"ARGO_DEBUG_PAUSE_AFTER"),
+            waits_for_ready: !is_peer && is_true(c"ARGO_WAIT_FOR_READY"),
+            pauses_before: !is_peer && is_true(c"ARGO_DEBUG_PAUSE_BEFORE"),
+            pauses_after: !is_peer && is_true(c"ARGO_DEBUG_PAUSE_AFTER"),
             pauses_on_failure: flags.pauses_on_failure,
             waits_for_files: !flags.wait_files.is_empty() || flags.previous_marker.is_some(),
             waits_for_descendants: flags.waits_for_descendants,
@@ -211,6 +225,7 @@ fn supervise<'a>(
         marker_cause: None,
         own_watch: None,
         step_watches: Vec::new(),
+        cancel_watch: None,
         is_cancelled: false,
         may_be_gone: false,
         is_watching: false,
@@ -303,6 +318,8 @@ struct Run<'a, 'e, 'c> {
     own_watch: Option<i32>,
     /// Numbers of the watches on folders of other steps' files.
     step_watches: Vec<i32>,
+    /// Number of the watch on the folder of the cancel file.
+    cancel_watch: Option<i32>,
     /// The cancel file has appeared.
     is_cancelled: bool,
     /// Our own folder may have been removed.
@@ -337,13 +354,14 @@ impl<'a> Run<'a, '_, '_> {
         facts.reason = match () {
             () if timed_out => "timeout",
             () if is_cancelled => "cancelled",
-            () if facts.attempts == 0 => "not started",
             () if facts.is_released => "released",
-            () if facts.code != Some(code) => "output lost",
+            () if facts.code == Some(0) && code == exit::FAILURE => "output lost",
+            () if facts.code != Some(code) && code > 128 => "asked to end",
+            () if facts.code != Some(code) => "not started",
             () if facts.signal.is_some() => "signal",
             () => "exited",
         };
-        facts.code == Some(code) && !is_cancelled && !timed_out
+        facts.code == Some(code) && !is_cancelled && !timed_out && !facts.is_released
     }
 
     /// Prints why the command cannot run, and ends the run.
@@ -407,7 +425,7 @@ impl<'a> Run<'a, '_, '_> {
             container::watch_parent(shared, &mut self.watch);
         }
         if let Some(path) = self.flags.cancel_file {
-            steps::watch(path, &mut self.watch);
+            self.cancel_watch = steps::watch(path, false, &mut self.watch);
         }
     }
 
@@ -512,6 +530,9 @@ impl<'a> Run<'a, '_, '_> {
 
     #[inline(never)]
     fn spawn(&mut self, path: &CStr, argv: &Argv<'_>, inherited: &Inherited) {
+        if self.take_cancel() {
+            return self.feed(Event::Failed(exit::code_of_signal(Signal::TERM)));
+        }
         // A terminal needs memory of its own, so the check is off for one.
         memory::command_runs(cfg!(feature = "strict-allocation") && !rustix::termios::isatty(rustix::stdio::stdin()));
         let is_peer = self.flags.peer.is_some();
@@ -654,15 +675,18 @@ impl<'a> Run<'a, '_, '_> {
             return;
         };
         // The process group's number stays the command's until the command is reaped.
-        if self.flags.terms_group
-            && child::has_ended(pid)
-            && let Some(signal) = self.flags.rewrites.apply(Signal::TERM)
-        {
+        let asks_rest = self.flags.rewrites.apply(Signal::TERM).filter(|_| self.flags.terms_group);
+        let has_ended = asks_rest.is_some() && child::has_ended(pid);
+        if let Some(signal) = asks_rest.filter(|_| has_ended) {
             child::forward_to_rest(pid, signal);
             self.trace("Forwarded signal ", signal.number().into(), " to children.");
         }
         let reaped = self.reap_all(Some(pid));
         if let Some(ended) = reaped.ended {
+            // The command has ended while others were reaped.
+            if let Some(signal) = asks_rest.filter(|_| !has_ended) {
+                child::forward_to_rest(pid, signal);
+            }
             let code = ended.exit_code().unwrap_or(exit::FAILURE);
             memory::command_runs(false);
             memory::set_exit_code(if code == 0 { exit::FAILURE } else { code });
@@ -830,7 +854,8 @@ impl<'a> Run<'a, '_, '_> {
             match Signal::parse(bytes) {
                 Ok(signal) => {
                     self.resume(signal);
-                    self.feed(Event::Signal(signal));
+                    let is_dropped = self.flags.rewrites.apply(signal).is_none();
+                    self.feed(if is_dropped { Event::Ignored(signal) } else { Event::Signal(signal) });
                 }
                 Err(cause) => {
                     let text = Error::because(&[b"signal file ignored: '", bytes, b"'"], &|out| cause.describe(out));
@@ -881,7 +906,12 @@ impl<'a> Run<'a, '_, '_> {
                 let file = layout::base_name(if gate == Gate::Before { File::Before } else { File::After });
                 let Some(Home { folder, .. }) = self.home else { return self.feed(Event::Opened(gate)) };
                 if folder.has(file) {
-                    // The person who releases a pause after a failure may give another exit code.
+                    // The person who releases a pause after a failure may give another exit code. A shell makes the file before it writes to it.
+                    if self.flags.pauses_on_failure
+                        && let Ok(Some((age_ms @ 0..100, true, _))) = folder.age_ms(file)
+                    {
+                        return self.feed(Event::LookAfter(Duration::from_ms(100 - age_ms.unsigned_abs())));
+                    }
                     let mut room = [0; EXIT_CODE_FILE_BYTES];
                     if self.flags.pauses_on_failure
                         && let Ok(Some((bytes, _))) = folder.read(file, &mut room)
@@ -909,7 +939,9 @@ impl<'a> Run<'a, '_, '_> {
             Standing::Ready => {
                 // Nothing in these folders matters to a command that runs, and each change would wake us.
                 for watch in core::mem::take(&mut self.step_watches) {
-                    if Some(watch) != self.own_watch {
+                    if Some(watch) == self.own_watch {
+                        self.watch_own_folder();
+                    } else if Some(watch) != self.cancel_watch && self.mains.is_empty() {
                         self.watch.remove(watch);
                     }
                 }
@@ -918,7 +950,7 @@ impl<'a> Run<'a, '_, '_> {
             Standing::Waiting => {
                 let mut is_watched = true;
                 for path in self.flags.wait_files.iter().chain(&self.flags.previous_marker) {
-                    match steps::watch(path, &mut self.watch) {
+                    match steps::watch(path, self.flags.waits_for_content, &mut self.watch) {
                         Some(watch) if self.step_watches.contains(&watch) => {}
                         Some(watch) => {
                             self.step_watches.push(watch);
@@ -937,20 +969,32 @@ impl<'a> Run<'a, '_, '_> {
 
     /// Looks for the file that ends the run.
     fn look_for_cancel(&mut self) {
-        let Some(path) = self.flags.cancel_file.filter(|_| !self.is_cancelled) else { return };
-        if fs::stat(path).is_ok() {
-            self.is_cancelled = true;
-            self.console.info(&[path.to_bytes(), b" exists: the command is ended"]);
+        if self.take_cancel() {
             self.feed(Event::Cancelled);
-        } else if self.is_watching && steps::watch(path, &mut self.watch).is_none() {
-            self.feed(Event::LookAfter(LOOK_EVERY));
         }
+    }
+
+    /// Returns whether the file that ends the run has appeared since the last look. Where its folder is missing, looks again soon.
+    fn take_cancel(&mut self) -> bool {
+        let Some(path) = self.flags.cancel_file.filter(|_| !self.is_cancelled && self.machine.can_be_cancelled()) else { return false };
+        self.is_cancelled = fs::stat(path).is_ok();
+        if !self.is_cancelled && self.is_watching {
+            let watch = steps::watch(path, false, &mut self.watch);
+            if watch.is_none() {
+                self.feed(Event::LookAfter(LOOK_EVERY));
+            } else if watch != self.cancel_watch {
+                // The file may have appeared just before the watch began.
+                self.cancel_watch = watch;
+                self.feed(Event::Changed);
+            }
+        }
+        self.is_cancelled
     }
 
     fn look_for_readiness(&mut self) {
         let mut room = [0; ready::MARKER_BYTES];
         let waited = clock::now().since(self.began);
-        let Some(Home { shared, .. }) = self.home else { return };
+        let Some(Home { shared, .. }) = self.home else { return self.feed(Event::Opened(Gate::Ready)) };
         let marker = shared.top().and_then(|top| top.read(layout::base_name(File::Status), &mut room));
         let (bytes, age) = match marker {
             Ok(Some((bytes, age_ms))) => (bytes, Duration::from_ms(u64::try_from(age_ms).unwrap_or(0))),

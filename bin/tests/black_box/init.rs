@@ -108,6 +108,16 @@ fn signals_are_rewritten_or_dropped() {
     // The signal file is rewritten, too: an orchestrator knows no other signal than SIGTERM.
     pod.put("signal", "15");
     assert_eq!(running.finish().stdout, "quit\n");
+    // A signal that is dropped asks nothing of a run that waits, either.
+    let pod = Pod::flat();
+    let running = pod.start(&["--rewrite", "TERM:0", "--wait-file", "$W/go", "--", "echo", "ran"]);
+    until("the lock", || pod.shared.join(".emissary-lock").exists());
+    pod.put("signal", "15");
+    until("the signal to be taken", || pod.text("signal").is_none());
+    std::fs::write(pod.work.join("go"), "").unwrap();
+    assert_eq!(running.finish().stdout, "ran\n");
+    let outcome = Pod::bare().run(&["--rewrite", "KILL:0", "--", "true"]);
+    assert!(outcome.status == 64 && outcome.stderr.contains("'KILL:0' is SIGKILL or SIGSTOP"), "{outcome:?}");
     let outcome = Pod::bare().run(&["--rewrite", "15", "--", "true"]);
     assert!(outcome.status == 64 && outcome.stderr.contains("flag --rewrite: '15' is not FROM:TO"), "{outcome:?}");
 }
@@ -241,6 +251,57 @@ fn a_file_that_cancels() {
 }
 
 #[test]
+fn a_cancel_file_that_is_there_already_or_comes_too_late() {
+    let pod = Pod::flat();
+    std::fs::write(pod.work.join("stop"), "").unwrap();
+    let outcome = pod.run(&["--cancel-file", "$W/stop", "--", "echo", "ran"]);
+    assert_eq!((outcome.status, outcome.stdout.as_str(), pod.exit_code().as_deref()), (143, "", Some("143")));
+    // The command has ended when the file appears.
+    let pod = Pod::flat();
+    let running = pod.start(&[
+        "--cancel-file",
+        "$W/stop",
+        "--on-error",
+        "continue",
+        "--pause-on-failure",
+        "--",
+        "sh",
+        "-c",
+        "touch $W/ready; exit 7",
+    ]);
+    until("the command", || pod.work.join("ready").exists());
+    pod.until_it_has_looked();
+    std::fs::write(pod.work.join("stop"), "").unwrap();
+    pod.put("after", "x");
+    assert_eq!((running.finish().status, pod.exit_code().as_deref()), (0, Some("7")));
+}
+
+#[test]
+fn a_signal_that_ends_the_wait_for_descendants() {
+    let script = "setsid sleep 600 & echo $! >$W/pid; touch $W/ready; exit 0";
+    for (flags, want) in [(&["--wait-descendants"][..], 0), (&["--wait-descendants", "--timeout", "200ms", "--grace", "100ms"], 124)] {
+        let pod = Pod::flat();
+        let running = pod.start(&[flags, &["--", "sh", "-c", script]].concat());
+        until("the command", || pod.work.join("ready").exists());
+        let is_sleep = |pid: &String| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n");
+        until("the descendant alone", || matches!(&running.children()[..], [only] if is_sleep(only)) || want == 124);
+        if want == 0 {
+            pod.put("signal", "9");
+        }
+        assert_eq!((running.finish().status, pod.exit_code()), (want, Some(want.to_string())), "{flags:?}");
+        let _ = Command::new("kill").args(["-9", std::fs::read_to_string(pod.work.join("pid")).unwrap().trim()]).status();
+    }
+}
+
+#[test]
+fn help_and_version_are_no_run() {
+    for args in [&["--version"][..], &["--help"], &["run", "--help"], &["version"], &["help", "run"]] {
+        let pod = Pod::flat().env("EMISSARY_GRACE", "soon");
+        assert_eq!((pod.run(args).status, pod.exit_code()), (0, None), "{args:?}");
+    }
+}
+
+#[test]
 fn a_pause_after_a_failure() {
     for (contents, want) in [("", 5), ("0", 0), ("9\n", 9)] {
         let pod = Pod::flat();
@@ -254,6 +315,18 @@ fn a_pause_after_a_failure() {
         assert!(outcome.stderr.contains("paused after the command"), "{outcome:?}");
     }
     assert_eq!(Pod::flat().run(&["--pause-on-failure", "--", "true"]).status, 0);
+    let outcome = Pod::bare().run(&["--pause-on-failure", "--", "true"]);
+    assert!(outcome.status == 64 && outcome.stderr.contains("--pause-on-failure needs a shared folder"), "{outcome:?}");
+    // A release of an earlier run is none of this one. A shell makes the file first and writes to it then.
+    let pod = Pod::flat();
+    pod.put("after", "0");
+    let running = pod.start(&["--pause-on-failure", "--on-error", "continue", "--", "sh", "-c", "touch $W/ready; exit 5"]);
+    until("the command", || pod.work.join("ready").exists());
+    pod.until_it_has_looked();
+    let shell = format!("(sleep 0.03; echo 9) >{}", pod.shared.join("after").display());
+    assert!(Command::new("sh").args(["-c", &shell]).status().unwrap().success());
+    // A person's code is not the command's own.
+    assert_eq!((running.finish().status, pod.exit_code().as_deref()), (9, Some("9")));
 }
 
 #[test]
@@ -267,14 +340,21 @@ fn messages_are_more_or_less_or_elsewhere() {
     assert_eq!(lines(&["-q"]), (0, 0));
     // Descriptor 3 gets the messages, and the command does not get the descriptor.
     let pod = Pod::bare();
-    let process = pod.process(&["-v", "--log-fd", "3", "--", "sh", "-c", "ls /proc/self/fd | grep -c '^3$' >&2"]);
+    let process = pod.process(&["-v", "--log-fd", "3", "--", "sh", "-c", "{ echo leaked >&3; } 2>/dev/null || echo closed"]);
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"out=$1; shift; exec "$@" 3>"$out""#, "sh"]).arg(pod.work.join("messages"));
     shell.arg(process.get_program()).args(process.get_args());
     let output = shell.env_remove("EMISSARY_DIR").output().unwrap();
     let messages = std::fs::read_to_string(pod.work.join("messages")).unwrap();
-    assert!(messages.contains("sub-process exited, exit code"), "{messages} {output:?}");
-    assert!(!String::from_utf8_lossy(&output.stderr).contains("emissary"), "{output:?}");
+    assert!(messages.contains("sub-process exited, exit code") && !messages.contains("leaked"), "{messages} {output:?}");
+    assert_eq!((&output.stdout[..], &output.stderr[..]), (&b"closed\n"[..], &b""[..]), "{output:?}");
+    // An emissary inside another one inherits the variable, and not the descriptor.
+    assert_eq!(Pod::bare().env("EMISSARY_LOG_FD", "77").run(&["--", "sh", "-c", "exit 3"]).status, 3);
+    let outcome = Pod::bare().run(&["--log-fd", "77", "--frob", "--", "true"]);
+    assert!(outcome.status == 64 && outcome.stderr.contains("unknown flag '--frob'"), "{outcome:?}");
+    // Whatever sets the level on the command line outweighs the variables.
+    assert_eq!(Pod::bare().env("EMISSARY_LOGLEVEL", "debug").run(&["-q", "--", "true"]).stderr, "");
+    assert_ne!(Pod::bare().env("EMISSARY_LOGLEVEL", "error").run(&["-vv", "--", "true"]).stderr, "");
     let outcome = pod.run(&["--log-fd", "77", "--", "true"]);
     assert!(outcome.status == 64 && outcome.stderr.contains("descriptor 77 is not open"), "{outcome:?}");
 }

@@ -57,6 +57,11 @@ fn each_runs_the_command_and_exits_with_its_code() {
     for name in ["tini", "dumb-init", "catatonit", "docker-init"] {
         assert_eq!(Pod::bare().run(&["--as", name, "--", "sh", "-c", "exit 9"]).status, 9);
     }
+    assert_eq!(Pod::bare().run(&["--as=dumb-init", "sh", "-c", "exit 9"]).status, 9);
+    // An emissary around it has obeyed Argo's variables.
+    let pod = tini().env("ARGO_WAIT_FOR_READY", "true").env("ARGO_DEBUG_PAUSE_BEFORE", "true").env("ARGO_CONTAINER_ARGS_FILE", "$W/args");
+    std::fs::write(pod.work.join("args"), "[\"extra\"]").unwrap();
+    assert_eq!(pod.run(&["-s", "--", "echo", "a"]).stdout, "a\n");
     let outcome = Pod::bare().run(&["--as", "init", "--", "true"]);
     assert!(outcome.status == 64 && outcome.stderr.contains("flag --as: 'init' is not tini"), "{outcome:?}");
 }

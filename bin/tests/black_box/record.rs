@@ -59,7 +59,7 @@ fn each_kind_of_end() {
         (&[][..], "exit 0", "exited", None, 0),
         (&[], "kill -9 $$", "signal", Some(9), 137),
         (&["--timeout", "50ms"], "exec sleep 600", "timeout", Some(15), 124),
-        (&["--cancel-file", "/"], "exec sleep 600", "cancelled", Some(15), 143),
+        (&["--cancel-file", "/"], "exec sleep 600", "cancelled", None, 143),
         (&["--remap-exit", "7"], "exit 7", "exited", None, 7),
     ] {
         let pod = Pod::flat();
@@ -81,6 +81,11 @@ fn each_kind_of_end() {
         assert_eq!((value["reason"].as_str(), value["attempts"].as_u64(), &value["started"]), (Some("not started"), Some(0), &Value::Null));
         assert!(value["message"].as_str().unwrap().contains(message), "{value}");
     }
+    let pod = Pod::flat();
+    let running = pod.start(&["--wait-file", "$W/never", "--", "true"]);
+    until("the lock", || pod.shared.join(".emissary-lock").exists());
+    running.kill(15);
+    assert_eq!((running.finish().status, record(&pod)["reason"].as_str()), (143, Some("asked to end")));
     let pod = Pod::flat();
     let running = pod.start(&["--pause-on-failure", "--", "sh", "-c", "touch $W/ready; exit 5"]);
     until("the command", || pod.work.join("ready").exists());

@@ -47,6 +47,14 @@ fn a_step_waits_for_contents() {
     assert!(running.child.try_wait().unwrap().is_none());
     put(&pod, "a", "x");
     assert_eq!(ended(&pod, &running.finish()), (0, true, true, false));
+    // The writer keeps the file open.
+    let pod = Pod::bare();
+    put(&pod, "a", "");
+    let running = step(&pod, &["--wait-file", "$W/a", "--wait-content"]);
+    let mut file = std::fs::OpenOptions::new().append(true).open(pod.work.join("a")).unwrap();
+    std::io::Write::write_all(&mut file, b"x").unwrap();
+    let outcome = running.finish();
+    assert_eq!(ended(&pod, &outcome), (0, true, true, false));
 }
 
 #[test]
@@ -96,8 +104,18 @@ fn the_file_for_the_next_step() {
     assert_eq!(pod.run(&["--post-file", "$W/post", "--", "false"]).status, 1);
     assert_eq!(pod.run(&["--post-file", "$W/post", "--", "true"]).status, 0);
     assert!(exists(&pod, "post") && !exists(&pod, "post.err"));
-    let outcome = Pod::bare().run(&["--post-file", "/proc/self/no/post", "--", "true"]);
+    // A file that cannot be made is told by the status and by the exit code.
+    let pod = Pod::flat();
+    let outcome = pod.run(&["--post-file", "/proc/self/no/post", "--", "true"]);
     assert!(outcome.status == 64 && outcome.stderr.contains("cannot make /proc/self/no/post"), "{outcome:?}");
+    assert_eq!(pod.exit_code().as_deref(), Some("64"));
+    assert_eq!(Pod::bare().run(&["--post-file", "", "--", "true"]).status, 64);
+    // What an earlier run left is gone before the command runs.
+    let pod = Pod::bare();
+    put(&pod, "post", "x");
+    put(&pod, "post.err", "x");
+    assert_eq!(pod.run(&["--post-file", "$W/post", "--", "sh", "-c", "[ ! -e $W/post ] && [ ! -e $W/post.err ]"]).status, 0);
+    assert_eq!(std::fs::read(pod.work.join("post")).unwrap(), b"");
 }
 
 #[test]

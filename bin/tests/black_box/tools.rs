@@ -26,8 +26,11 @@ fn check_says_ok_where_nothing_lacks() {
     );
     // It leaves nothing on the volume.
     assert_eq!(std::fs::read_dir(&pod.shared).unwrap().count(), 1);
+    // It makes a container's folder as a run does, so that other users can write to it.
+    let pod = Pod::named("x").via(&["sh", "-c", "umask 022; exec \"$0\" \"$@\""]);
+    assert_eq!((pod.run(&["check"]).status, pod.mode("ctr"), pod.mode("ctr/x")), (0, 0o777, 0o777));
     let outcome = Pod::bare().run(&["check"]);
-    assert!(outcome.status == 0 && outcome.stdout.contains("volume: none, and none is asked for"), "{outcome:?}");
+    assert!(outcome.status == 0 && outcome.stdout.contains("volume: none is asked for: a plain init"), "{outcome:?}");
 }
 
 #[test]
