@@ -359,6 +359,13 @@ fn play(binary: &Path, random: &mut Rng) -> Result<()> {
             json!({"name": container.name, "exitCode": code, "stdoutBytes": stdout, "combinedBytes": combined})
         })
         .collect();
+    // Times and memory have no model. But the record of each run has the code that the exit code has, unless a later start has removed it.
+    let records = report.as_object_mut().and_then(|report| report.remove("reports")).unwrap_or_default();
+    for row in rows.iter().filter(|row| fault != Fault::Killed && !row["exitCode"].is_null()) {
+        if let Some(record) = records.get(row["name"].as_str().unwrap_or_default()) {
+            ensure!(record["exitCode"] == row["exitCode"], "the record says {record}, the exit code is {}", row["exitCode"]);
+        }
+    }
     let mut want = json!({"exitCode": code, "containers": rows, "parameters": [], "artifacts": []});
     if has_parameter {
         let is_there = main_ran && !matches!(fault, Fault::Missing | Fault::Unsavable);
