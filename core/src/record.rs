@@ -109,7 +109,7 @@ pub struct Record<'a> {
     pub timed_out: bool,
     /// How many attempts were started.
     pub attempts: u32,
-    /// Why the run ended: `exited`, `signal`, `timeout`, `cancelled`, `released`, `output lost` or `not started`.
+    /// Why the run ended: `exited`, `signal`, `timeout`, `cancelled`, `released`, `output lost`, `asked to end` or `not started`.
     pub reason: &'static str,
     /// The message of the error that ended the run, if one did.
     pub message: Option<Text<'a>>,

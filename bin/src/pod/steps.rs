@@ -2,7 +2,7 @@
 //! steps"). Tekton's and Prow's entrypoints do the same.
 //!
 //! Enters: paths that the command line names. Leaves: whether the step may start, must go on waiting, or must not run; at the end, the step's own file.
-//! Refuses: a path without room for `.err`, and a marker that holds no exit code.
+//! Refuses: a marker that holds no exit code.
 
 use core::ffi::CStr;
 use std::ffi::CString;
@@ -91,9 +91,7 @@ pub(crate) fn post(path: &CStr, has_succeeded: bool) -> Result<(), Error> {
     let _ = rustix::fs::unlinkat(CWD, removed, AtFlags::empty());
     make_parents(made);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    fs::open_at(CWD, made, flags, Mode::from_raw_mode(0o666).as_raw_mode())
-        .and_then(fs::close)
-        .map_err(|errno| Error::new("make", made.to_bytes(), errno))
+    fs::open_at(CWD, made, flags, 0o666).and_then(fs::close).map_err(|errno| Error::new("make", made.to_bytes(), errno))
 }
 
 /// Removes both files of an earlier run.
