@@ -61,8 +61,8 @@ flags! {
     TermGroupOnExit RUN "--term-group-on-exit" "" "when the command ends, send SIGTERM to the rest of its process group";
     WaitDescendants RUN "--wait-descendants" "" "end when the last descendant of the command has ended";
     ParentDeath RUN "--parent-death" "SIGNAL" "receive SIGNAL, and pass it on, when the parent of emissary ends";
-    Timeout 5 "--timeout" "DURATION" "end the command (wait: the containers) after this time: 300ms, 1h2m3.5s";
-    Grace 5 "--grace" "DURATION" "time from SIGTERM to SIGKILL at such an end; default: 30s";
+    Timeout (RUN | WAIT) "--timeout" "DURATION" "end the command (wait: the containers) after this time: 300ms, 1h2m3.5s";
+    Grace (RUN | WAIT) "--grace" "DURATION" "time from SIGTERM to SIGKILL at such an end; default: 30s";
     CancelFile RUN "--cancel-file" "PATH" "end the command when this file appears";
     OnError RUN "--on-error" "stop|continue" "continue: exit with 0 although the command failed; the file keeps the code";
     PauseOnFailure RUN "--pause-on-failure" "" "if the command fails, wait for the file `after`; it may hold another code";
@@ -71,7 +71,7 @@ flags! {
     PostFile RUN "--post-file" "PATH" "make PATH at the end, PATH.err after a failure";
     PreviousMarker RUN "--previous-marker" "PATH" "start when PATH holds an exit code; one that is not 0 ends the run";
     Follow WAIT "--follow" "" "copy the captured logs to stdout and stderr as they grow (-f)";
-    Json 36 "--json" "" "print one JSON object";
+    Json (WAIT | VERSION) "--json" "" "print one JSON object";
     Template INIT "--template" "FILE" "the template; `-` is stdin; default: ARGO_TEMPLATE";
     Create SIGNAL "--create" "" "make the folder of a container that is still to come";
 }

@@ -46,6 +46,11 @@ impl Folder {
         self.fd.as_fd()
     }
 
+    /// Returns the folder's own path, for a message.
+    pub(crate) fn path(&self) -> &[u8] {
+        &self.path
+    }
+
     /// Returns whether both are the same folder.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let identity = |folder: &Self| fs::fstat(&folder.fd).map(|stat| (stat.st_dev, stat.st_ino));

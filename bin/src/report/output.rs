@@ -13,8 +13,8 @@ use core::ffi::CStr;
 use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use emissary_core::lines;
 use emissary_core::timers::{Duration, Instant};
+use emissary_core::{exit, lines};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{CWD, FileType, OFlags};
 use rustix::io::{Errno, ReadWriteFlags};
@@ -152,6 +152,11 @@ impl OwnOutput {
         }
         true
     }
+}
+
+/// Prints a role's text on stdout. Returns the status to exit with: this one, or a failure if stdout does not take the text.
+pub(crate) fn print(text: &[u8], status: u8) -> u8 {
+    fs::write_all(rustix::stdio::stdout(), text).map_or(exit::FAILURE, |()| status)
 }
 
 /// Opens the file of a descriptor again, which gives a description of our own.

@@ -6,8 +6,6 @@
 use core::ffi::CStr;
 use std::os::fd::AsFd;
 
-use emissary_core::exit;
-use emissary_core::layout::{self, File};
 use rustix::fs::{Access, CWD, OFlags};
 use rustix::io::Errno;
 use rustix::pty::OpenptFlags;
@@ -19,6 +17,7 @@ use crate::pod::folder::Folder;
 use crate::pod::shared::Shared;
 use crate::pod::watch::Watch;
 use crate::report::error::Error;
+use crate::report::output;
 
 /// Room that a run may need for its exit code, its record and short logs.
 const ROOM_BYTES: u64 = 1 << 20;
@@ -90,16 +89,12 @@ pub(crate) fn check(common: &Common<'_>) -> u8 {
     }
     check_user(&mut findings);
     check_filter(&mut findings);
-    match fs::write_all(rustix::stdio::stdout(), &findings.text) {
-        Ok(()) => findings.status,
-        Err(_) => exit::FAILURE,
-    }
+    output::print(&findings.text, findings.status)
 }
 
 /// Writes a file as a run writes its exit code, locks it, and watches its folder.
 fn check_volume(folder: &Folder, findings: &mut Findings) {
-    let path = folder.path_of(layout::base_name(File::ExitCode));
-    let path = &path[..path.len() - layout::base_name(File::ExitCode).to_bytes().len() - 1];
+    let path = folder.path();
     let probe = fs::unique_name(9);
     let probe = probe.as_c_str();
     match folder.write(probe, b"   ", 0o600) {

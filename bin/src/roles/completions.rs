@@ -4,7 +4,7 @@
 
 use super::request::Shell;
 use crate::flags;
-use crate::os::fs;
+use crate::report::output;
 
 /// Prints the script for a shell.
 #[cold]
@@ -47,8 +47,5 @@ pub(crate) fn completions(shell: Shell) -> u8 {
         Shell::Zsh => out.extend([b"    *) compadd -- ", all, b";;\n  esac\n  _files\n}\n_emissary \"$@\"\n"].concat()),
         Shell::Fish => {}
     }
-    match fs::write_all(rustix::stdio::stdout(), &out) {
-        Ok(()) => 0,
-        Err(_) => emissary_core::exit::FAILURE,
-    }
+    output::print(&out, 0)
 }

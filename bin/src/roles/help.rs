@@ -3,6 +3,7 @@
 use super::request::Topic;
 use crate::flags;
 use crate::os::fs;
+use crate::report::output;
 
 const ALL: &str = "\
 emissary runs a container's command as its child: it passes signals on and reaps orphans.
@@ -104,7 +105,7 @@ pub(crate) fn help(topic: Topic) -> u8 {
     list(&mut page, b"\nFlags:\n", flags::each(roles, false));
     page.push(b'\n');
     list(&mut page, b"Flags of every subcommand:\n", flags::each(flags::ALL, true));
-    print(&page)
+    output::print(&page, 0)
 }
 
 /// Appends a list of flags. Appends nothing if there are none.
@@ -123,7 +124,11 @@ fn list(page: &mut Vec<u8>, heading: &[u8], flags: impl Iterator<Item = [&'stati
 
 /// Prints name and version; as JSON, also the target and what this build can do.
 pub(crate) fn version(json: bool) -> u8 {
-    if json { print(version_json().as_bytes()) } else { print(concat!("emissary ", env!("CARGO_PKG_VERSION"), "\n").as_bytes()) }
+    if json {
+        output::print(version_json().as_bytes(), 0)
+    } else {
+        output::print(concat!("emissary ", env!("CARGO_PKG_VERSION"), "\n").as_bytes(), 0)
+    }
 }
 
 /// The target that xtask built for, or the processor's architecture.
@@ -143,13 +148,6 @@ fn version_json() -> String {
 pub(crate) fn page(text: &[u8], is_error: bool, status: u8) -> u8 {
     let _ = fs::write_all(if is_error { rustix::stdio::stderr() } else { rustix::stdio::stdout() }, text);
     status
-}
-
-fn print(text: &[u8]) -> u8 {
-    match fs::write_all(rustix::stdio::stdout(), text) {
-        Ok(()) => 0,
-        Err(_) => emissary_core::exit::FAILURE,
-    }
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ use emissary_core::signal::{Origin, Received, Signal};
 use emissary_core::signal_file::{Look, Next, Outcome, SignalFile, Taken};
 use emissary_core::supervise::{Action, Event, Gate, Machine, Plan, Setup};
 use emissary_core::template::Template;
-use emissary_core::timers::{Duration, Instant, LOOK_EVERY};
+use emissary_core::timers::{Duration, Instant, LOOK_EVERY, SETTLE_TIME};
 use rustix::event::PollFlags;
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -65,15 +65,15 @@ pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
     let mask = signals::block_all_signals();
     let has_descriptors = descriptors::occupy_standard();
     let console = common.console;
-    let shared = match Shared::open_if_any(&common.place) {
-        // In the place of another init, we do not write either.
-        _ if common.run.peer.is_some() => None,
+    // In the place of another init, we write nothing.
+    let opened = if common.run.peer.is_some() { Ok(None) } else { Shared::open_if_any(&common.place) };
+    let shared = match opened {
         Ok(shared) => shared,
-        Err(error) => return console.fatal(&error),
+        Err(error) => return refuse(common, &error),
     };
     let folder = match shared.as_ref().map(Shared::own).transpose() {
         Ok(folder) => folder,
-        Err(error) => return console.fatal(&error),
+        Err(error) => return refuse(common, &error),
     };
     let home = shared.as_ref().zip(folder.as_ref()).map(|(shared, folder)| Home { shared, folder });
     let inherited = Inherited {
@@ -105,7 +105,8 @@ pub(crate) fn run(common: &Common<'_>, command: &[&CStr], role: Role) -> u8 {
     }
 }
 
-/// Ends a run whose arguments are wrong. Writes an exit code, because another container may wait for it.
+/// Ends a run whose arguments are wrong, or whose folder cannot be used. Leaves an exit code and the file for the next step, as far as that is possible, because
+/// others may wait for them.
 pub(crate) fn refuse(common: &Common<'_>, error: &Error) -> u8 {
     let code = common.console.fatal(error);
     rustix::process::umask(Mode::empty());
@@ -908,9 +909,10 @@ impl<'a> Run<'a, '_, '_> {
                 if folder.has(file) {
                     // The person who releases a pause after a failure may give another exit code. A shell makes the file before it writes to it.
                     if self.flags.pauses_on_failure
-                        && let Ok(Some((age_ms @ 0..100, true, _))) = folder.age_ms(file)
+                        && let Ok(Some((age_ms @ 0.., true, _))) = folder.age_ms(file)
+                        && let Some(left) = SETTLE_TIME.left_after(Duration::from_ms(age_ms.unsigned_abs()))
                     {
-                        return self.feed(Event::LookAfter(Duration::from_ms(100 - age_ms.unsigned_abs())));
+                        return self.feed(Event::LookAfter(left));
                     }
                     let mut room = [0; EXIT_CODE_FILE_BYTES];
                     if self.flags.pauses_on_failure

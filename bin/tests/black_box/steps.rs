@@ -40,10 +40,10 @@ fn a_step_waits_for_a_file() {
 
 #[test]
 fn a_step_waits_for_contents() {
-    let pod = Pod::bare();
+    let pod = Pod::flat();
     put(&pod, "a", "");
     let mut running = step(&pod, &["--wait-file", "$W/a", "--wait-content"]);
-    std::thread::sleep(core::time::Duration::from_millis(50));
+    pod.until_it_has_looked();
     assert!(running.child.try_wait().unwrap().is_none());
     put(&pod, "a", "x");
     assert_eq!(ended(&pod, &running.finish()), (0, true, true, false));
@@ -98,6 +98,10 @@ fn the_file_for_the_next_step() {
     assert!(exists(&pod, "post.err"));
     let pod = Pod::bare();
     assert_eq!(pod.run(&["--post-file", "$W/post", "--frob", "--", "true"]).status, 64);
+    assert!(exists(&pod, "post.err"));
+    // So does a shared folder that cannot be used.
+    let pod = Pod::bare();
+    assert_eq!(pod.run(&["--post-file", "$W/post", "--dir", "/no/such/folder", "--", "true"]).status, 64);
     assert!(exists(&pod, "post.err"));
     // A step that runs again leaves one of the two.
     let pod = Pod::bare();
